@@ -1,0 +1,115 @@
+"""From the ingest queue: fetch recordings from RealtimeKit and catalogue them.
+
+Promise: a message that comes off the queue is in the catalogue, or a check is left for it. What
+stays on the queue, and ends in its dead-letter queue, cannot be read, or met a fault of our own.
+"""
+
+import os
+from typing import Any
+
+import boto3
+import urllib3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from recordings import messages
+from recordings.catalogue import Catalogue
+from recordings.dynamodb import Table
+from recordings.ingestion import Ingestion
+from recordings.messages import MalformedMessageError, RecordingRequest, Request
+from recordings.realtimekit import ApiToken, RealtimeKit, RealtimeKitError, UnavailableError
+from recordings.worklist import UpstreamBudget, Worklist
+
+APP_ID = os.environ["APP_ID"]
+APP_URL = os.environ["REALTIMEKIT_APP_URL"]
+API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
+RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
+WORK_TABLE = os.environ["WORK_TABLE"]
+REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
+
+# Enough for one more recording with all its requests at their slowest.
+LEAST_TIME_MS = 30_000
+
+logger = Logger(service="ingest_recording")
+metrics = Metrics(service="ingest_recording")
+
+quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+dynamodb = boto3.client("dynamodb", config=quick)
+work_table = Table(dynamodb, WORK_TABLE)
+ingestion = Ingestion(
+    realtimekit=RealtimeKit(
+        APP_URL,
+        ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+        UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
+        urllib3.PoolManager(),
+    ),
+    catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
+    worklist=Worklist(work_table),
+)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answers with the messages that are to stay on the queue (ReportBatchItemFailures)."""
+    requests, failed = read(event["Records"])
+    for request, message_ids in requests:
+        out_of_time = context.get_remaining_time_in_millis() < LEAST_TIME_MS
+        try:
+            ingest(request, out_of_time=out_of_time)
+        except Exception:
+            # One message's fault is not its neighbours'; SQS brings the failed ones again.
+            logger.exception("message failed", key=request.key, message_ids=message_ids)
+            failed.extend(message_ids)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]], list[str]]:
+    """Each thing that is asked for, with the messages that ask for it; the unreadable messages."""
+    requests: dict[str, tuple[Request, list[str]]] = {}
+    malformed: list[str] = []
+    for record in records:
+        message_id = record["messageId"]
+        try:
+            request = messages.parse(record["body"])
+        except MalformedMessageError as error:
+            logger.error("message malformed", message_id=message_id, reason=str(error))
+            metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
+            malformed.append(message_id)
+            continue
+        known, message_ids = requests.get(request.key, (request, []))
+        requests[request.key] = (messages.merged(known, request), [*message_ids, message_id])
+    return list(requests.values()), malformed
+
+
+def ingest(request: Request, *, out_of_time: bool) -> None:
+    """Do what the message asks for, or leave a check behind."""
+    try:
+        if out_of_time:
+            raise UnavailableError("no time left in this invocation")
+        if isinstance(request, RecordingRequest):
+            ingest_recording(request)
+        else:
+            rows = ingestion.ingest_session(request)
+            logger.info("session ingested", key=request.key, recordings=len(rows))
+    except RealtimeKitError as error:
+        ingestion.postpone(request, error)
+        logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
+        metrics.add_metric("Postponed", MetricUnit.Count, 1)
+
+
+def ingest_recording(request: RecordingRequest) -> None:
+    """Fetch one, and say what became of it."""
+    upserted = ingestion.ingest_recording(request)
+    row = upserted.row
+    logger.info(
+        "recording ingested",
+        recording_id=request.recording_id,
+        source=request.source,
+        status=row["status"],
+        version=row["version"],
+        changed=upserted.changed,
+    )
+    metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))

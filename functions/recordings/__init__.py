@@ -1,0 +1,1 @@
+"""What the functions share; knows nothing of Lambda, the environment, or how clients are made."""

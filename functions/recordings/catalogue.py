@@ -1,0 +1,186 @@
+"""The catalogue: one row for each recording, the merge of all that was ever said of it.
+
+A writer reads the row, works out in Python what it would change, and writes that under one
+condition: that nobody else wrote in between. So the rules below are plain code, and a row never
+holds half of one writer's view and half of another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from recordings.dynamodb import ConditionFailedError, Item, Table
+from recordings.model import Artifact, Recording, is_final, rank, timestamp
+
+MOST_HISTORY = 50
+_MOST_TRIES = 8
+_SAID = (
+    "session_id",
+    "meeting_id",
+    "meeting_title",
+    "organization_id",
+    "duration_seconds",
+    "file_name",
+    "file_size",
+    "start_reason",
+    "stop_reason",
+    "storage",
+)
+_SAID_TIMES = ("invoked_at", "started_at", "stopped_at")
+
+
+class ConflictError(Exception):
+    """Raised when others wrote the same row each time we tried; transient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """The row as it is now, whether it had to be written, and whether it was final before."""
+
+    row: Item
+    changed: bool
+    was_final: bool
+
+
+class Catalogue:
+    """The recordings of one app, by recording id."""
+
+    def __init__(self, table: Table, app_id: str) -> None:
+        self._table = table
+        self._app_id = app_id
+
+    def get(self, recording_id: str) -> Item | None:
+        """The row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
+        return self._table.get({"recording_id": recording_id})
+
+    def upsert(self, recording: Recording, fetched_at: datetime) -> Upserted:
+        """Bring the row up to what RealtimeKit said at `fetched_at`.
+
+        A status only moves forward, at one status what was said later is not overwritten by what was
+        said earlier, what was not said is kept, and nothing is written where nothing would change:
+        so the row does not depend on the order in which views arrive. Raises `ConflictError`.
+        """
+        for _ in range(_MOST_TRIES):
+            row = self.get(recording.recording_id) or {}
+            changes = self._changes(row, recording, fetched_at)
+            was_final = is_final(row.get("status"))
+            if not changes:
+                return Upserted(row, changed=False, was_final=was_final)
+            try:
+                written = self._write(recording.recording_id, row.get("version"), changes)
+            except ConditionFailedError:
+                continue
+            return Upserted(written, changed=True, was_final=was_final)
+        raise ConflictError(f"recording {recording.recording_id} is being written by others")
+
+    def _write(self, recording_id: str, version: int | None, changes: Mapping[str, Any]) -> Item:
+        assignments = ", ".join(f"#{name} = :{name}" for name in changes)
+        if version is None:
+            condition, seen = "attribute_not_exists(#recording_id)", {}
+        else:
+            condition, seen = "#version = :seen_version", {"seen_version": version}
+        key = {"recording_id": recording_id}
+        return self._table.update(key, f"SET {assignments}", {**changes, **seen}, condition)
+
+    def _changes(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
+        fresh = _is_fresh(row, recording, fetched_at)
+        said = _attributes(recording)
+        changes = {
+            name: value
+            for name, value in said.items()
+            if name not in row or (fresh and row[name] != value)
+        }
+        if fresh and row.get("status") != recording.status:
+            changes |= _status_changes(row, recording.status, fetched_at)
+        artifacts = _merged_artifacts(row.get("artifacts", {}), recording.artifacts, fresh)
+        if artifacts != row.get("artifacts", {}):
+            changes["artifacts"] = artifacts
+        if "invoked_at" in changes:
+            changes["app_month"] = f"{self._app_id}#{changes['invoked_at'][:7]}"
+        if not changes:
+            return {}
+        changes["version"] = row.get("version", 0) + 1
+        if fresh:
+            changes["fetched_at"] = timestamp(fetched_at)
+        if not row:
+            changes |= {"app_id": self._app_id, "first_seen_at": timestamp(fetched_at)}
+        return changes
+
+
+def public(row: Item) -> Item:
+    """The row without the service's own attributes and without its artifacts' URLs."""
+    shown = {name: value for name, value in row.items() if name not in ("status_rank", "app_month")}
+    artifacts = {
+        name: {key: value for key, value in artifact.items() if key != "url"}
+        for name, artifact in row.get("artifacts", {}).items()
+    }
+    return {**shown, "artifacts": artifacts}
+
+
+def _is_fresh(row: Item, recording: Recording, fetched_at: datetime) -> bool:
+    """Whether this view outdates the row's: further along, or as far and fetched no earlier.
+
+    As statuses only move forward, a status that is behind gives a stale answer away, whenever it
+    was fetched. A stale view still fills gaps.
+    """
+    if not row:
+        return True
+    known_rank = row.get("status_rank", 0)
+    new_rank = known_rank if rank(recording.status) is None else rank(recording.status)
+    if new_rank != known_rank:
+        return bool(new_rank > known_rank)
+    if rank(recording.status) is None and is_final(row["status"]):
+        return False
+    return bool(timestamp(fetched_at) >= row["fetched_at"])
+
+
+def _status_changes(row: Item, status: str, fetched_at: datetime) -> Item:
+    entry = {"status": status, "at": timestamp(fetched_at)}
+    history = [*row.get("status_history", ()), entry]
+    changes: Item = {"status": status, "status_history": history[-MOST_HISTORY:]}
+    # An unknown status says nothing about how far the recording is: the known rank stays.
+    if (new_rank := rank(status)) is not None:
+        changes["status_rank"] = new_rank
+    return changes
+
+
+def _attributes(recording: Recording) -> Item:
+    said = {name: getattr(recording, name) for name in _SAID}
+    times = {name: getattr(recording, name) for name in _SAID_TIMES}
+    said |= {name: time and timestamp(time) for name, time in times.items()}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _merged_artifacts(
+    stored: Mapping[str, Item], said: tuple[Artifact, ...], fresh: bool
+) -> Mapping[str, Item]:
+    """What an answer does not name stays: the file is still there, or was, and may be archived."""
+    merged = dict(stored)
+    for artifact in said:
+        known = merged.get(artifact.name)
+        if known is None or (fresh and not _same_file(known, artifact)):
+            merged[artifact.name] = {**(known or {}), **_artifact_item(artifact)}
+    return merged
+
+
+def _same_file(known: Item, artifact: Artifact) -> bool:
+    """A URL signed anew with the same expiry is no news: the stored one is as good."""
+    item = _artifact_item(artifact)
+    if "url_expires_at" in item and "url" in known:
+        del item["url"]
+    return item.items() <= known.items()
+
+
+def _artifact_item(artifact: Artifact) -> Item:
+    expiry = artifact.url_expires_at
+    item = {
+        "kind": artifact.kind,
+        "file_name": artifact.file_name,
+        "file_size": artifact.file_size,
+        "url": artifact.url,
+        "url_expires_at": expiry and timestamp(expiry),
+    }
+    return {name: value for name, value in item.items() if value is not None}

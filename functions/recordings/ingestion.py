@@ -1,0 +1,135 @@
+"""From a request to a catalogued recording: what the ingest queue and the API have in common.
+
+Whatever is not settled afterwards, because the recording is not final or RealtimeKit is in trouble,
+is left behind as a check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from recordings import messages
+from recordings.catalogue import Catalogue, Upserted
+from recordings.dynamodb import Item
+from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
+from recordings.model import Recording, RecordingStatus, is_final, uuid
+from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.worklist import Worklist, utcnow
+
+NOT_FINAL = "not_final"
+DETAILS_MISSING = "details_missing"
+NONE_LISTED = "none_listed"
+
+_SOON = 60
+# A meeting lasts; the webhook tells when its recording is done, the check is for when it does not.
+_LIVE = 240
+_LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingestion:
+    """Brings the catalogue up to what RealtimeKit says, and leaves checks for what is not done."""
+
+    realtimekit: RealtimeKit
+    catalogue: Catalogue
+    worklist: Worklist
+    now: Callable[[], datetime] = utcnow
+
+    def ingest_recording(self, request: RecordingRequest) -> Upserted:
+        """Fetch one recording and catalogue it.
+
+        Raises `RealtimeKitError` where it cannot be fetched: then nothing is changed, and it is for
+        the caller to `postpone` the request or to refuse it.
+        """
+        asked_at = self.now()
+        recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
+        upserted = self.catalogue.upsert(recording, asked_at)
+        try:
+            upserted = self._with_meeting(upserted, recording, asked_at)
+        except RealtimeKitError as error:
+            self.postpone(request, error)
+        else:
+            self._settle_or_check(request, upserted)
+        return upserted
+
+    def ingest_session(self, request: SessionRequest) -> list[Item]:
+        """Catalogue what the list says of a session's recordings; their rows.
+
+        The list knows no reasons, and a meeting that just ended has hardly a finished recording:
+        what is missing is left to a check of each. Raises `RealtimeKitError` as `ingest_recording`
+        does; what was listed before is catalogued then.
+        """
+        asked_at = self.now()
+        rows = []
+        for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
+            if request.session_id in (None, recording.session_id) or recording.session_id is None:
+                row = self.catalogue.upsert(recording, asked_at).row
+                rows.append(row)
+                self._check_unfinished(row, request.source)
+        if request.source is Source.FOLLOW_UP:
+            self.worklist.settle(request.key)
+        elif not rows:
+            # Most meetings are not recorded. A list that is behind is given one more look.
+            self.worklist.check_in(_SOON, request.key, messages.fields(request), NONE_LISTED)
+        return rows
+
+    def postpone(self, request: Request, error: RealtimeKitError) -> None:
+        """Leave a check behind, due when the other side, if it said so, wants to be asked again."""
+        if request.source is Source.FOLLOW_UP:
+            self.worklist.note_trouble(request.key, error.cause, error.retry_after)
+        else:
+            seconds = max(_SOON, error.retry_after or 0)
+            self.worklist.check_in(seconds, request.key, messages.fields(request), error.cause)
+
+    def _with_meeting(
+        self, upserted: Upserted, recording: Recording, asked_at: datetime
+    ) -> Upserted:
+        """Get-one knows no meeting; where nobody else told it either, its session does."""
+        session_id = uuid(upserted.row.get("session_id"))
+        if "meeting_id" in upserted.row or session_id is None:
+            return upserted
+        try:
+            session = self.realtimekit.session(session_id)
+        except NotFoundError:
+            return upserted
+        completed = replace(
+            recording,
+            meeting_id=session.meeting_id,
+            meeting_title=recording.meeting_title or session.meeting_title,
+            organization_id=recording.organization_id or session.organization_id,
+        )
+        again = self.catalogue.upsert(completed, asked_at)
+        return replace(upserted, row=again.row, changed=upserted.changed or again.changed)
+
+    def _settle_or_check(self, request: RecordingRequest, upserted: Upserted) -> None:
+        """For a mere duplicate of what is final, nothing is written."""
+        asked_again = request.source is Source.FOLLOW_UP
+        if is_final(upserted.row["status"]):
+            if upserted.changed or asked_again:
+                self.worklist.settle(request.key)
+        elif upserted.changed or not asked_again:
+            interval = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _SOON
+            self.worklist.check_in(interval, request.key, messages.fields(request), NOT_FINAL)
+
+    def _check_unfinished(self, row: Item, source: Source) -> None:
+        if not is_final(row["status"]):
+            cause = NOT_FINAL
+        elif not {"start_reason", "stop_reason"} <= row.keys():
+            cause = DETAILS_MISSING
+        else:
+            return
+        request = RecordingRequest(recording_id=row["recording_id"], source=source)
+        self.worklist.check_in(_SOON, request.key, messages.fields(request), cause)
+
+
+def _hinted(recording: Recording, hint: Hint) -> Recording:
+    """With what the hint knows and RealtimeKit did not say."""
+    return replace(
+        recording,
+        meeting_id=recording.meeting_id or hint.meeting_id,
+        session_id=recording.session_id or hint.session_id,
+        meeting_title=recording.meeting_title or hint.title,
+        organization_id=recording.organization_id or hint.organization_id,
+    )

@@ -1,0 +1,147 @@
+"""The messages of the ingest queue; the only place that spells them.
+
+A message asks for one recording, or for the recordings of one ended session:
+
+    {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
+    {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
+
+The template's event rules write the same JSON. They render what an event does not say as "".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from recordings.model import text, uuid
+
+VERSION = 1
+
+
+class Source(StrEnum):
+    """Who asks. `follow_up` asks again for what others asked for before."""
+
+    WEBHOOK = "webhook"
+    EVENTBRIDGE = "eventbridge"
+    API = "api"
+    FOLLOW_UP = "follow_up"
+    SWEEP = "sweep"
+
+
+class MalformedMessageError(ValueError):
+    """Raised for a message that can never be worked on; says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """What only the webhook knows of a recording, and get-one does not say."""
+
+    meeting_id: str | None = None
+    session_id: str | None = None
+    title: str | None = None
+    organization_id: str | None = None
+
+    @classmethod
+    def of(cls, value: object) -> Hint:
+        """Whatever it is: a hint that makes no sense is no hint."""
+        fields = value if isinstance(value, Mapping) else {}
+        return cls(**{name: text(fields.get(name)) for name in cls.__slots__})
+
+    def said(self) -> dict[str, str]:
+        """What is known, by name."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingRequest:
+    """Fetch one recording."""
+
+    recording_id: str
+    source: Source
+    hint: Hint = Hint()
+
+    @property
+    def key(self) -> str:
+        """The same for all requests for the same thing."""
+        return f"recording#{self.recording_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """Find the recordings of a session that ended; of the whole meeting where it is not known."""
+
+    meeting_id: str
+    session_id: str | None = None
+    source: Source
+
+    @property
+    def key(self) -> str:
+        """The same for all requests for the same thing."""
+        return f"session#{self.meeting_id}#{self.session_id or ''}"
+
+
+Request = RecordingRequest | SessionRequest
+
+
+def merged(first: Request, second: Request) -> Request:
+    """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
+    source = second.source if first.source is Source.FOLLOW_UP else first.source
+    if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
+        hint = Hint(**{**first.hint.said(), **second.hint.said()})
+        return replace(first, source=source, hint=hint)
+    return replace(first, source=source)
+
+
+def parse(body: str) -> Request:
+    """Read a message. Raises `MalformedMessageError`, and nothing else."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedMessageError("the message is not JSON") from None
+    if not isinstance(message, dict):
+        raise MalformedMessageError("the message is no JSON object")
+    if message.get("v") != VERSION:
+        raise MalformedMessageError(f"v is {str(message.get('v'))[:20]}, not {VERSION}")
+    try:
+        source = Source(str(message.get("source")))
+    except ValueError:
+        raise MalformedMessageError("source is none of those known") from None
+    return request(message, source)
+
+
+def request(fields: Mapping[str, Any], source: Source) -> Request:
+    """What is asked for, by its ids. Raises `MalformedMessageError`."""
+    if "recording_id" in fields:
+        recording_id = _id(fields, "recording_id")
+        return RecordingRequest(
+            recording_id=recording_id, source=source, hint=Hint.of(fields.get("hint"))
+        )
+    session_id = _id(fields, "session_id") if fields.get("session_id") else None
+    return SessionRequest(
+        meeting_id=_id(fields, "meeting_id"), session_id=session_id, source=source
+    )
+
+
+def fields(request: Request) -> dict[str, Any]:
+    """The ids, and the hint, that say what is asked for: the inverse of `request`."""
+    if isinstance(request, RecordingRequest):
+        hint = request.hint.said()
+        return {"recording_id": request.recording_id} | ({"hint": hint} if hint else {})
+    session = {"session_id": request.session_id} if request.session_id else {}
+    return {"meeting_id": request.meeting_id, **session}
+
+
+def body(request: Request) -> str:
+    """Write a message: the inverse of `parse`."""
+    return json.dumps({"v": VERSION, "source": request.source, **fields(request)})
+
+
+def _id(fields: Mapping[str, Any], name: str) -> str:
+    checked = uuid(fields.get(name))
+    if checked is None:
+        raise MalformedMessageError(f"{name} is not a UUID")
+    return checked

@@ -1,0 +1,359 @@
+"""RealtimeKit's REST API, as far as recordings need it, over urllib3.
+
+One request is one try: whoever calls decides when to try again, and waiting is not done here. Every
+failure is a `RealtimeKitError` whose class says what kind it is:
+
+    RealtimeKitError
+    ├── NotFoundError         RealtimeKit does not know it (404, 410)
+    ├── UnauthorizedError     our token is refused, or there is none
+    ├── ThrottledError        429: not before `retry_after` seconds
+    │   └── BudgetSpentError  our own limit: the request was not sent
+    ├── UnavailableError      network trouble, a time-out, 5xx
+    └── UnintelligibleError   an answer, and not one that the documentation allows
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
+
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from recordings.model import MalformedRecordingError, Recording, text, uuid
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+# Three requests (a refused token's second try and the session's) fit API Gateway's 29 seconds.
+TIMEOUT = urllib3.Timeout(connect=2, read=6)
+
+PAGE_SIZE = 100
+MOST_PAGES = 100
+
+# "blocked for the next five minutes" (Cloudflare docs, API rate limits), where a 429 says no time.
+PENALTY_SECONDS = 300
+LONGEST_RETRY_AFTER = 3600
+
+_AUTHENTICATION_ERROR = 10000
+
+
+class RealtimeKitError(Exception):
+    """Raised when RealtimeKit did not give what was asked for.
+
+    `cause` names the kind in one word, `retry_after` is in seconds where the other side said it.
+    Neither the text nor the attributes hold anything secret.
+    """
+
+    cause = "unknown"
+
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class NotFoundError(RealtimeKitError):
+    """Raised when RealtimeKit does not know the id, in our app; it may know it a moment later."""
+
+    cause = "not_found"
+
+
+class UnauthorizedError(RealtimeKitError):
+    """Raised when the API token is missing, unreadable or refused, even read anew."""
+
+    cause = "unauthorized"
+
+
+class ThrottledError(RealtimeKitError):
+    """Raised on a 429; `retry_after` is always set."""
+
+    cause = "throttled"
+
+
+class BudgetSpentError(ThrottledError):
+    """Raised instead of sending a request that our own budget has no room for."""
+
+    cause = "budget_spent"
+
+
+class UnavailableError(RealtimeKitError):
+    """Raised when RealtimeKit could not be reached, was too slow, or had a fault of its own."""
+
+    cause = "unavailable"
+
+
+class UnintelligibleError(RealtimeKitError):
+    """Raised for an answer that is neither what was asked for nor an error we know."""
+
+    cause = "unintelligible"
+
+
+class Budget(Protocol):
+    """How many requests may be sent; shared by all functions."""
+
+    def take(self) -> int:
+        """Take one request; 0, or the seconds to wait where there is none left."""
+
+    def close(self, seconds: int) -> None:
+        """Let nobody send a request for so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One run of a meeting, which is a reusable room; `None` is "not said"."""
+
+    meeting_id: str | None
+    meeting_title: str | None
+    organization_id: str | None
+
+
+class ApiToken:
+    """The API token in Secrets Manager, `{"api_token": "…"}`, read again after five minutes."""
+
+    def __init__(
+        self, secretsmanager: SecretsManagerClient, secret_id: str, max_age: float = 300
+    ) -> None:
+        self._secretsmanager = secretsmanager
+        self._secret_id = secret_id
+        self._max_age = max_age
+        self._value: str | None = None
+        self._read_at = 0.0
+
+    def value(self) -> str:
+        """A known token outlives a failed read; `UnauthorizedError` where there never was one."""
+        if self._value and time.monotonic() - self._read_at < self._max_age:
+            return self._value
+        try:
+            return self.read()
+        except UnauthorizedError:
+            if self._value is None:
+                raise
+            return self._value
+
+    def read(self) -> str:
+        """Past the cache. Raises `UnauthorizedError` where no token can be read."""
+        try:
+            answer = self._secretsmanager.get_secret_value(SecretId=self._secret_id)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            raise UnauthorizedError(f"the API token's secret cannot be read: {code}") from error
+        except BotoCoreError as error:
+            raise UnauthorizedError("Secrets Manager cannot be reached") from error
+        try:
+            token = json.loads(answer["SecretString"])["api_token"]
+        except (KeyError, TypeError, ValueError):
+            # `from None`: a JSONDecodeError carries the secret's text.
+            raise UnauthorizedError('the secret is not {"api_token": "…"}') from None
+        if not (isinstance(token, str) and re.fullmatch(r"[!-~]+", token)):
+            raise UnauthorizedError("the secret's api_token is empty or no token")
+        self._value, self._read_at = token, time.monotonic()
+        return token
+
+
+class RealtimeKit:
+    """The recordings of one app. `app_url` is `…/accounts/{account_id}/realtime/kit/{app_id}`."""
+
+    def __init__(
+        self,
+        app_url: str,
+        token: ApiToken,
+        budget: Budget,
+        http: urllib3.PoolManager,
+        timeout: urllib3.Timeout = TIMEOUT,
+    ) -> None:
+        self._app_url = app_url.rstrip("/")
+        self._token = token
+        self._budget = budget
+        self._http = http
+        self._timeout = timeout
+
+    def recording(self, recording_id: str) -> Recording:
+        """What RealtimeKit says of it now: everything but its meeting.
+
+        Raises `ValueError` for an id that is not a UUID (nothing is sent), else `RealtimeKitError`.
+        """
+        recording = _recording(self._get(f"/recordings/{_checked(recording_id)}")["data"])
+        if recording.recording_id != uuid(recording_id):
+            raise UnintelligibleError("the answer is about another recording")
+        return recording
+
+    def recordings(self, *, meeting_id: str) -> Iterator[Recording]:
+        """The meeting's recordings, each once, newest first: everything but the reasons.
+
+        Raises `ValueError` for an id that is not a UUID (nothing is sent), else `RealtimeKitError`;
+        an unreadable item does so only after the readable ones.
+        """
+        seen: set[str] = set()
+        unreadable = 0
+        for item in self._items({"meeting_id": _checked(meeting_id)}):
+            try:
+                recording = Recording.from_realtimekit(item)
+            except MalformedRecordingError:
+                unreadable += 1
+                continue
+            if recording.recording_id not in seen:
+                seen.add(recording.recording_id)
+                yield recording
+        if unreadable:
+            raise UnintelligibleError(f"{unreadable} items of the list are no recordings")
+
+    def session(self, session_id: str) -> Session:
+        """Raises `ValueError` for what is no UUID (nothing is sent), else `RealtimeKitError`."""
+        data = self._get(f"/sessions/{_checked(session_id)}")["data"]
+        if not isinstance(data, Mapping):
+            raise UnintelligibleError("the session is no object")
+        return Session(
+            meeting_id=text(data.get("associated_id")),
+            meeting_title=text(data.get("meeting_display_name")),
+            organization_id=text(data.get("organization_id")),
+        )
+
+    def _items(self, filters: Mapping[str, str]) -> Iterator[object]:
+        """All pages' items. Whether pages count from 0 or 1 is not documented: page 1 tells."""
+        number, page = 1, self._page(filters, 1)
+        if page.total and (not page.items or page.start > 1):
+            number, page = 0, self._page(filters, 0)
+        while page.items:
+            yield from page.items
+            if page.total and page.end >= page.total:
+                return
+            number, previous = number + 1, page
+            if number > MOST_PAGES:
+                raise UnintelligibleError(f"a list of more than {MOST_PAGES} pages")
+            page = self._page(filters, number)
+            if page.items == previous.items:
+                return
+
+    def _page(self, filters: Mapping[str, str], page: int) -> _Page:
+        paging = {"page_no": str(page), "per_page": str(PAGE_SIZE)}
+        order = {"sort_by": "invokedTime", "sort_order": "DESC"}
+        return _Page.of(self._get("/recordings", {**filters, **paging, **order}))
+
+    def _get(self, path: str, fields: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        token = self._token.value()
+        try:
+            return self._send(path, fields, token)
+        except UnauthorizedError:
+            # The token may have been rotated; the one just refused is not worth a second request.
+            renewed = self._token.read()
+            if renewed == token:
+                raise
+            return self._send(path, fields, renewed)
+
+    def _send(self, path: str, fields: Mapping[str, str] | None, token: str) -> Mapping[str, Any]:
+        if wait := self._budget.take():
+            raise BudgetSpentError("the budget of requests is spent", retry_after=wait)
+        try:
+            response = self._http.request(
+                "GET",
+                self._app_url + path,
+                fields=fields,
+                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+                timeout=self._timeout,
+                retries=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise UnavailableError(f"no answer: {type(error).__name__}") from error
+        try:
+            return _payload(response)
+        except ThrottledError as error:
+            self._budget.close(error.retry_after or PENALTY_SECONDS)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    items: list[object]
+    start: int
+    end: int
+    total: int
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> _Page:
+        items, paging = payload["data"], payload.get("paging")
+        if not isinstance(items, list):
+            raise UnintelligibleError("the list is no array")
+        numbers = paging if isinstance(paging, Mapping) else {}
+        start, end, total = (
+            int(number) if isinstance(number := numbers.get(name), int | Decimal) else 0
+            for name in ("start_offset", "end_offset", "total_count")
+        )
+        return cls(items, start, end, total)
+
+
+def _checked(identifier: str) -> str:
+    checked = uuid(identifier)
+    if checked is None:
+        raise ValueError("an id of RealtimeKit's is a UUID")
+    return checked
+
+
+def _recording(data: object) -> Recording:
+    try:
+        return Recording.from_realtimekit(data)
+    except MalformedRecordingError as error:
+        raise UnintelligibleError(str(error)) from None
+
+
+def _payload(response: urllib3.BaseHTTPResponse) -> Mapping[str, Any]:
+    """The answer, if it is a success; an error by what its status, or its envelope, says."""
+    payload = _json(response.data)
+    if response.status == 200 and payload.get("success") is True and "data" in payload:
+        return payload
+    status, detail = response.status, f"HTTP {response.status}: {_message(payload)}"
+    code = _code(payload)
+    if status == 200 and isinstance(code, int) and 400 <= code <= 599:
+        status = code
+    retry_after = _retry_after(response.headers.get("Retry-After"))
+    if status in (401, 403) or code == _AUTHENTICATION_ERROR:
+        raise UnauthorizedError(detail)
+    if status in (404, 410):
+        raise NotFoundError(detail)
+    if status == 429:
+        raise ThrottledError(detail, retry_after=retry_after or PENALTY_SECONDS)
+    if status == 408 or status >= 500:
+        raise UnavailableError(detail, retry_after=retry_after)
+    raise UnintelligibleError(detail)
+
+
+def _json(body: bytes) -> Mapping[str, Any]:
+    try:
+        payload = json.loads(body, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return {}
+    return payload if isinstance(payload, Mapping) else {}
+
+
+def _error(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """RealtimeKit says `error: {…}`, Cloudflare's gateway `errors: [{…}]`."""
+    errors = payload.get("errors")
+    error = errors[0] if isinstance(errors, list) and errors else payload.get("error")
+    return error if isinstance(error, Mapping) else {}
+
+
+def _code(payload: Mapping[str, Any]) -> object:
+    return _error(payload).get("code")
+
+
+def _message(payload: Mapping[str, Any]) -> str:
+    """What the error says, short, and without any URL's query, which may be a credential."""
+    message = _error(payload).get("message")
+    if not isinstance(message, str):
+        return "no message" if payload else "no JSON object"
+    return re.sub(r"\?\S+", "?…", message)[:200]
+
+
+def _retry_after(header: str | None) -> int | None:
+    if not header:
+        return None
+    try:
+        seconds = urllib3.Retry().parse_retry_after(header)
+    except urllib3.exceptions.InvalidHeader:
+        return None
+    return max(1, min(int(seconds), LONGEST_RETRY_AFTER))

@@ -1,0 +1,221 @@
+"""The service's own memory: what must be looked at again, and how often RealtimeKit may be asked.
+
+Waiting lives here, never in a message. A *check* is one recording, or one ended session, that must
+be asked for again, with the time at which it is due; there is at most one for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from recordings.dynamodb import ConditionFailedError, Item, Table
+from recordings.model import timestamp
+
+LONGEST_INTERVAL = 3600
+NOT_FOUND = "not_found"
+
+# RealtimeKit deletes the file after seven days; what is not settled a day later never will be.
+PATIENCE = timedelta(days=8)
+# An id that RealtimeKit does not know may be new to it, or be another app's.
+PATIENCE_WITH_UNKNOWN = timedelta(hours=1)
+_KEPT_FOR = timedelta(days=30)
+
+_PENDING = "yes"
+
+Now = Callable[[], datetime]
+
+
+def utcnow() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Something to be asked for again; `request` are the fields of the message that does it."""
+
+    key: str
+    request: Mapping[str, Any]
+    cause: str
+    due_at: str
+    since: datetime
+    interval: int
+    attempts: int
+
+    def is_hopeless(self, now: datetime) -> bool:
+        """Whether it was tried for so long that trying on is no use."""
+        patience = PATIENCE_WITH_UNKNOWN if self.cause == NOT_FOUND else PATIENCE
+        return now - self.since > patience
+
+
+class Worklist:
+    """Pending checks, by the key of what they ask for."""
+
+    def __init__(self, table: Table, now: Now = utcnow) -> None:
+        self._table = table
+        self._now = now
+
+    def check_in(self, seconds: int, key: str, request: Mapping[str, Any], cause: str) -> None:
+        """Let it be asked for in so many seconds, and from then on at growing intervals.
+
+        There is news of it, so a check that is already there starts anew; only a hint that it holds
+        and `request` lacks is kept.
+        """
+        now = self._now()
+        hint = request.get("hint")
+        self._table.update(
+            {"work_id": _check_id(key)},
+            "SET #pending = :pending, #due_at = :due_at, #since = :since, #interval = :interval,"
+            " #attempts = :attempts, #cause = :cause, #request = :request,"
+            " #expires_at = :expires_at,"
+            f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'} REMOVE #given_up_at",
+            {
+                "pending": _PENDING,
+                "due_at": timestamp(now + timedelta(seconds=seconds)),
+                "since": timestamp(now),
+                "interval": seconds,
+                "attempts": 0,
+                "cause": cause,
+                "request": {name: value for name, value in request.items() if name != "hint"},
+                "hint": hint or {},
+                "expires_at": _expiry(now + _KEPT_FOR),
+            },
+        )
+
+    def note_trouble(self, key: str, cause: str, not_before: int | None) -> None:
+        """Say why a check that `follow_up` put back on the queue could not be settled.
+
+        `not_before` is in seconds, where RealtimeKit or the budget gave a time; else the check
+        stays due when `follow_up` said. One that was settled in the meantime stays settled.
+        """
+        values: dict[str, Any] = {"cause": cause}
+        expression = "SET #cause = :cause"
+        if not_before is not None:
+            expression += ", #due_at = :due_at"
+            values["due_at"] = timestamp(self._now() + timedelta(seconds=not_before))
+        work_id = {"work_id": _check_id(key)}
+        with contextlib.suppress(ConditionFailedError):
+            self._table.update(work_id, expression, values, "attribute_exists(#pending)")
+
+    def settle(self, key: str) -> None:
+        """It need not be asked for again."""
+        self._table.delete({"work_id": _check_id(key)})
+
+    def due(self, limit: int) -> list[Check]:
+        """The checks whose time has come, those that wait longest first."""
+        rows = self._table.query(
+            "due",
+            "#pending = :pending AND #due_at <= :now",
+            {"pending": _PENDING, "now": timestamp(self._now())},
+            limit,
+        )
+        return [_check(row) for row in rows]
+
+    def advance(self, check: Check) -> None:
+        """It was asked for: due again after twice the time, unless it is settled by then."""
+        interval = min(2 * check.interval, LONGEST_INTERVAL)
+        self._change(
+            check,
+            "SET #due_at = :due_at, #interval = :interval, #attempts = :attempts",
+            {
+                "due_at": timestamp(self._now() + timedelta(seconds=interval)),
+                "interval": interval,
+                "attempts": check.attempts + 1,
+            },
+        )
+
+    def give_up(self, check: Check) -> None:
+        """Not due any more; the row stays for a month, for whoever looks into it."""
+        self._change(
+            check,
+            "SET #given_up_at = :given_up_at, #expires_at = :expires_at REMOVE #pending",
+            {
+                "given_up_at": timestamp(self._now()),
+                "expires_at": _expiry(self._now() + _KEPT_FOR),
+            },
+        )
+
+    def _change(self, check: Check, expression: str, values: Mapping[str, Any]) -> None:
+        """Unless somebody else did: settled it, started it anew, or is the other of two ticks."""
+        key, seen = {"work_id": _check_id(check.key)}, {"seen_due_at": check.due_at}
+        with contextlib.suppress(ConditionFailedError):
+            self._table.update(key, expression, {**values, **seen}, "#due_at = :seen_due_at")
+
+
+class UpstreamBudget:
+    """How many requests all functions together may send to RealtimeKit in any five minutes.
+
+    Counted in windows of 15 seconds. Any five minutes touch at most 21 of them, so each has room
+    for a 21st of the limit: it holds wherever the five minutes begin.
+    """
+
+    WINDOW_SECONDS = 15
+    _WINDOWS = 21
+
+    def __init__(self, table: Table, app_id: str, per_5_minutes: int, now: Now = utcnow) -> None:
+        self._table = table
+        self._app_id = app_id
+        self._per_window = per_5_minutes // self._WINDOWS
+        self._now = now
+
+    def take(self) -> int:
+        """Take one request. 0, or the seconds until the next window where this one is used up."""
+        now = self._now().timestamp()
+        window = int(now // self.WINDOW_SECONDS)
+        try:
+            self._table.update(
+                {"work_id": self._window_id(window)},
+                "SET #expires_at = :expires_at ADD #used :one",
+                {"expires_at": self._window_expiry(window), "one": 1, "room": self._per_window},
+                "attribute_not_exists(#used) OR #used < :room",
+            )
+        except ConditionFailedError:
+            return max(1, round((window + 1) * self.WINDOW_SECONDS - now))
+        return 0
+
+    def close(self, seconds: int) -> None:
+        """Use up the windows of so many seconds: what a 429 says to one copy holds for all.
+
+        At most 24 windows, six minutes: longer than Cloudflare's penalty of five.
+        """
+        first = int(self._now().timestamp() // self.WINDOW_SECONDS)
+        windows = range(first, first + min(seconds // self.WINDOW_SECONDS, 23) + 1)
+        self._table.put_many(
+            {
+                "work_id": self._window_id(window),
+                "used": self._per_window,
+                "expires_at": self._window_expiry(window),
+            }
+            for window in windows
+        )
+
+    def _window_id(self, window: int) -> str:
+        return f"budget#{self._app_id}#{window}"
+
+    def _window_expiry(self, window: int) -> int:
+        return (window + 1) * self.WINDOW_SECONDS + 3600
+
+
+def _check_id(key: str) -> str:
+    return f"check#{key}"
+
+
+def _expiry(time: datetime) -> int:
+    return int(time.timestamp())
+
+
+def _check(row: Item) -> Check:
+    hint = {"hint": row["hint"]} if row["hint"] else {}
+    return Check(
+        key=row["work_id"].removeprefix("check#"),
+        request={**row["request"], **hint},
+        cause=row["cause"],
+        due_at=row["due_at"],
+        since=datetime.fromisoformat(row["since"]),
+        interval=row["interval"],
+        attempts=row["attempts"],
+    )

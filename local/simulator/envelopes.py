@@ -1,0 +1,46 @@
+"""The three forms of an answer: RealtimeKit's success and error, and Cloudflare's own error."""
+
+from typing import Any
+
+from flask import Response, jsonify
+
+
+def success(data: Any, *, status: int = 200, paging: dict[str, int] | None = None) -> Response:
+    """`{"success": true, "data": …}`: the payload is in `data`, not in Cloudflare's `result`."""
+    body = {"success": True, "data": data}
+    if paging is not None:
+        body["paging"] = paging
+    return _json(status, body)
+
+
+def realtimekit_error(status: int, message: str) -> Response:
+    """The application's envelope: one `error`, its code the HTTP status (OpenAPI GenericError)."""
+    return _json(status, {"success": False, "error": {"code": status, "message": message}})
+
+
+def cloudflare_error(status: int, code: int, message: str) -> Response:
+    """The gateway's v4 envelope: a list of `errors`, each with Cloudflare's own code."""
+    error = {"code": code, "message": message}
+    return _json(status, {"success": False, "errors": [error], "messages": [], "result": None})
+
+
+def authentication_error(status: int) -> Response:
+    """Cloudflare's refusal of a token (facts 1.7)."""
+    return cloudflare_error(status, 10000, "Authentication error")
+
+
+def too_many_requests(retry_after: float | str | None) -> Response:
+    """Cloudflare's 429; `retry_after` is seconds, an HTTP date, or None for no such header.
+
+    Code and message as users report them (github.com/cloudflare/workers-sdk/issues/10025).
+    """
+    response = cloudflare_error(429, 971, "Please wait and consider throttling your request speed")
+    if retry_after is not None:
+        response.headers["retry-after"] = str(retry_after)
+    return response
+
+
+def _json(status: int, body: dict[str, Any]) -> Response:
+    response = jsonify(body)
+    response.status_code = status
+    return response

@@ -1,0 +1,261 @@
+"""Meetings, their sessions, and the recordings of these.
+
+A meeting is a reusable room; a session is one run of it; a session may have several recordings
+(RealtimeKit docs, concepts/meeting). Nothing here ticks: a recording is a list of steps, and what
+it is at some moment follows from the steps up to then.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from .options import ACTIVE, STOPPED, Kind, RecordingOptions, Status
+
+RETENTION = timedelta(days=7)
+"""How long RealtimeKit keeps the media (RealtimeKit docs, data-retention)."""
+
+TRACK_FILE_NAME = (
+    "{{file_name_prefix}}_{{user_id}}_{{peer_id}}_{{stream_kind}}_{{media_kind}}_{{date_time}}.webm"
+)
+"""What RealtimeKit gives, braces and all, as the file name of a TRACK recording (facts 3.7)."""
+
+# 300 MB an hour (RealtimeKit docs, start-recording), and sound at 128 kbit/s.
+VIDEO_BYTES_PER_SECOND = 83_333
+AUDIO_BYTES_PER_SECOND = 16_000
+
+JUST_BEFORE = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asked for a start or a stop; `type` is ORGANIZATION, USER, or INTERNAL (facts 1.3)."""
+
+    type: str
+    name: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a recording started or stopped, in RealtimeKit's words, such as `ALL_PEERS_LEFT`."""
+
+    reason: str
+    caller: Caller | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A participant's one stay in a session; track recordings have a file for each."""
+
+    peer_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A media file in RealtimeKit's bucket. `kind` is video, audio or track; `layer` is TRACK's."""
+
+    kind: str
+    file_name: str
+    size: int
+    layer: str | None = None
+
+
+class Step(NamedTuple):
+    """From `at` on, the recording has this status."""
+
+    at: datetime
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is to be seen of a recording at one moment; None where that is not known yet."""
+
+    status: Status
+    started_at: datetime | None
+    stopped_at: datetime | None
+    duration: float | None
+    expires_at: datetime | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Meeting:
+    """A reusable room. `recording_config` is as RealtimeKit's API spells it, secrets and all."""
+
+    id: str
+    title: str
+    created_at: datetime
+    recording_config: Mapping[str, Any]
+    record_on_start: bool = False
+    keep_alive_seconds: float = 60
+    sessions: list["Session"] = field(default_factory=list, repr=False)
+
+    def live_session(self, at: datetime) -> "Session | None":
+        """The session that runs at that moment; a room has at most one."""
+        return next((session for session in self.sessions if session.is_live(at)), None)
+
+    def active_recordings(self, at: datetime) -> list["Recording"]:
+        """Recordings that have begun and not stopped, the newest last."""
+        recordings = (rec for session in self.sessions for rec in session.recordings)
+        return [rec for rec in recordings if rec.exists(at) and rec.at(at).status in ACTIVE]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Session:
+    """One run of a meeting. It stays LIVE for a while after the last participant has left."""
+
+    id: str
+    meeting: Meeting
+    started_at: datetime
+    participants: int
+    left_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+    recordings: list["Recording"] = field(default_factory=list, repr=False)
+
+    def exists(self, at: datetime) -> bool:
+        """Whether it has started by then."""
+        return self.started_at <= at
+
+    def is_live(self, at: datetime) -> bool:
+        """Whether it has started and not ended."""
+        return self.exists(at) and (self.ended_at is None or at < self.ended_at)
+
+    def minutes_consumed(self, at: datetime) -> float:
+        """Minutes of all participants together, up to then."""
+        until = min(at, self.left_at or at)
+        return round((until - self.started_at).total_seconds() / 60 * self.participants, 2)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Recording:
+    """One recording of a session: what was asked for, and the steps it takes.
+
+    `steps` may reach into the future: a recording that will stop at its `max_seconds` has these
+    steps from the start. Steps are replaced as a whole, so readers need no lock.
+    """
+
+    id: str
+    session: Session
+    options: RecordingOptions
+    peers: tuple[Peer, ...]
+    start_reason: Reason
+    stop_reason: Reason | None = None
+    stops_at: datetime | None = None
+    steps: tuple[Step, ...]
+
+    @property
+    def meeting(self) -> Meeting:
+        """The room it was made in."""
+        return self.session.meeting
+
+    @property
+    def invoked_at(self) -> datetime:
+        """When it was asked for."""
+        return self.steps[0].at
+
+    def exists(self, at: datetime) -> bool:
+        """Whether it has been asked for by then."""
+        return self.invoked_at <= at
+
+    def at(self, moment: datetime) -> Snapshot:
+        """What is to be seen of it at a moment; ValueError before it was asked for."""
+        past = self.steps_until(moment)
+        if not past:
+            raise ValueError(f"recording {self.id} does not exist at {moment}")
+        stopped_at = _first(past, STOPPED)
+        kept = past[-1].status is Status.UPLOADED and self.options.realtimekit_bucket
+        return Snapshot(
+            status=past[-1].status,
+            started_at=_first(past, {Status.RECORDING}),
+            stopped_at=stopped_at,
+            duration=self.duration if stopped_at else None,
+            expires_at=stopped_at + RETENTION if kept and stopped_at else None,
+        )
+
+    def steps_until(self, moment: datetime) -> tuple[Step, ...]:
+        """The steps taken up to and including that moment."""
+        return tuple(step for step in self.steps if step.at <= moment)
+
+    def last_moment_as(self, status: Status, now: datetime) -> datetime:
+        """The latest moment up to `now` at which it had that status; `now` if it never had."""
+        moments = [
+            min(now, following.at - JUST_BEFORE)
+            for step, following in pairwise(self.steps)
+            if step.status is status and step.at <= now
+        ]
+        return max(moments, default=now)
+
+    @property
+    def duration(self) -> float:
+        """Seconds recorded, without pauses, when all steps are taken."""
+        if self.options.duration is not None:
+            return self.options.duration
+        recorded = (
+            following.at - step.at
+            for step, following in pairwise(self.steps)
+            if step.status is Status.RECORDING
+        )
+        return int(sum(recorded, timedelta()).total_seconds())
+
+    @property
+    def file_name(self) -> str:
+        """RealtimeKit's `output_file_name`; not unique (facts 3.6)."""
+        if self.options.kind is Kind.TRACK:
+            return TRACK_FILE_NAME
+        audio_only = self.options.kind is Kind.AUDIO
+        suffix = self.options.audio_suffix if audio_only else self.options.video_suffix
+        return f"{self._stem}.{suffix}"
+
+    @property
+    def file_size(self) -> int:
+        """What RealtimeKit reports; 0 for every TRACK recording (facts 3.7)."""
+        if self.options.kind is Kind.TRACK:
+            return 0
+        return next(self._artifacts()).size
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files that an upload leaves in RealtimeKit's bucket, the main one first."""
+        return tuple(self._artifacts()) if self.options.realtimekit_bucket else ()
+
+    def _artifacts(self) -> Iterator[Artifact]:
+        options = self.options
+        if options.kind is Kind.TRACK:
+            yield from self._tracks()
+            return
+        if options.kind is not Kind.AUDIO:
+            size = options.file_size
+            video = int(self.duration * VIDEO_BYTES_PER_SECOND) if size is None else size
+            yield Artifact(kind="video", file_name=self.file_name, size=video)
+        if options.kind is Kind.AUDIO or options.separate_audio:
+            name = f"{self._stem}.{options.audio_suffix}"
+            yield Artifact(kind="audio", file_name=name, size=self._audio_size)
+
+    def _tracks(self) -> Iterator[Artifact]:
+        for layer in self.options.layers:
+            prefix = "_".join(filter(None, (self.options.file_name_prefix, layer)))
+            for peer in self.peers:
+                name = f"{prefix}_{peer.user_id}_{peer.peer_id}_peer_audio_{self._epoch_ms}.webm"
+                yield Artifact(kind="track", file_name=name, size=self._audio_size, layer=layer)
+
+    @property
+    def _audio_size(self) -> int:
+        options = self.options
+        given = options.file_size if options.kind is Kind.AUDIO else options.audio_file_size
+        return int(self.duration * AUDIO_BYTES_PER_SECOND) if given is None else given
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.options.file_name_prefix or self.meeting.id}_{self._epoch_ms}"
+
+    @property
+    def _epoch_ms(self) -> int:
+        return int(self.invoked_at.timestamp() * 1000)
+
+
+def _first(steps: tuple[Step, ...], statuses: frozenset[Status] | set[Status]) -> datetime | None:
+    return next((step.at for step in steps if step.status in statuses), None)

@@ -1,0 +1,153 @@
+"""RealtimeKit's JSON: what each endpoint says of a recording, a meeting, a session.
+
+Field names, nulls and omissions follow Cloudflare's OpenAPI and the answers seen by others
+(facts 1.3 to 1.9).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from .meetings import Meeting, Reason, Recording, Session
+from .options import Kind, Status
+from .world import SECRET_FIELDS, World
+
+
+def timestamp(at: datetime | None) -> str | None:
+    """ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
+    if at is None:
+        return None
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
+    """A recording as `active-recording` shows it; the other endpoints add to this."""
+    seen = rec.at(at)
+    shape: dict[str, Any] = {
+        "id": rec.id,
+        "status": seen.status,
+        "session_id": rec.session.id,
+        "output_file_name": rec.file_name,
+        "invoked_time": timestamp(rec.invoked_at),
+        "started_time": timestamp(seen.started_at),
+        "stopped_time": timestamp(seen.stopped_at),
+        "download_url_expiry": timestamp(seen.expires_at),
+        "file_size": rec.file_size if seen.status is Status.UPLOADED else None,
+        **_download_urls(world, rec, seen.expires_at, world.clock.now()),
+    }
+    if seen.duration is not None:
+        shape["recording_duration"] = seen.duration
+    return shape
+
+
+def recording_details(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
+    """A recording as get-one, start and PUT show it: with reasons, without its meeting."""
+    shape = recording(world, rec, at)
+    shape["storage_config"] = _readable(world, rec.options.storage_config)
+    shape["start_reason"] = _reason(rec.start_reason)
+    if shape["stopped_time"] and rec.stop_reason:
+        shape["stop_reason"] = _reason(rec.stop_reason)
+    return shape
+
+
+def recording_item(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
+    """A recording as the list shows it: with its meeting, without reasons."""
+    shape = recording(world, rec, at)
+    shape["storage_config"] = _readable(world, rec.options.storage_config)
+    shape["meeting"] = meeting(world, rec.meeting)
+    return shape
+
+
+def meeting(world: World, room: Meeting) -> dict[str, Any]:
+    """A meeting, the same wherever it appears."""
+    return {
+        "id": room.id,
+        "title": room.title,
+        "status": "ACTIVE",
+        "created_at": timestamp(room.created_at),
+        "updated_at": timestamp(room.created_at),
+        "record_on_start": room.record_on_start,
+        "live_stream_on_start": False,
+        "persist_chat": False,
+        "transcribe_on_end": False,
+        "summarize_on_end": False,
+        "session_keep_alive_time_in_secs": room.keep_alive_seconds,
+        "recording_config": _readable(world, room.recording_config),
+    }
+
+
+def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
+    """A session; `associated_id` is its meeting."""
+    live = run.is_live(at)
+    here = live and (run.left_at is None or at < run.left_at)
+    shape = {
+        "id": run.id,
+        "associated_id": run.meeting.id,
+        "meeting_display_name": run.meeting.title,
+        "type": "meeting",
+        "status": "LIVE" if live else "ENDED",
+        "live_participants": run.participants if here else 0,
+        "max_concurrent_participants": run.participants,
+        "minutes_consumed": run.minutes_consumed(at),
+        "organization_id": world.organization_id,
+        "started_at": timestamp(run.started_at),
+        "created_at": timestamp(run.started_at),
+        "updated_at": timestamp(run.started_at if live else run.ended_at),
+    }
+    if not live:
+        shape["ended_at"] = timestamp(run.ended_at)
+    return shape
+
+
+def app(world: World) -> dict[str, Any]:
+    """The one app of the account."""
+    first = min((meeting.created_at for meeting in world.meetings()), default=world.clock.now())
+    return {"id": world.app_id, "name": world.organization_name, "created_at": timestamp(first)}
+
+
+def _download_urls(
+    world: World, rec: Recording, expires_at: datetime | None, now: datetime
+) -> dict[str, Any]:
+    gone = expires_at is not None and expires_at <= now
+    if expires_at is None or (gone and not world.undocumented.keeps_expired_urls):
+        # Of TRACK recordings "audio_download_url" is an empty string, never null (facts 3.7).
+        audio = "" if rec.options.kind is Kind.TRACK else None
+        return {"download_url": None, "audio_download_url": audio}
+    if rec.options.kind is Kind.TRACK:
+        return {"download_url": _layers(world, rec), "audio_download_url": ""}
+    urls = {artifact.kind: world.media_url(rec, artifact) for artifact in rec.artifacts}
+    return {"download_url": urls.get("video"), "audio_download_url": urls.get("audio")}
+
+
+def _layers(world: World, rec: Recording) -> list[dict[str, Any]]:
+    return [
+        {
+            "layer_name": layer,
+            "download_urls": {
+                artifact.file_name: {"download_url": world.media_url(rec, artifact)}
+                for artifact in rec.artifacts
+                if artifact.layer == layer
+            },
+        }
+        for layer in rec.options.layers
+    ]
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    if reason.caller is None:
+        return {"reason": reason.reason}
+    caller = reason.caller
+    # RealtimeKit spells it so, capital I and all.
+    named = {"type": caller.type, "name": caller.name, "user_Id": caller.user_id}
+    present = {name: value for name, value in named.items() if value is not None}
+    return {"reason": reason.reason, "caller": present}
+
+
+def _readable(world: World, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return {
+        name: _readable(world, value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if world.reveals_secrets or name not in SECRET_FIELDS
+    }

@@ -1,0 +1,113 @@
+"""A world behind a server."""
+
+from types import TracebackType
+from typing import Self
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from .api import Api
+from .control import Control
+from .envelopes import cloudflare_error, realtimekit_error
+from .faults import Faults
+from .gateway import API_PATH, Gateway, LoggedRequest, RateLimit, RequestLog, Tokens
+from .server import Server
+from .world import DEFAULT_TOKEN, World
+
+LOOPBACK = "127.0.0.1"
+
+
+class Simulator:
+    """RealtimeKit's REST API over HTTP on loopback, from `start` to `stop`; a context manager.
+
+    What is done to `world`, `faults`, `tokens` and `rate_limit` is seen by the next request.
+    Unless the world says where its media is, its URLs are those of this server, below `/media`.
+    Port 0 is any free one. A stopped simulator leaves no thread, and is not started again.
+    """
+
+    def __init__(self, world: World | None = None, *, port: int = 0) -> None:
+        self.world = world or World()
+        self.faults = Faults()
+        self.tokens = Tokens([DEFAULT_TOKEN])
+        self.rate_limit = RateLimit()
+        self.request_log = RequestLog()
+        self._server = Server(LOOPBACK, port, self._app())
+        if self.world.media_base_url is None:
+            self.world.media_base_url = f"{self.url}/media"
+
+    @property
+    def url(self) -> str:
+        """The server's origin, such as http://127.0.0.1:8787."""
+        return f"http://{LOOPBACK}:{self._server.port}"
+
+    @property
+    def api_url(self) -> str:
+        """What stands for https://api.cloudflare.com/client/v4; the SDK's `base_url`."""
+        return f"{self.url}{API_PATH}".rstrip("/")
+
+    @property
+    def app_url(self) -> str:
+        """The base of the app's endpoints, up to and with the app's id."""
+        account, app = self.world.account_id, self.world.app_id
+        return f"{self.api_url}/accounts/{account}/realtime/kit/{app}"
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """The requests that have come, but those to the control API."""
+        return self.request_log.matching()
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Answer no more; connections are cut, threads have ended when this returns."""
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _app(self) -> Flask:
+        app = Flask("simulator", static_folder=None)
+        # Fields in the order of RealtimeKit's documentation, for those who read them.
+        app.json.sort_keys = False  # type: ignore[attr-defined]
+        gateway = Gateway(
+            self.world,
+            tokens=self.tokens,
+            rate_limit=self.rate_limit,
+            faults=self.faults,
+            requests=self.request_log,
+        )
+        gateway.guard(app)
+        app.register_blueprint(Api(self.world).blueprint())
+        control = Control(
+            self.world,
+            tokens=self.tokens,
+            rate_limit=self.rate_limit,
+            faults=self.faults,
+            requests=self.request_log,
+        )
+        app.register_blueprint(control.blueprint())
+        app.register_error_handler(HTTPException, _error)
+        return app
+
+
+def _error(error: HTTPException) -> Response:
+    """Who answers depends on the path: RealtimeKit, Cloudflare's routing, or the simulator."""
+    status, message = error.code or 500, error.description or ""
+    if "/realtime/kit/" in request.path:
+        return realtimekit_error(status, message)
+    if request.path.startswith(API_PATH):
+        return cloudflare_error(status, 7000, "No route for that URI")
+    response = jsonify({"error": message})
+    response.status_code = status
+    return response

@@ -1,0 +1,322 @@
+"""What a row becomes, whoever says what in whichever order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from recordings.catalogue import Catalogue, ConflictError, public
+from recordings.dynamodb import Item, Table
+from recordings.model import Artifact, Recording
+
+NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
+EXPIRY = datetime(2026, 6, 10, 10, 30, tzinfo=UTC)
+VIDEO = Artifact(
+    name="video",
+    kind="video",
+    file_name="weekly-sync.mp4",
+    file_size=2044680,
+    url="https://bucket.r2.cloudflarestorage.com/weekly-sync.mp4?X-Amz-Signature=canary",
+    url_expires_at=EXPIRY,
+)
+INVOKED = Recording(
+    recording_id="97cb480d-5840-4528-ace3-919b5e386c68",
+    status="INVOKED",
+    session_id="05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+    invoked_at=datetime(2026, 6, 3, 10, 0, 1, tzinfo=UTC),
+    file_name="weekly-sync.mp4",
+)
+RECORDING = replace(
+    INVOKED, status="RECORDING", started_at=datetime(2026, 6, 3, 10, 0, 5, tzinfo=UTC)
+)
+UPLOADED = replace(
+    RECORDING,
+    status="UPLOADED",
+    stopped_at=datetime(2026, 6, 3, 10, 30, 5, tzinfo=UTC),
+    duration_seconds=1800,
+    file_size=2044680,
+    start_reason={"reason": "API_CALL", "caller": {"name": "Ada", "type": "USER"}},
+    stop_reason={"reason": "ALL_PEERS_LEFT"},
+    artifacts=(VIDEO,),
+)
+LISTED = replace(
+    UPLOADED,
+    start_reason=None,
+    stop_reason=None,
+    meeting_id="50c8940e-1b97-402a-97d6-2708b7feca41",
+    meeting_title="Weekly sync",
+)
+
+
+def later(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def test_a_new_recording_becomes_a_row(catalogue: Catalogue) -> None:
+    upserted = catalogue.upsert(UPLOADED, NOON)
+
+    assert upserted.changed
+    assert not upserted.was_final
+    assert catalogue.get(UPLOADED.recording_id) == {
+        "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68",
+        "app_id": "14a396e7-ca44-4937-bf1f-050a69118543",
+        "app_month": "14a396e7-ca44-4937-bf1f-050a69118543#2026-06",
+        "status": "UPLOADED",
+        "status_rank": 4,
+        "status_history": [{"status": "UPLOADED", "at": "2026-06-03T12:00:00.000Z"}],
+        "session_id": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+        "invoked_at": "2026-06-03T10:00:01.000Z",
+        "started_at": "2026-06-03T10:00:05.000Z",
+        "stopped_at": "2026-06-03T10:30:05.000Z",
+        "duration_seconds": 1800,
+        "file_name": "weekly-sync.mp4",
+        "file_size": 2044680,
+        "start_reason": {"reason": "API_CALL", "caller": {"name": "Ada", "type": "USER"}},
+        "stop_reason": {"reason": "ALL_PEERS_LEFT"},
+        "artifacts": {
+            "video": {
+                "kind": "video",
+                "file_name": "weekly-sync.mp4",
+                "file_size": 2044680,
+                "url": VIDEO.url,
+                "url_expires_at": "2026-06-10T10:30:00.000Z",
+            }
+        },
+        "first_seen_at": "2026-06-03T12:00:00.000Z",
+        "fetched_at": "2026-06-03T12:00:00.000Z",
+        "version": 1,
+    }
+
+
+def test_what_is_shown_has_no_credentials_and_nothing_internal(catalogue: Catalogue) -> None:
+    shown = public(catalogue.upsert(UPLOADED, NOON).row)
+
+    assert "canary" not in str(shown)
+    assert "app_month" not in shown
+    assert "status_rank" not in shown
+    assert shown["artifacts"]["video"]["file_size"] == 2044680
+
+
+def test_the_same_again_writes_nothing(catalogue: Catalogue) -> None:
+    first = catalogue.upsert(UPLOADED, NOON)
+
+    again = catalogue.upsert(UPLOADED, later(5))
+
+    assert not again.changed
+    assert again.was_final
+    assert again.row == first.row
+
+
+def test_a_url_signed_anew_is_no_news(catalogue: Catalogue) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+    resigned = replace(VIDEO, url=VIDEO.url + "2")
+
+    assert not catalogue.upsert(replace(UPLOADED, artifacts=(resigned,)), later(5)).changed
+
+
+def test_a_url_that_lives_longer_is_news(catalogue: Catalogue) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+    renewed = replace(VIDEO, url=VIDEO.url + "2", url_expires_at=EXPIRY + timedelta(days=1))
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(renewed,)), later(5)).row
+
+    assert row["artifacts"]["video"]["url"] == VIDEO.url + "2"
+    assert row["artifacts"]["video"]["url_expires_at"] == "2026-06-11T10:30:00.000Z"
+
+
+def test_late_status_does_not_undo_an_upload(catalogue: Catalogue) -> None:
+    """Webhooks arrive out of order, and RealtimeKit's own answers may be behind."""
+    uploaded = catalogue.upsert(UPLOADED, NOON)
+
+    behind = catalogue.upsert(RECORDING, later(5))
+
+    assert not behind.changed
+    assert behind.row == uploaded.row
+
+
+def test_an_older_fetch_does_not_overwrite_a_newer_one(catalogue: Catalogue) -> None:
+    catalogue.upsert(replace(UPLOADED, file_size=2), later(5))
+
+    row = catalogue.upsert(replace(UPLOADED, file_size=1), NOON).row
+
+    assert row["file_size"] == 2
+
+
+def test_an_older_fetch_fills_gaps(catalogue: Catalogue) -> None:
+    catalogue.upsert(LISTED, later(5))
+
+    row = catalogue.upsert(UPLOADED, NOON).row
+
+    assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
+    assert row["meeting_title"] == "Weekly sync"
+    assert row["fetched_at"] == "2026-06-03T12:05:00.000Z"
+
+
+def test_neither_get_one_nor_the_list_erases_what_the_other_brought(catalogue: Catalogue) -> None:
+    catalogue.upsert(LISTED, NOON)
+    row = catalogue.upsert(UPLOADED, later(1)).row
+    assert row["meeting_id"] == "50c8940e-1b97-402a-97d6-2708b7feca41"
+    assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
+
+    again = catalogue.upsert(LISTED, later(2))
+
+    assert not again.changed
+    assert again.row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
+
+
+def test_a_file_that_is_not_named_any_more_stays(catalogue: Catalogue) -> None:
+    """After the expiry RealtimeKit may say null where it said a URL."""
+    catalogue.upsert(UPLOADED, NOON)
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=()), later(5)).row
+
+    assert row["artifacts"]["video"]["file_name"] == "weekly-sync.mp4"
+
+
+def test_what_others_wrote_into_an_artifact_stays(
+    catalogue: Catalogue, recordings_table: Table
+) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+    recordings_table.update(
+        {"recording_id": UPLOADED.recording_id},
+        "SET #artifacts.#video.#archived_at = :time, #version = :two",
+        {"time": "2026-06-03T12:01:00.000Z", "two": 2},
+    )
+    renewed = replace(VIDEO, url_expires_at=EXPIRY + timedelta(days=1))
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(renewed,)), later(5)).row
+
+    assert row["artifacts"]["video"]["archived_at"] == "2026-06-03T12:01:00.000Z"
+    assert row["version"] == 3
+
+
+def test_a_recording_may_be_paused_and_resumed(catalogue: Catalogue) -> None:
+    statuses = ["INVOKED", "RECORDING", "PAUSED", "RECORDING", "UPLOADING", "UPLOADED"]
+    for minute, status in enumerate(statuses):
+        row = catalogue.upsert(replace(RECORDING, status=status), later(minute)).row
+
+    assert [entry["status"] for entry in row["status_history"]] == statuses
+    assert row["version"] == 6
+
+
+def test_an_unknown_status_moves_nothing_forward_or_back(catalogue: Catalogue) -> None:
+    catalogue.upsert(RECORDING, NOON)
+    unknown = catalogue.upsert(replace(RECORDING, status="TRANSCODING"), later(1)).row
+    assert unknown["status"] == "TRANSCODING"
+    assert unknown["status_rank"] == 2
+
+    assert catalogue.upsert(INVOKED, later(2)).row["status"] == "TRANSCODING"
+    assert catalogue.upsert(UPLOADED, later(3)).row["status"] == "UPLOADED"
+    assert not catalogue.upsert(replace(UPLOADED, status="TRANSCODING"), later(4)).changed
+
+
+def test_the_history_is_bounded(catalogue: Catalogue) -> None:
+    for minute in range(60):
+        status = "PAUSED" if minute % 2 else "RECORDING"
+        row = catalogue.upsert(replace(RECORDING, status=status), later(minute)).row
+
+    assert len(row["status_history"]) == 50
+    assert row["status_history"][-1] == {"status": "PAUSED", "at": "2026-06-03T12:59:00.000Z"}
+
+
+STEPS = [(INVOKED, 0), (RECORDING, 1), (replace(RECORDING, status="UPLOADING"), 2), (UPLOADED, 3)]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_in_whichever_order_the_views_come_the_row_ends_the_same(
+    catalogue: Catalogue, order: tuple[int, ...]
+) -> None:
+    for step in order:
+        recording, minute = STEPS[step]
+        row = catalogue.upsert(recording, later(minute)).row
+
+    assert row["status"] == "UPLOADED"
+    assert row["fetched_at"] == "2026-06-03T12:03:00.000Z"
+    assert row["duration_seconds"] == 1800
+    assert row["artifacts"]["video"]["file_size"] == 2044680
+
+
+class ContestedTable(Table):
+    """A table in which somebody else writes between our reading a row and our writing it."""
+
+    def __init__(self, dynamodb: Any, others: list[Recording]) -> None:
+        super().__init__(dynamodb, "RecordingsTable")
+        self.others = others
+        self.rival = Catalogue(Table(dynamodb, "RecordingsTable"), "app")
+
+    def get(self, key: Mapping[str, str]) -> Item | None:
+        row = super().get(key)
+        if self.others:
+            self.rival.upsert(self.others.pop(0), later(-len(self.others)))
+        return row
+
+
+def test_writers_at_the_same_time_lose_nothing(dynamodb: Any) -> None:
+    others = [INVOKED, LISTED, replace(INVOKED, organization_id="org-1")]
+    contested = Catalogue(ContestedTable(dynamodb, others), "app")
+
+    row = contested.upsert(UPLOADED, NOON).row
+
+    assert row["status"] == "UPLOADED"
+    assert row["meeting_title"] == "Weekly sync"
+    assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
+    assert row["organization_id"] == "org-1"
+    assert row["version"] == 4
+
+
+def test_who_is_outpaced_again_and_again_says_so(dynamodb: Any) -> None:
+    others = [replace(INVOKED, file_size=size) for size in range(20)]
+    contested = Catalogue(ContestedTable(dynamodb, others), "app")
+
+    with pytest.raises(ConflictError, match="97cb480d-5840-4528-ace3-919b5e386c68"):
+        contested.upsert(UPLOADED, NOON)
+
+
+def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_month(
+    catalogue: Catalogue, dynamodb: Any
+) -> None:
+    catalogue.upsert(LISTED, NOON)
+
+    for index, key, value in [
+        ("by_meeting", "meeting_id", "50c8940e-1b97-402a-97d6-2708b7feca41"),
+        ("by_session", "session_id", "05e57591-d89e-45c9-ae44-08dc1eaad0e0"),
+        ("by_month", "app_month", "14a396e7-ca44-4937-bf1f-050a69118543#2026-06"),
+    ]:
+        [item] = dynamodb.query(
+            TableName="RecordingsTable",
+            IndexName=index,
+            KeyConditionExpression="#key = :value",
+            ExpressionAttributeNames={"#key": key},
+            ExpressionAttributeValues={":value": {"S": value}},
+        )["Items"]
+        assert item["status"] == {"S": "UPLOADED"}
+        assert "artifacts" not in item
+
+
+def test_what_is_not_known_is_not_in_the_row(catalogue: Catalogue) -> None:
+    """DynamoDB refuses a null as an index key."""
+    row = catalogue.upsert(
+        Recording(recording_id=UPLOADED.recording_id, status="INVOKED"), NOON
+    ).row
+
+    assert set(row) == {
+        "recording_id",
+        "app_id",
+        "status",
+        "status_rank",
+        "status_history",
+        "first_seen_at",
+        "fetched_at",
+        "version",
+    }
+
+
+def test_dynamodbs_faults_are_not_hidden(dynamodb: Any) -> None:
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        Catalogue(Table(dynamodb, "NoSuchTable"), "app").upsert(UPLOADED, NOON)

@@ -1,0 +1,430 @@
+"""The REST client, against a loopback server that says what RealtimeKit, or a gateway, might."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import urllib3
+from conftest import API_TOKEN, Answer, Upstream
+
+from recordings.realtimekit import (
+    TIMEOUT,
+    ApiToken,
+    BudgetSpentError,
+    NotFoundError,
+    RealtimeKit,
+    RealtimeKitError,
+    Session,
+    ThrottledError,
+    UnauthorizedError,
+    UnavailableError,
+    UnintelligibleError,
+)
+
+RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
+SESSION_ID = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+MEETING_ID = "50c8940e-1b97-402a-97d6-2708b7feca41"
+FOUND = {"success": True, "data": {"id": RECORDING_ID, "status": "UPLOADED", "file_size": 7}}
+REFUSED = {
+    "success": False,
+    "errors": [{"code": 10000, "message": "Authentication error"}],
+    "messages": [],
+    "result": None,
+}
+UNKNOWN = {"success": False, "error": {"code": 404, "message": "Recording not found"}}
+
+
+class FakeBudget:
+    """As much as the test gives it."""
+
+    def __init__(self) -> None:
+        self.wait = 0
+        self.taken = 0
+        self.closed_for: list[int] = []
+
+    def take(self) -> int:
+        self.taken += 1
+        return self.wait
+
+    def close(self, seconds: int) -> None:
+        self.closed_for.append(seconds)
+
+
+@pytest.fixture
+def budget() -> FakeBudget:
+    return FakeBudget()
+
+
+@pytest.fixture
+def client(
+    upstream: Upstream, token: ApiToken, budget: FakeBudget, http: urllib3.PoolManager
+) -> RealtimeKit:
+    return RealtimeKit(f"{upstream.url}/accounts/a/realtime/kit/app", token, budget, http)
+
+
+def test_a_recording_is_fetched_with_the_token(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(Answer(FOUND))
+
+    assert client.recording(RECORDING_ID).file_size == 7
+
+    [(path, headers)] = upstream.requests
+    assert path == f"/accounts/a/realtime/kit/app/recordings/{RECORDING_ID}"
+    assert headers["Authorization"] == f"Bearer {API_TOKEN}"
+
+
+@pytest.mark.parametrize("bad", ["", "..", "../sessions", "a/b?x=1", RECORDING_ID + "/x", "7"])
+def test_a_malformed_id_is_not_sent(client: RealtimeKit, upstream: Upstream, bad: str) -> None:
+    for ask in (client.recording, client.session, lambda i: list(client.recordings(meeting_id=i))):
+        with pytest.raises(ValueError, match="UUID"):
+            ask(bad)
+
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "detail"),
+    [
+        (Answer(UNKNOWN, 404), NotFoundError, "HTTP 404: Recording not found"),
+        (Answer(UNKNOWN, 410), NotFoundError, "HTTP 410: Recording not found"),
+        (Answer(UNKNOWN, 200), NotFoundError, "HTTP 200: Recording not found"),
+        (Answer("<html>Not found</html>", 404), NotFoundError, "HTTP 404: no JSON object"),
+        (Answer(REFUSED, 403), UnauthorizedError, "HTTP 403: Authentication error"),
+        (Answer(REFUSED, 400), UnauthorizedError, "HTTP 400: Authentication error"),
+        (Answer(b"", 401), UnauthorizedError, "HTTP 401: no JSON object"),
+        (Answer({"success": False}, 500), UnavailableError, "HTTP 500: no message"),
+        (Answer("<html>Bad gateway</html>", 502), UnavailableError, "HTTP 502: no JSON object"),
+        (Answer(b"", 520), UnavailableError, "HTTP 520: no JSON object"),
+        (Answer(b"", 408), UnavailableError, "HTTP 408: no JSON object"),
+        (Answer(b"", 200), UnintelligibleError, "HTTP 200: no JSON object"),
+        (Answer("<html>", 200), UnintelligibleError, "HTTP 200: no JSON object"),
+        (Answer("[" * 100_000, 200), UnintelligibleError, "HTTP 200: no JSON object"),
+        (Answer(b"\xff\xfe", 200), UnintelligibleError, "HTTP 200: no JSON object"),
+        (Answer({"success": False}, 200), UnintelligibleError, "HTTP 200: no message"),
+        (Answer({"success": True}, 200), UnintelligibleError, "HTTP 200: no message"),
+        (Answer({"result": {}}, 200), UnintelligibleError, "HTTP 200: no message"),
+        (Answer({"success": True, "data": []}), UnintelligibleError, "without a UUID"),
+        (
+            Answer({"success": True, "data": {"id": SESSION_ID, "status": "UPLOADED"}}),
+            UnintelligibleError,
+            "another recording",
+        ),
+        (Answer(b"", 301, {"Location": "http://127.0.0.1:9/"}), UnintelligibleError, "HTTP 301"),
+        (Answer(UNKNOWN, 422), UnintelligibleError, "HTTP 422: Recording not found"),
+        (Answer({"errors": "x", "error": "y"}, 400), UnintelligibleError, "HTTP 400: no message"),
+        (Answer("{", 200, {"Content-Length": "99"}), UnavailableError, "no answer: ProtocolError"),
+    ],
+)
+def test_every_failure_has_its_type(
+    client: RealtimeKit,
+    upstream: Upstream,
+    answer: Answer,
+    error: type[RealtimeKitError],
+    detail: str,
+) -> None:
+    upstream.says(answer)
+
+    with pytest.raises(error, match=detail) as raised:
+        client.recording(RECORDING_ID)
+    assert type(raised.value) is error
+
+
+def test_a_refused_connection_is_unavailable(token: ApiToken, http: urllib3.PoolManager) -> None:
+    nobody = RealtimeKit("http://127.0.0.1:9/app", token, FakeBudget(), http)
+
+    with pytest.raises(UnavailableError, match="no answer: NewConnectionError"):
+        nobody.recording(RECORDING_ID)
+
+
+def test_a_slow_answer_is_unavailable(
+    upstream: Upstream, token: ApiToken, http: urllib3.PoolManager
+) -> None:
+    upstream.says(Answer(FOUND, delay=0.5))
+    hasty = RealtimeKit(upstream.url, token, FakeBudget(), http, urllib3.Timeout(read=0.05))
+
+    with pytest.raises(UnavailableError, match="no answer: ReadTimeoutError"):
+        hasty.recording(RECORDING_ID)
+
+
+def test_three_requests_at_their_slowest_fit_api_gateways_29_seconds() -> None:
+    assert TIMEOUT.connect_timeout == 2
+    assert TIMEOUT.read_timeout == 6
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("30", 30), ("0", 1), ("100000", 3600), (None, 300), ("soon", 300), ("-5", 300)],
+)
+def test_a_429_says_when_to_come_back_and_closes_the_budget(
+    client: RealtimeKit,
+    upstream: Upstream,
+    budget: FakeBudget,
+    header: str | None,
+    seconds: int,
+) -> None:
+    upstream.says(Answer(b"", 429, {"Retry-After": header} if header else {}))
+
+    with pytest.raises(ThrottledError) as raised:
+        client.recording(RECORDING_ID)
+
+    assert raised.value.retry_after == seconds
+    assert budget.closed_for == [seconds]
+    assert len(upstream.requests) == 1
+
+
+def test_a_429_may_give_a_date(client: RealtimeKit, upstream: Upstream) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    upstream.says(Answer(b"", 429, {"Retry-After": date}))
+
+    with pytest.raises(ThrottledError) as raised:
+        client.recording(RECORDING_ID)
+
+    assert raised.value.retry_after is not None
+    assert 100 <= raised.value.retry_after <= 120
+
+
+def test_a_503_may_say_when_to_come_back(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(Answer(b"", 503, {"Retry-After": "17"}))
+
+    with pytest.raises(UnavailableError) as raised:
+        client.recording(RECORDING_ID)
+
+    assert raised.value.retry_after == 17
+
+
+def test_a_spent_budget_sends_nothing(
+    client: RealtimeKit, upstream: Upstream, budget: FakeBudget
+) -> None:
+    budget.wait = 9
+
+    with pytest.raises(BudgetSpentError) as raised:
+        client.recording(RECORDING_ID)
+
+    assert raised.value.retry_after == 9
+    assert upstream.requests == []
+
+
+def test_a_rotated_token_is_read_anew_and_used_at_once(
+    client: RealtimeKit, upstream: Upstream, budget: FakeBudget, secretsmanager: Any
+) -> None:
+    upstream.says(Answer(FOUND))
+    client.recording(RECORDING_ID)
+    secretsmanager.put_secret_value(
+        SecretId="realtimekit-api-token", SecretString='{"api_token": "rotated"}'
+    )
+    upstream.says(Answer(REFUSED, 401), Answer(FOUND))
+
+    client.recording(RECORDING_ID)
+
+    assert upstream.requests[-1][1]["Authorization"] == "Bearer rotated"
+    assert budget.taken == 3
+
+
+def test_a_token_that_is_still_the_same_is_not_tried_twice(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(Answer(REFUSED, 403))
+
+    with pytest.raises(UnauthorizedError):
+        client.recording(RECORDING_ID)
+
+    assert len(upstream.requests) == 1
+
+
+def test_the_token_is_not_sent_to_where_a_redirect_points(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b"", 302, {"Location": f"{upstream.url}/elsewhere"}))
+
+    with pytest.raises(UnintelligibleError):
+        client.recording(RECORDING_ID)
+
+    assert len(upstream.requests) == 1
+
+
+def test_no_error_tells_the_token_or_a_urls_signature(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    message = "see https://host.example/x.mp4?X-Amz-Signature=canary for more " + "x" * 1000
+    upstream.says(Answer({"success": False, "error": {"message": message}}, 400))
+
+    with pytest.raises(UnintelligibleError) as raised:
+        client.recording(RECORDING_ID)
+
+    assert "canary" not in str(raised.value)
+    assert API_TOKEN not in str(raised.value)
+    assert len(str(raised.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["canary", '"canary"', "{}", '{"api_token": ""}', '{"api_token": "can\\nary"}', "[1]"],
+)
+def test_a_secret_that_holds_no_token_is_told_without_its_text(
+    secretsmanager: Any, secret: str
+) -> None:
+    secretsmanager.create_secret(Name="bad", SecretString=secret)
+
+    with pytest.raises(UnauthorizedError) as raised:
+        ApiToken(secretsmanager, "bad").value()
+
+    assert "canary" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_secret_without_a_value_is_no_token_yet(secretsmanager: Any) -> None:
+    """So the stack creates it."""
+    secretsmanager.create_secret(Name="empty")
+
+    with pytest.raises(UnauthorizedError, match="ResourceNotFoundException"):
+        ApiToken(secretsmanager, "empty").value()
+
+
+def test_the_token_is_read_once_in_five_minutes(token: ApiToken, secretsmanager: Any) -> None:
+    assert token.value() == API_TOKEN
+    secretsmanager.put_secret_value(
+        SecretId="realtimekit-api-token", SecretString='{"api_token": "rotated"}'
+    )
+
+    assert token.value() == API_TOKEN
+    assert token.read() == "rotated"
+
+
+def test_a_token_outlives_a_secret_that_cannot_be_read(secretsmanager: Any) -> None:
+    token = ApiToken(secretsmanager, "realtimekit-api-token", max_age=0)
+    assert token.value() == API_TOKEN
+
+    secretsmanager.delete_secret(SecretId="realtimekit-api-token", ForceDeleteWithoutRecovery=True)
+
+    assert token.value() == API_TOKEN
+    with pytest.raises(UnauthorizedError):
+        token.read()
+
+
+def test_a_session_tells_its_meeting(client: RealtimeKit, upstream: Upstream) -> None:
+    data = {
+        "id": SESSION_ID,
+        "associated_id": MEETING_ID,
+        "meeting_display_name": "Weekly sync",
+        "organization_id": "c94c437b-592a-4a39-b9e2-47ef1451e43b",
+    }
+    upstream.says(Answer({"success": True, "data": data}))
+
+    assert client.session(SESSION_ID) == Session(
+        meeting_id=MEETING_ID,
+        meeting_title="Weekly sync",
+        organization_id="c94c437b-592a-4a39-b9e2-47ef1451e43b",
+    )
+
+
+def test_a_session_that_is_no_object_is_unintelligible(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(Answer({"success": True, "data": []}))
+
+    with pytest.raises(UnintelligibleError):
+        client.session(SESSION_ID)
+
+
+def listed(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": f"00000000-0000-4000-8000-{n:012}", "status": "UPLOADED"} for n in numbers]
+
+
+def page(items: list[Any], start: int, end: int, total: int) -> Answer:
+    paging = {"start_offset": start, "end_offset": end, "total_count": total}
+    return Answer({"success": True, "data": items, "paging": paging})
+
+
+def found(client: RealtimeKit) -> list[int]:
+    return [int(r.recording_id[-12:]) for r in client.recordings(meeting_id=MEETING_ID)]
+
+
+def test_a_meetings_recordings_are_one_request_where_one_page_holds_them(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(page(listed(3, 2, 1), 1, 3, 3))
+
+    assert found(client) == [3, 2, 1]
+    assert upstream.paths == [
+        f"/accounts/a/realtime/kit/app/recordings?meeting_id={MEETING_ID}"
+        "&page_no=1&per_page=100&sort_by=invokedTime&sort_order=DESC"
+    ]
+
+
+def test_pages_are_followed_to_the_end(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(
+        page(listed(5, 4), 1, 2, 5), page(listed(3, 2), 3, 4, 5), page(listed(1), 5, 5, 5)
+    )
+
+    assert found(client) == [5, 4, 3, 2, 1]
+
+
+def test_pages_that_count_from_zero_are_noticed(client: RealtimeKit, upstream: Upstream) -> None:
+    second = page(listed(3, 2), 3, 4, 4)
+    upstream.says(second, page(listed(5, 4), 1, 2, 4), second)
+
+    assert found(client) == [5, 4, 3, 2]
+    assert ["page_no=1" in path for path in upstream.paths] == [True, False, True]
+
+
+def test_an_only_page_numbered_zero_is_noticed(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(page([], 0, 0, 2), page(listed(2, 1), 1, 2, 2))
+
+    assert found(client) == [2, 1]
+
+
+def test_an_item_that_shifts_to_the_next_page_comes_once(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(page(listed(3, 2), 1, 2, 4), page(listed(2, 1), 3, 4, 4))
+
+    assert found(client) == [3, 2, 1]
+
+
+def test_a_total_that_is_missing_ends_with_an_empty_page(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(Answer({"success": True, "data": listed(1)}), page([], 0, 0, 0))
+
+    assert found(client) == [1]
+
+
+def test_a_server_that_ignores_the_page_number_is_asked_no_further(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(page(listed(2, 1), 1, 2, 9))
+
+    assert found(client) == [2, 1]
+    assert len(upstream.requests) == 2
+
+
+def test_no_recordings_are_no_error(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(page([], 0, 0, 0))
+
+    assert found(client) == []
+
+
+def test_an_unreadable_item_is_told_after_the_readable_ones(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(page([*listed(2), {"id": "?"}, *listed(1)], 1, 3, 3))
+    read = []
+
+    with pytest.raises(UnintelligibleError, match="1 items"):
+        for recording in client.recordings(meeting_id=MEETING_ID):
+            read.append(recording.recording_id[-1])
+
+    assert read == ["2", "1"]
+
+
+@pytest.mark.parametrize("data", [{}, None, "x"])
+def test_a_list_that_is_no_array_is_unintelligible(
+    client: RealtimeKit, upstream: Upstream, data: object
+) -> None:
+    upstream.says(Answer(json.dumps({"success": True, "data": data})))
+
+    with pytest.raises(UnintelligibleError):
+        found(client)

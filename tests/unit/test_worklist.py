@@ -1,0 +1,243 @@
+"""Checks and the upstream budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conftest import Clock
+
+from recordings.dynamodb import Table
+from recordings.worklist import Check, UpstreamBudget, Worklist
+
+KEY = "recording#97cb480d-5840-4528-ace3-919b5e386c68"
+REQUEST = {"recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}
+HINT = {"meeting_id": "50c8940e-1b97-402a-97d6-2708b7feca41"}
+
+
+def due(worklist: Worklist) -> list[Check]:
+    return worklist.due(limit=100)
+
+
+def test_a_check_is_due_when_its_time_has_come(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "not_final")
+
+    clock.advance(59)
+    assert due(worklist) == []
+    clock.advance(1)
+    [check] = due(worklist)
+    assert check.key == KEY
+    assert check.request == {**REQUEST, "hint": HINT}
+    assert check.cause == "not_final"
+    assert check.attempts == 0
+
+
+def test_one_recording_has_one_check(worklist: Worklist, clock: Clock) -> None:
+    for _ in range(20):
+        worklist.check_in(60, KEY, REQUEST, "not_final")
+
+    clock.advance(60)
+    assert len(due(worklist)) == 1
+
+
+def test_news_without_a_hint_keeps_the_hint(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "unavailable")
+    worklist.check_in(60, KEY, REQUEST, "unavailable")
+
+    clock.advance(60)
+    assert due(worklist)[0].request == {**REQUEST, "hint": HINT}
+
+
+def test_a_settled_check_is_never_due(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    worklist.settle(KEY)
+    worklist.settle(KEY)
+
+    clock.advance(3600)
+    assert due(worklist) == []
+
+
+def test_the_interval_doubles_up_to_an_hour(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    waits = []
+    for _ in range(8):
+        waited = 0
+        while not (checks := due(worklist)):
+            clock.advance(60)
+            waited += 60
+        worklist.advance(checks[0])
+        waits.append(waited)
+
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_news_starts_a_check_anew(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    for _ in range(4):
+        clock.advance(3600)
+        worklist.advance(due(worklist)[0])
+
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+
+    clock.advance(60)
+    assert due(worklist)[0].attempts == 0
+
+
+def test_a_check_that_was_settled_meanwhile_is_not_brought_back(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(60)
+    [check] = due(worklist)
+
+    worklist.settle(KEY)
+    worklist.advance(check)
+    worklist.give_up(check)
+    worklist.note_trouble(KEY, "throttled", 300)
+
+    clock.advance(86_400)
+    assert due(worklist) == []
+
+
+def test_trouble_moves_a_check_to_when_it_may_be_tried(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+
+    worklist.note_trouble(KEY, "throttled", 300)
+
+    clock.advance(299)
+    assert due(worklist) == []
+    clock.advance(1)
+    assert due(worklist)[0].cause == "throttled"
+
+
+def test_trouble_without_a_time_leaves_the_check_when_it_was_due(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+
+    worklist.note_trouble(KEY, "unavailable", None)
+
+    clock.advance(60)
+    assert due(worklist)[0].cause == "unavailable"
+
+
+def test_the_longest_waiting_come_first_and_no_more_than_asked_for(
+    worklist: Worklist, clock: Clock
+) -> None:
+    for n in (3, 1, 2):
+        worklist.check_in(60 * n, f"recording#{n}", {"recording_id": str(n)}, "not_final")
+
+    clock.advance(600)
+    assert [check.key for check in worklist.due(limit=2)] == ["recording#1", "recording#2"]
+
+
+def test_patience_ends_after_eight_days_and_after_an_hour_with_an_unknown_id(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, "recording#a", {"recording_id": "a"}, "not_final")
+    worklist.check_in(60, "recording#b", {"recording_id": "b"}, "not_found")
+
+    clock.advance(3600)
+    assert [check.is_hopeless(clock()) for check in due(worklist)] == [False, False]
+    clock.advance(1)
+    assert [check.is_hopeless(clock()) for check in due(worklist)] == [False, True]
+    clock.advance(8 * 86_400)
+    assert [check.is_hopeless(clock()) for check in due(worklist)] == [True, True]
+
+
+def test_what_is_given_up_is_not_due_but_stays_to_be_looked_at(
+    worklist: Worklist, work_table: Table, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(60)
+
+    worklist.give_up(due(worklist)[0])
+
+    assert due(worklist) == []
+    row = work_table.get({"work_id": f"check#{KEY}"})
+    assert row is not None
+    assert row["given_up_at"] == "2026-06-03T10:31:00.000Z"
+    assert row["expires_at"] == int(clock().timestamp()) + 30 * 86_400
+
+
+def test_news_of_what_was_given_up_is_followed_again(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+
+    clock.advance(60)
+    assert len(due(worklist)) == 1
+
+
+def budget(work_table: Table, clock: Clock, per_5_minutes: int = 1000) -> UpstreamBudget:
+    return UpstreamBudget(work_table, "app", per_5_minutes, clock)
+
+
+def test_a_window_has_room_for_a_21st_of_the_limit(work_table: Table, clock: Clock) -> None:
+    waits = [budget(work_table, clock, 105).take() for _ in range(7)]
+
+    assert waits == [0, 0, 0, 0, 0, 15, 15]
+
+
+def test_the_wait_ends_with_the_window(work_table: Table, clock: Clock) -> None:
+    one_per_window = budget(work_table, clock, 21)
+    one_per_window.take()
+
+    clock.advance(11)
+    assert one_per_window.take() == 4
+    clock.advance(4)
+    assert one_per_window.take() == 0
+
+
+def test_no_five_minutes_see_more_than_the_limit(work_table: Table, clock: Clock) -> None:
+    """Wherever they begin: the most that 20 whole and two half windows let through."""
+    clock.advance(7.5)
+    limited = budget(work_table, clock, 63)
+    taken = 0
+    for _ in range(5 * 60 * 2):
+        while limited.take() == 0:
+            taken += 1
+        clock.advance(0.5)
+
+    assert taken == 63
+
+
+def test_copies_of_all_functions_together_stay_within_the_budget(
+    work_table: Table, clock: Clock
+) -> None:
+    copies = [budget(work_table, clock, 210) for _ in range(8)]
+
+    waits = [copy.take() for _ in range(5) for copy in copies]
+
+    assert waits.count(0) == 10
+
+
+def test_a_closed_budget_lets_nothing_through_until_it_opens(
+    work_table: Table, clock: Clock
+) -> None:
+    budget(work_table, clock).close(300)
+
+    for _ in range(20):
+        assert budget(work_table, clock).take() > 0
+        clock.advance(15)
+    clock.advance(15)
+    assert budget(work_table, clock).take() == 0
+
+
+def test_no_penalty_closes_the_budget_for_more_than_six_minutes(
+    work_table: Table, clock: Clock
+) -> None:
+    budget(work_table, clock).close(86_400)
+
+    clock.advance(360)
+    assert budget(work_table, clock).take() == 0
+
+
+def test_what_is_over_expires(work_table: Table, clock: Clock, dynamodb: Any) -> None:
+    budget(work_table, clock).take()
+    budget(work_table, clock).close(300)
+
+    items = dynamodb.scan(TableName="WorkTable")["Items"]
+    assert len(items) == 21
+    assert all(int(item["expires_at"]["N"]) > clock().timestamp() for item in items)
