@@ -6,6 +6,7 @@ trouble prevents leaves a check behind, so that it happens later. Errors are RFC
 
 import json
 import os
+import warnings
 from http import HTTPStatus
 from typing import Any
 
@@ -47,6 +48,8 @@ CHECK_SECONDS = 60
 
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="serve_catalogue")
+# A read counts nothing; Powertools would say so on stderr.
+warnings.filterwarnings("ignore", "No application metrics to publish")
 app = APIGatewayRestResolver()
 
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
+
+from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, Upstream
 
 # Before any handler is imported: handlers read their settings, and make their clients, at import.
 os.environ.update(
@@ -21,7 +20,7 @@ os.environ.update(
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_METRICS_NAMESPACE": "RealtimeKitRecordings/tests",
-        "APP_ID": "14a396e7-ca44-4937-bf1f-050a69118543",
+        "APP_ID": APP_ID,
         "REALTIMEKIT_APP_URL": "http://127.0.0.1:9/nobody-listens-here",
         "API_TOKEN_SECRET_ARN": "realtimekit-api-token",
         "RECORDINGS_TABLE": "RecordingsTable",
@@ -40,34 +39,19 @@ import yaml
 from hypothesis import HealthCheck, settings
 from moto import mock_aws
 
+from local.simulator import Clock as SimulatedClock
+from local.simulator import Simulator, World
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
-from recordings.realtimekit import ApiToken
-from recordings.worklist import Worklist
+from recordings.ingestion import Ingestion
+from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.worklist import UpstreamBudget, Worklist
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile(
     "shared", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared")
-
-ROOT = Path(__file__).parent.parent
-APP_ID = os.environ["APP_ID"]
-API_TOKEN = "canary-token-6d0f"
-
-
-class Clock:
-    """A clock that stands still until told otherwise."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.time
-
-    def advance(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-
 
 class _Loader(yaml.SafeLoader):
     """CloudFormation's short forms as what they stand for: !Ref x is {"Ref": x}."""
@@ -92,11 +76,6 @@ def template() -> Mapping[str, Any]:
     loaded = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506
     assert isinstance(loaded, dict)
     return loaded
-
-
-def sample(name: str) -> Any:
-    """The sample event of that name."""
-    return json.loads((ROOT / "events" / f"{name}.json").read_text())
 
 
 _TABLE_PROPERTIES = (
@@ -163,69 +142,6 @@ def token(secretsmanager: Any) -> ApiToken:
     return ApiToken(secretsmanager, "realtimekit-api-token")
 
 
-@dataclass
-class Answer:
-    """What the loopback server says to one request."""
-
-    body: bytes | str | dict[str, Any] = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0
-
-    @property
-    def content(self) -> bytes:
-        if isinstance(self.body, bytes):
-            return self.body
-        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
-
-
-class Upstream:
-    """A loopback HTTP server that gives prepared answers, the last one for ever."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        upstream = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                upstream.requests.append((self.path, dict(self.headers)))
-                answers = upstream.answers
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                time.sleep(answer.delay)
-                self.send_response(answer.status)
-                for header, value in {
-                    "Content-Length": str(len(answer.content)),
-                    **answer.headers,
-                }.items():
-                    self.send_header(header, value)
-                self.end_headers()
-                self.wfile.write(answer.content)
-                self.close_connection = "Content-Length" in answer.headers
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def says(self, *answers: Answer) -> None:
-        self.answers = list(answers)
-
-    @property
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.requests]
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     server = Upstream()
@@ -237,3 +153,72 @@ def upstream() -> Iterator[Upstream]:
 def http() -> Iterator[urllib3.PoolManager]:
     with urllib3.PoolManager() as pool:
         yield pool
+
+
+@pytest.fixture
+def context() -> Context:
+    return Context()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """RealtimeKit at 10:30, where time stands still; its first meeting has the samples' ids."""
+    origin = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
+    world = World(clock=SimulatedClock(origin, speed=0), seed=1, app_id=APP_ID)
+    with Simulator(world) as running:
+        running.tokens.add(API_TOKEN)
+        yield running
+
+
+@pytest.fixture
+def ingestion(
+    simulator: Simulator,
+    catalogue: Catalogue,
+    worklist: Worklist,
+    work_table: Table,
+    token: ApiToken,
+    clock: Clock,
+    http: urllib3.PoolManager,
+) -> Ingestion:
+    return Ingestion(
+        realtimekit=RealtimeKit(
+            simulator.app_url,
+            token,
+            UpstreamBudget(work_table, APP_ID, 1000, clock),
+            http,
+            urllib3.Timeout(connect=1, read=1),
+        ),
+        catalogue=catalogue,
+        worklist=worklist,
+        now=clock,
+    )
+
+
+@pytest.fixture
+def logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], str]:
+    """All that was logged so far, metrics included."""
+    for name in ("ingest_recording", "follow_up", "serve_catalogue"):
+        for handler in logging.getLogger(name).handlers:
+            # Made at import, for the stdout of that time.
+            monkeypatch.setattr(handler, "stream", sys.stdout)
+
+    def read() -> str:
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return read
+
+
+@pytest.fixture
+def checks(worklist: Worklist, clock: Clock) -> Callable[[], dict[str, str]]:
+    """The causes of all pending checks, by key."""
+
+    def read() -> dict[str, str]:
+        clock.advance(8 * 86_400)
+        found = {check.key: check.cause for check in worklist.due(limit=1000)}
+        clock.advance(-8 * 86_400)
+        return found
+
+    return read

@@ -1,9 +1,8 @@
 """RealtimeKit's REST API over a world, as far as recordings go.
 
-Paths, parameters and shapes are those of Cloudflare's OpenAPI (facts 1.2 to 1.9). Where it names no
-status this API answers: 400 to an id or parameter that cannot be read, 404 to what does not exist
-(another app included), 409 to an action that the state does not allow, 422 to a body that does not
-validate.
+Paths, parameters and shapes are those of Cloudflare's OpenAPI 4.0.0. Where it names no status this
+API answers: 400 to an id or parameter that cannot be read, 404 to what does not exist (another app
+included), 409 to an action that the state does not allow, 422 to a body that does not validate.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,7 +86,8 @@ class Api:
     def start_track_recording(self) -> Response:
         """POST /recordings/track, as documented: layers are optional, answer in `data.recording`.
 
-        Others have seen the layers required and the recording in `data` itself (facts 1.6).
+        The real one has been seen to require layers and to put the recording in `data` itself
+        (github.com/collectivewinca/ve-rooom, docs/CLOUDFLARE-REALTIMEKIT.md).
         """
         content = body()
         meeting = self._meeting_to_record(content)

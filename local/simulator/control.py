@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, request
 
+from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
 from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog, Tokens
 from .meetings import Meeting, Recording, Session
@@ -79,7 +80,8 @@ class Control:
 
     def index(self) -> Response:
         """What this is and what can be asked of it."""
-        return jsonify(
+        return as_json(
+            200,
             {
                 "simulator": "Cloudflare RealtimeKit",
                 "account_id": self._world.account_id,
@@ -92,12 +94,12 @@ class Control:
                     f"{method} {CONTROL_PATH}{rule}": " ".join((view.__doc__ or "").split())
                     for method, rule, view in self._routes
                 },
-            }
+            },
         )
 
     def clock(self) -> Response:
         """The simulated time, and simulated seconds per real second."""
-        return jsonify(self._clock())
+        return as_json(200, self._clock())
 
     def set_clock(self) -> Response:
         """{"advance": seconds, "speed": factor}: jump ahead, let time pass faster."""
@@ -124,7 +126,7 @@ class Control:
         self._world.end_session(
             session, reason=_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
         )
-        return jsonify(_session(session))
+        return as_json(200, _session(session))
 
     def record_meetings(self) -> Response:
         """{"title", "status", "duration", "started_at", "options", "count", "every"}: make whole
@@ -146,18 +148,18 @@ class Control:
         if action not in RECORDING_ACTIONS:
             raise ValueError(f"a recording cannot {action}")
         RECORDING_ACTIONS[action](self._world, recording)
-        return jsonify(self._recording(recording))
+        return as_json(200, self._recording(recording))
 
     def timeline(self) -> Response:
         """?since=&until= (ISO 8601): what takes place between these times; until now by default."""
         since = self._time(request.args.get("since", "1970-01-01T00:00:00Z"))
         until = self._time(request.args.get("until", "now"))
         events = self._world.timeline(since, until)
-        return jsonify({"events": [_event(event) for event in events]})
+        return as_json(200, {"events": [_event(event) for event in events]})
 
     def list_faults(self) -> Response:
         """Faults that requests can still meet."""
-        return jsonify({"faults": [_fault(fault) for fault in self._faults.pending()]})
+        return as_json(200, {"faults": [_fault(fault) for fault in self._faults.pending()]})
 
     def add_fault(self) -> Response:
         """{"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
@@ -205,14 +207,16 @@ class Control:
             "reveals_secrets": self._world.reveals_secrets,
             "undocumented": asdict(undocumented),
         }
-        return jsonify(settings)
+        return as_json(200, settings)
 
     def list_requests(self) -> Response:
         """?path=&method= (regular expressions): the requests that came, without tokens."""
         found = self._requests.matching(
             request.args.get("path", ""), request.args.get("method", "")
         )
-        return jsonify({"count": len(found), "requests": [_request(logged) for logged in found]})
+        return as_json(
+            200, {"count": len(found), "requests": [_request(logged) for logged in found]}
+        )
 
     def clear_requests(self) -> Response:
         """Forget the requests that came."""
@@ -304,9 +308,7 @@ def _body(*names: str) -> dict[str, Any]:
 
 
 def _created(content: dict[str, Any]) -> Response:
-    response = jsonify(content)
-    response.status_code = 201
-    return response
+    return as_json(201, content)
 
 
 def _done() -> Response:
@@ -314,12 +316,8 @@ def _done() -> Response:
 
 
 def _refused(error: Exception) -> Response:
-    response = jsonify({"error": str(error) or type(error).__name__})
-    response.status_code = 400
-    return response
+    return as_json(400, {"error": str(error) or type(error).__name__})
 
 
 def _unknown(error: UnknownError) -> Response:
-    response = _refused(error)
-    response.status_code = 404
-    return response
+    return as_json(404, {"error": str(error)})

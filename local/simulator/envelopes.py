@@ -1,8 +1,14 @@
 """The three forms of an answer: RealtimeKit's success and error, and Cloudflare's own error."""
 
+import json
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
+
+
+def as_json(status: int, body: Any) -> Response:
+    """An answer in JSON, with its fields in their order."""
+    return Response(json.dumps(body), status=status, mimetype="application/json")
 
 
 def success(data: Any, *, status: int = 200, paging: dict[str, int] | None = None) -> Response:
@@ -10,22 +16,22 @@ def success(data: Any, *, status: int = 200, paging: dict[str, int] | None = Non
     body = {"success": True, "data": data}
     if paging is not None:
         body["paging"] = paging
-    return _json(status, body)
+    return as_json(status, body)
 
 
 def realtimekit_error(status: int, message: str) -> Response:
     """The application's envelope: one `error`, its code the HTTP status (OpenAPI GenericError)."""
-    return _json(status, {"success": False, "error": {"code": status, "message": message}})
+    return as_json(status, {"success": False, "error": {"code": status, "message": message}})
 
 
 def cloudflare_error(status: int, code: int, message: str) -> Response:
     """The gateway's v4 envelope: a list of `errors`, each with Cloudflare's own code."""
     error = {"code": code, "message": message}
-    return _json(status, {"success": False, "errors": [error], "messages": [], "result": None})
+    return as_json(status, {"success": False, "errors": [error], "messages": [], "result": None})
 
 
 def authentication_error(status: int) -> Response:
-    """Cloudflare's refusal of a token (facts 1.7)."""
+    """Cloudflare's refusal of a token (Cloudflare docs, fundamentals/api/troubleshooting)."""
     return cloudflare_error(status, 10000, "Authentication error")
 
 
@@ -37,10 +43,4 @@ def too_many_requests(retry_after: float | str | None) -> Response:
     response = cloudflare_error(429, 971, "Please wait and consider throttling your request speed")
     if retry_after is not None:
         response.headers["retry-after"] = str(retry_after)
-    return response
-
-
-def _json(status: int, body: dict[str, Any]) -> Response:
-    response = jsonify(body)
-    response.status_code = status
     return response

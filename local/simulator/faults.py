@@ -98,7 +98,10 @@ class Answer(Effect):
 class Stale(Effect):
     """Show recordings as they were when they last had that status; others as they are."""
 
-    status: Status
+    status: str
+
+    def __post_init__(self) -> None:
+        Status(self.status)
 
     def before(self) -> Response | None:
         g.stale = Status(self.status)
@@ -243,7 +246,7 @@ class Faults:
                 method=re.compile(method),
                 times=times,
                 probability=probability,
-                random=random.Random(seed),
+                random=random.Random(seed),  # noqa: S311
             )
             self._faults.append(fault)
             return fault

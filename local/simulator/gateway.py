@@ -68,7 +68,7 @@ class Tokens:
             self.add(token)
 
     def add(self, token: str, *, has_realtime: bool = True) -> None:
-        """Make a token valid; without the Realtime permission if so told (facts 1.1)."""
+        """Make a token valid; without the Realtime permission if so told."""
         self._has_realtime[_digest(token)] = has_realtime
 
     def revoke(self, token: str) -> None:
@@ -91,7 +91,9 @@ class Tokens:
 
 @dataclass(kw_only=True)
 class RateLimit:
-    """Cloudflare's limit (facts 1.8): `quota` requests in `window` seconds, then a block.
+    """Cloudflare's limit: `quota` requests in `window` seconds, then a block.
+
+    Really 1,200 in 300 and a block of 300 (Cloudflare docs, fundamentals/api/reference/limits).
 
     Seconds are real ones, of `now`, since it is a client's real pace that is limited. A quota of
     None is no limit, and no headers. The window begins with the first request in it; a request

@@ -19,7 +19,10 @@ RETENTION = timedelta(days=7)
 TRACK_FILE_NAME = (
     "{{file_name_prefix}}_{{user_id}}_{{peer_id}}_{{stream_kind}}_{{media_kind}}_{{date_time}}.webm"
 )
-"""What RealtimeKit gives, braces and all, as the file name of a TRACK recording (facts 3.7)."""
+"""The file name that RealtimeKit gives a TRACK recording, braces and all.
+
+Seen, not documented, as is its size of 0: github.com/collectivewinca/ve-rooom, docs/RECORDINGS.md.
+"""
 
 # 300 MB an hour (RealtimeKit docs, start-recording), and sound at 128 kbit/s.
 VIDEO_BYTES_PER_SECOND = 83_333
@@ -30,7 +33,10 @@ JUST_BEFORE = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asked for a start or a stop; `type` is ORGANIZATION, USER, or INTERNAL (facts 1.3)."""
+    """Who asked for a start or a stop: `type` ORGANIZATION or USER.
+
+    INTERNAL is in no schema, but in a webhook of Dyte's documentation.
+    """
 
     type: str
     name: str | None = None
@@ -203,7 +209,7 @@ class Recording:
 
     @property
     def file_name(self) -> str:
-        """RealtimeKit's `output_file_name`; not unique (facts 3.6)."""
+        """RealtimeKit's `output_file_name`: room and time, so not unique."""
         if self.options.kind is Kind.TRACK:
             return TRACK_FILE_NAME
         audio_only = self.options.kind is Kind.AUDIO
@@ -212,7 +218,7 @@ class Recording:
 
     @property
     def file_size(self) -> int:
-        """What RealtimeKit reports; 0 for every TRACK recording (facts 3.7)."""
+        """What RealtimeKit reports; 0 for every TRACK recording."""
         if self.options.kind is Kind.TRACK:
             return 0
         return next(self._artifacts()).size

@@ -103,7 +103,7 @@ def body() -> dict[str, Any]:
 
 
 def validated_config(config: Any) -> dict[str, Any]:
-    """A recording configuration whose parts are what the OpenAPI says; else 422 (facts 1.6)."""
+    """A recording configuration whose parts are what the OpenAPI says; else 422, as is seen."""
     if not isinstance(config, dict):
         abort(422, '"recording_config" must be an object')
     for name in CONFIG_OBJECTS:

@@ -1,7 +1,7 @@
 """RealtimeKit's JSON: what each endpoint says of a recording, a meeting, a session.
 
-Field names, nulls and omissions follow Cloudflare's OpenAPI and the answers seen by others
-(facts 1.3 to 1.9).
+Field names, nulls and omissions follow Cloudflare's OpenAPI 4.0.0; where real answers have been
+seen to differ from it, as those of TRACK recordings do, they follow these.
 """
 
 from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _download_urls(
 ) -> dict[str, Any]:
     gone = expires_at is not None and expires_at <= now
     if expires_at is None or (gone and not world.undocumented.keeps_expired_urls):
-        # Of TRACK recordings "audio_download_url" is an empty string, never null (facts 3.7).
+        # Of TRACK recordings "audio_download_url" is an empty string, never null.
         audio = "" if rec.options.kind is Kind.TRACK else None
         return {"download_url": None, "audio_download_url": audio}
     if rec.options.kind is Kind.TRACK:

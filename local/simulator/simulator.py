@@ -3,12 +3,12 @@
 from types import TracebackType
 from typing import Self
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from .api import Api
 from .control import Control
-from .envelopes import cloudflare_error, realtimekit_error
+from .envelopes import as_json, cloudflare_error, realtimekit_error
 from .faults import Faults
 from .gateway import API_PATH, Gateway, LoggedRequest, RateLimit, RequestLog, Tokens
 from .server import Server
@@ -78,8 +78,6 @@ class Simulator:
 
     def _app(self) -> Flask:
         app = Flask("simulator", static_folder=None)
-        # Fields in the order of RealtimeKit's documentation, for those who read them.
-        app.json.sort_keys = False  # type: ignore[attr-defined]
         gateway = Gateway(
             self.world,
             tokens=self.tokens,
@@ -108,6 +106,4 @@ def _error(error: HTTPException) -> Response:
         return realtimekit_error(status, message)
     if request.path.startswith(API_PATH):
         return cloudflare_error(status, 7000, "No route for that URI")
-    response = jsonify({"error": message})
-    response.status_code = status
-    return response
+    return as_json(status, {"error": message})

@@ -18,19 +18,19 @@ from .options import ACTIVE, Kind, RecordingOptions, Status
 
 DEFAULT_ACCOUNT_ID = "0a6c1b5f2d3e4f708192a3b4c5d6e7f8"
 DEFAULT_APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
-DEFAULT_TOKEN = "local-realtimekit-token"
+DEFAULT_TOKEN = "local-realtimekit-token"  # noqa: S105 - opens nothing but a simulator
 
 EMPTY_ROOM = timedelta(seconds=60)
 """A recording stops itself when nobody is left for so long (RealtimeKit docs, stop-recording)."""
 
 UNSERVED_MEDIA = "https://rtk-prod-recording.simulated.r2.cloudflarestorage.com"
-"""Where media is said to be if nobody serves it; a host like RealtimeKit's own (facts 3.5)."""
+"""Where media is said to be if nobody serves it; a host such as RealtimeKit's own."""
 
 ALL_PARTICIPANTS_LEFT = "ALL_PARTICIPANTS_LEFT"
 HOST_ENDED_MEETING = "HOST_ENDED_MEETING"
 
 SECRET_FIELDS = frozenset({"access_key", "secret", "password", "private_key"})
-"""`writeOnly` in Cloudflare's OpenAPI, yet printed in its own response examples (facts 1.5)."""
+"""`writeOnly` in Cloudflare's OpenAPI, yet printed in its own response examples."""
 
 
 class UnknownError(LookupError):
@@ -43,7 +43,7 @@ class ConflictError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undocumented:
-    """What RealtimeKit's docs leave open (facts 1.4, 3.3); the simulator can answer either way.
+    """What RealtimeKit's docs and OpenAPI leave open; the simulator can answer either way.
 
     `first_page` is the number of a list's first page (with 1, page 0 is also the first).
     `max_per_page` cuts a larger `per_page` without a word. `time_range` is what a recording list's
@@ -112,7 +112,7 @@ class World:
 
     def __post_init__(self) -> None:
         self._lock = RLock()
-        self._random = random.Random(self.seed)
+        self._random = random.Random(self.seed)  # noqa: S311 - reproducible, guards nothing
         self._signing_key = self._random.randbytes(32)
         self._meetings: dict[str, Meeting] = {}
         self._sessions: dict[str, Session] = {}
@@ -120,7 +120,7 @@ class World:
 
     @property
     def organization_id(self) -> str:
-        """The app's id: that RealtimeKit's organisation is the app is inferred (facts 2.2)."""
+        """The app's id: that RealtimeKit's organisation is the app is inferred, not documented."""
         return self.app_id
 
     # What there is.
@@ -407,7 +407,7 @@ class World:
         return session
 
     def _resolved(self, meeting: Meeting, options: RecordingOptions | None) -> RecordingOptions:
-        """What is said at the start goes before the meeting's configuration (facts 3.8)."""
+        """A start goes before the meeting's configuration (docs, manage-recording-config)."""
         if options is None:
             return RecordingOptions.from_config(meeting.recording_config, self.defaults)
         storage = options.storage_config or meeting.recording_config.get("storage_config")

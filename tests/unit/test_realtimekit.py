@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from conftest import API_TOKEN, Answer, Upstream
+from doubles import API_TOKEN, Answer, Upstream
 
 from recordings.realtimekit import (
     TIMEOUT,

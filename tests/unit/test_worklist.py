@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import Clock
+from doubles import Clock
 
 from recordings.dynamodb import Table
 from recordings.worklist import Check, UpstreamBudget, Worklist

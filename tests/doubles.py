@@ -1,0 +1,111 @@
+"""What stands in for the world in unit and functional tests: a clock, an upstream, an invocation."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+APP_ID = "14a396e7-ca44-4937-bf1f-050a69118543"
+API_TOKEN = "canary-token-6d0f"
+
+
+class Clock:
+    """A clock that stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@dataclass
+class Context:
+    """What Lambda tells a handler of its invocation."""
+
+    function_name: str = "function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:function"
+    aws_request_id: str = "5b441b59-a550-11c8-3a84-4b0c3a3d9d4e"
+    remaining_ms: int = 60_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+def sample(name: str) -> Any:
+    """The sample event of that name."""
+    return json.loads((ROOT / "events" / f"{name}.json").read_text())
+
+
+@dataclass
+class Answer:
+    """What the loopback server says to one request."""
+
+    body: bytes | str | dict[str, Any] = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0
+
+    @property
+    def content(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
+
+
+class Upstream:
+    """A loopback HTTP server that gives prepared answers, the last one for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                upstream.requests.append((self.path, dict(self.headers)))
+                answers = upstream.answers
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                time.sleep(answer.delay)
+                self.send_response(answer.status)
+                for header, value in {
+                    "Content-Length": str(len(answer.content)),
+                    **answer.headers,
+                }.items():
+                    self.send_header(header, value)
+                self.end_headers()
+                self.wfile.write(answer.content)
+                self.close_connection = "Content-Length" in answer.headers
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def says(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.requests]
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,201 @@
+"""Due checks back to the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from doubles import Clock, Context, sample
+
+import follow_up
+from recordings import messages
+from recordings.dynamodb import Table
+from recordings.worklist import Worklist
+
+FIRST = "97cb480d-5840-4528-ace3-919b5e386c68"
+MEETING = "50c8940e-1b97-402a-97d6-2708b7feca41"
+SESSION = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+
+Received = Callable[[], list[dict[str, Any]]]
+
+
+def number(n: int) -> str:
+    return f"00000000-0000-4000-8000-{n:012}"
+
+
+@pytest.fixture
+def queue(dynamodb: Any) -> Any:
+    return boto3.resource("sqs").create_queue(QueueName="IngestQueue")
+
+
+@pytest.fixture
+def received(queue: Any) -> Received:
+    """What is on the queue now."""
+
+    def receive() -> list[dict[str, Any]]:
+        bodies = []
+        while batch := queue.receive_messages(MaxNumberOfMessages=10):
+            for message in batch:
+                bodies.append(json.loads(message.body))
+                message.delete()
+        return bodies
+
+    return receive
+
+
+@pytest.fixture
+def tick(
+    worklist: Worklist, clock: Clock, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    monkeypatch.setattr(follow_up, "worklist", worklist)
+    monkeypatch.setattr(follow_up, "utcnow", clock)
+    return lambda: follow_up.handler(sample("follow-up.schedule-tick"), context)  # type: ignore[arg-type]
+
+
+def check_in(worklist: Worklist, recording_id: str = FIRST, cause: str = "not_final") -> None:
+    worklist.check_in(60, f"recording#{recording_id}", {"recording_id": recording_id}, cause)
+
+
+def test_nothing_due_sends_nothing(
+    tick: Callable[[], None], worklist: Worklist, received: Received
+) -> None:
+    check_in(worklist)
+
+    tick()
+
+    assert received() == []
+
+
+def test_a_due_check_is_asked_for_again_with_its_hint(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    hint = {"meeting_id": MEETING, "title": "Weekly sync"}
+    request = {"recording_id": FIRST, "hint": hint}
+    worklist.check_in(60, f"recording#{FIRST}", request, "unavailable")
+    clock.advance(60)
+
+    tick()
+
+    [body] = received()
+    assert body == {"v": 1, "source": "follow_up", "recording_id": FIRST, "hint": hint}
+
+
+def test_a_session_is_asked_for_again(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    request = {"meeting_id": MEETING, "session_id": SESSION}
+    worklist.check_in(60, f"session#{MEETING}#{SESSION}", request, "none_listed")
+    clock.advance(60)
+
+    tick()
+
+    assert received() == [{"v": 1, "source": "follow_up", **request}]
+
+
+def test_a_check_is_sent_once_and_again_after_twice_the_time(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    check_in(worklist)
+    clock.advance(60)
+    tick()
+    tick()
+    assert len(received()) == 1
+
+    clock.advance(119)
+    tick()
+    assert received() == []
+    clock.advance(1)
+    tick()
+    assert len(received()) == 1
+
+
+def test_a_tick_takes_as_many_as_the_budget_lets_through_and_the_next_goes_on(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    for n in range(255):
+        check_in(worklist, number(n))
+    clock.advance(60)
+
+    tick()
+    assert len(received()) == 250
+    tick()
+    assert len(received()) == 5
+
+
+def test_every_message_is_one_that_the_ingest_queue_understands(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    check_in(worklist)
+    clock.advance(60)
+    tick()
+
+    [body] = received()
+    assert messages.parse(json.dumps(body)).key == f"recording#{FIRST}"
+
+
+def test_giving_up_is_logged_and_counted_and_sends_nothing(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    work_table: Table,
+    clock: Clock,
+    received: Received,
+    logged: Callable[[], str],
+) -> None:
+    check_in(worklist)
+    check_in(worklist, number(2), cause="not_found")
+    clock.advance(3601)
+    tick()
+    [body] = received()
+    assert body["recording_id"] == FIRST
+
+    out = logged(); assert "Logging error" not in out, out
+    lines = [json.loads(line) for line in out.splitlines()]
+    [error] = [line for line in lines if line.get("level") == "ERROR"]
+    assert error["message"] == "check given up"
+    assert error["key"] == f"recording#{number(2)}"
+    assert error["cause"] == "not_found"
+    assert [line["CheckGivenUp"] for line in lines if "CheckGivenUp" in line] == [[1.0]]
+    row = work_table.get({"work_id": f"check#recording#{number(2)}"})
+    assert row is not None
+    assert "pending" not in row
+
+
+def test_a_queue_that_is_down_leaves_the_checks_due(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock
+) -> None:
+    """There is no queue in this test: SendMessage fails."""
+    check_in(worklist)
+    clock.advance(60)
+
+    with pytest.raises(ClientError):
+        tick()
+
+    assert len(worklist.due(10)) == 1
+
+
+def test_a_message_that_the_queue_refuses_leaves_its_check_due(
+    worklist: Worklist, clock: Clock, queue: Any, logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch, tick: Callable[[], None],
+) -> None:
+    """SendMessageBatch tells of refused entries in a 200."""
+    check_in(worklist)
+    check_in(worklist, number(2))
+    clock.advance(60)
+
+    def refuse_the_first(parsed: dict[str, Any], **_: Any) -> None:
+        refused = parsed["Successful"].pop(0)
+        parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
+
+    events = follow_up.sqs.meta.events
+    events.register("after-call.sqs.SendMessageBatch", refuse_the_first)
+    try:
+        tick()
+    finally:
+        events.unregister("after-call.sqs.SendMessageBatch", refuse_the_first)
+
+    assert len(worklist.due(10)) == 1
+    assert "check not queued, stays due" in logged()

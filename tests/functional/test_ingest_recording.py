@@ -1,0 +1,492 @@
+"""From the ingest queue to the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import urllib3
+from doubles import API_TOKEN, APP_ID, Clock, Context, sample
+
+import ingest_recording
+from local.simulator import (
+    Delay,
+    Drop,
+    Effect,
+    Kind,
+    Overlay,
+    RecordingOptions,
+    Simulator,
+    Stale,
+    Status,
+    Truncate,
+    empty,
+    error,
+    garbage,
+    gateway_error,
+    html,
+    rate_limited,
+    unsuccessful,
+)
+from recordings.catalogue import Catalogue
+from recordings.dynamodb import Table
+from recordings.ingestion import Ingestion
+from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.worklist import UpstreamBudget, Worklist
+
+Handle = Callable[..., list[str]]
+Checks = Callable[[], dict[str, str]]
+
+
+@pytest.fixture
+def handle(
+    ingestion: Ingestion, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> Handle:
+    """Give the function messages; the ids of those that stay on the queue."""
+    monkeypatch.setattr(ingest_recording, "ingestion", ingestion)
+
+    def handle(*bodies: Any, context: Context = context) -> list[str]:
+        records = [
+            {"messageId": str(n), "body": body if isinstance(body, str) else json.dumps(body)}
+            for n, body in enumerate(bodies)
+        ]
+        answer = ingest_recording.handler({"Records": records}, context)  # type: ignore[arg-type]
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    return handle
+
+
+def about(recording_id: str, source: str = "webhook", **hint: str) -> dict[str, Any]:
+    return {"v": 1, "source": source, "recording_id": recording_id, "hint": hint}
+
+
+def ended(meeting_id: str, session_id: str, source: str = "eventbridge") -> dict[str, Any]:
+    return {"v": 1, "source": source, "meeting_id": meeting_id, "session_id": session_id}
+
+
+def test_the_sample_of_a_status_update_becomes_a_row(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    [record] = sample("ingest-recording.recording-status-update")["Records"]
+
+    assert handle(record["body"]) == []
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["status"] == "UPLOADED"
+    assert row["meeting_id"] == recording.session.meeting.id
+    assert row["session_id"] == recording.session.id
+    assert row["meeting_title"] == "Weekly sync"
+    assert row["organization_id"] == APP_ID
+    assert row["duration_seconds"] == 1800
+    assert row["artifacts"]["video"]["url"].startswith(simulator.url)
+    assert checks() == {}
+    assert len(simulator.requests) == 1
+
+
+def test_the_sample_of_an_ended_meeting_becomes_a_row_and_a_check_for_the_details(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    [record] = sample("ingest-recording.meeting-ended")["Records"]
+
+    assert handle(record["body"]) == []
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_id"] == recording.session.meeting.id
+    assert "stop_reason" not in row
+    assert checks() == {f"recording#{recording.id}": "details_missing"}
+
+
+def test_a_check_for_the_details_is_settled_by_them(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(ended(recording.session.meeting.id, recording.session.id))
+
+    handle(about(recording.id, source="follow_up"))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["start_reason"]["reason"] == "API_CALL"
+    assert row["meeting_id"] == recording.session.meeting.id
+    assert checks() == {}
+
+
+def test_only_the_sessions_recordings_are_taken_from_the_meetings(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    earlier = simulator.world.record_meeting()
+    simulator.world.clock.advance(7200)
+    latest = simulator.world.record_meeting(meeting=earlier.session.meeting)
+
+    handle(ended(latest.session.meeting.id, latest.session.id))
+
+    assert catalogue.get(earlier.id) is None
+    assert catalogue.get(latest.id) is not None
+
+
+def test_a_session_without_recordings_is_looked_at_once_more_and_not_for_ever(
+    handle: Handle, simulator: Simulator, checks: Checks
+) -> None:
+    session = simulator.world.start_session(simulator.world.create_meeting())
+    simulator.world.end_session(session)
+    key = f"session#{session.meeting.id}#{session.id}"
+
+    handle(ended(session.meeting.id, session.id))
+    assert checks() == {key: "none_listed"}
+
+    handle(ended(session.meeting.id, session.id, source="follow_up"))
+    assert checks() == {}
+
+
+@pytest.mark.parametrize("status", ["INVOKED", "RECORDING", "PAUSED", "UPLOADING"])
+def test_what_is_not_final_is_catalogued_and_checked_again(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    checks: Checks,
+    status: str,
+) -> None:
+    recording = simulator.world.record_meeting(status=Status(status))
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["status"] == status
+    assert checks() == {f"recording#{recording.id}": "not_final"}
+
+
+def test_an_upload_is_checked_in_a_minute_and_a_live_recording_in_four(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    uploading = simulator.world.record_meeting(status=Status.UPLOADING)
+    live = simulator.world.record_meeting(status=Status.RECORDING)
+    handle(about(uploading.id), about(live.id))
+
+    clock.advance(60)
+    assert [check.key for check in worklist.due(10)] == [f"recording#{uploading.id}"]
+    clock.advance(180)
+    assert len(worklist.due(10)) == 2
+
+
+def test_an_errored_recording_is_final(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.ERRORED)
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["status"] == "ERRORED"
+    assert checks() == {}
+
+
+def test_each_file_of_a_track_recording_is_catalogued(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    options = RecordingOptions(kind=Kind.TRACK, participants=3)
+    recording = simulator.world.record_meeting(options=options)
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert [artifact["kind"] for artifact in row["artifacts"].values()] == ["track"] * 3
+
+
+def test_media_in_the_owners_own_bucket_is_no_error(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    storage = {"type": "cloudflare", "bucket": "ours", "path": "meetings"}
+    options = RecordingOptions(realtimekit_bucket=False, storage_config=storage)
+    recording = simulator.world.record_meeting(options=options)
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["storage"] == {"type": "cloudflare", "bucket": "ours", "path": "meetings"}
+    assert "artifacts" not in row
+    assert checks() == {}
+
+
+def test_no_secret_of_a_storage_config_is_stored_or_logged(
+    handle: Handle, simulator: Simulator, dynamodb: Any, logged: Callable[[], str]
+) -> None:
+    simulator.world.reveals_secrets = True
+    secrets = ("access_key", "secret", "password", "private_key")
+    storage = {"type": "aws", "bucket": "ours", **{name: f"canary-{name}" for name in secrets}}
+    recording = simulator.world.record_meeting(options=RecordingOptions(storage_config=storage))
+
+    handle(
+        about(recording.id), ended(recording.session.meeting.id, recording.session.id), "canary{"
+    )
+
+    output = logged()
+    stored = str([dynamodb.scan(TableName=name)["Items"] for name in ("RecordingsTable", "WorkTable")])
+    assert "UPLOADED" in stored
+    assert "recording ingested" in output
+    for text in (output, stored):
+        assert "canary" not in text
+        assert API_TOKEN not in text
+    assert "X-Amz-Signature" not in output
+
+
+def test_several_messages_about_one_recording_cost_one_request(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    title = {"title": "Weekly sync"}
+
+    handle(about(recording.id, source="follow_up"), *[about(recording.id, **title)] * 9)
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["version"] == 1
+    assert row["meeting_title"] == "Weekly sync"
+    paths = [request.path for request in simulator.requests]
+    assert sum(path.endswith(f"/recordings/{recording.id}") for path in paths) == 1
+
+
+def test_a_duplicate_in_a_later_batch_changes_nothing(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, dynamodb: Any
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    before = dynamodb.scan(TableName="RecordingsTable")["Items"]
+
+    for _ in range(3):
+        handle(about(recording.id))
+
+    assert dynamodb.scan(TableName="RecordingsTable")["Items"] == before
+
+
+def test_an_unknown_meeting_is_asked_of_the_session_once(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting(title="Board")
+
+    for _ in range(3):
+        handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_id"] == recording.session.meeting.id
+    assert row["meeting_title"] == "Board"
+    sessions = [request for request in simulator.requests if "/sessions/" in request.path]
+    assert len(sessions) == 1
+
+
+def test_a_session_in_trouble_leaves_the_recording_catalogued_and_a_check(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(error(503), path="/sessions/")
+
+    handle(about(recording.id))
+    assert catalogue.get(recording.id) is not None
+    assert checks() == {f"recording#{recording.id}": "unavailable"}
+
+    handle(about(recording.id, source="follow_up"))
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_id"] == recording.session.meeting.id
+    assert checks() == {}
+
+
+def test_a_session_that_is_not_known_is_asked_no_further(
+    handle: Handle, simulator: Simulator, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(error(404), path="/sessions/")
+
+    handle(about(recording.id))
+
+    assert checks() == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (error(404), "not_found"),
+        (error(500), "unavailable"),
+        (gateway_error(403), "unauthorized"),
+        (html(502), "unavailable"),
+        (empty(520), "unavailable"),
+        (garbage(), "unintelligible"),
+        (unsuccessful(), "unavailable"),
+        (Delay(1.5), "unavailable"),
+        (Drop(), "unavailable"),
+        (Truncate(), "unavailable"),
+        (rate_limited(3), "throttled"),
+        (rate_limited(None), "throttled"),
+        (Overlay({"id": None}), "unintelligible"),
+        (Overlay({"status": ""}), "unintelligible"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["recording", "session"])
+def test_whatever_realtimekit_does_the_request_becomes_a_check_and_is_done_later(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    checks: Checks,
+    clock: Clock,
+    fault: Effect,
+    cause: str,
+    kind: str,
+) -> None:
+    recording = simulator.world.record_meeting()
+    meeting_id, session_id = recording.session.meeting.id, recording.session.id
+    if kind == "recording":
+        message, key = about(recording.id, title="Weekly sync"), f"recording#{recording.id}"
+    else:
+        message, key = ended(meeting_id, session_id), f"session#{meeting_id}#{session_id}"
+    simulator.faults.add(fault)
+
+    assert handle(message) == []
+    assert catalogue.get(recording.id) is None
+    assert checks() == {key: cause}
+
+    clock.advance(600)
+    assert handle({**message, "source": "follow_up"}) == []
+    assert catalogue.get(recording.id) is not None
+    assert key not in checks()
+
+
+def test_a_stale_answer_does_not_take_an_upload_back(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    simulator.faults.add(Stale(Status.RECORDING))
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["status"] == "UPLOADED"
+    assert row["version"] == 2  # the session's meeting came second; the stale view not at all
+
+
+@pytest.mark.parametrize("seconds", [1, 300, 3600])
+def test_retry_after_is_obeyed_by_postponing(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock, seconds: int
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(rate_limited(seconds))
+
+    handle(about(recording.id))
+
+    clock.advance(max(seconds, 60) - 1)
+    assert worklist.due(10) == []
+    clock.advance(1)
+    assert len(worklist.due(10)) == 1
+
+
+def test_after_a_429_nobody_asks_realtimekit_until_the_time_is_over(
+    handle: Handle, simulator: Simulator, checks: Checks
+) -> None:
+    first, second = simulator.world.record_meetings(2)
+    simulator.faults.add(rate_limited(300))
+
+    handle(about(first.id), about(second.id))
+
+    assert len(simulator.requests) == 1
+    assert sorted(checks().values()) == ["budget_spent", "throttled"]
+
+
+def test_a_spent_budget_postpones(
+    handle: Handle, simulator: Simulator, work_table: Table, checks: Checks, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting()
+    budget = UpstreamBudget(work_table, APP_ID, 1000, clock)
+    while budget.take() == 0:
+        pass
+
+    assert handle(about(recording.id)) == []
+
+    assert simulator.requests == []
+    assert checks() == {f"recording#{recording.id}": "budget_spent"}
+
+
+def test_when_time_runs_out_the_rest_is_postponed_without_being_asked_for(
+    handle: Handle, simulator: Simulator, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+
+    assert handle(about(recording.id), context=Context(remaining_ms=5_000)) == []
+
+    assert simulator.requests == []
+    assert checks() == {f"recording#{recording.id}": "unavailable"}
+
+
+def test_without_a_token_everything_is_postponed(
+    handle: Handle,
+    simulator: Simulator,
+    secretsmanager: Any,
+    checks: Checks,
+) -> None:
+    secretsmanager.delete_secret(SecretId="realtimekit-api-token", ForceDeleteWithoutRecovery=True)
+    recording = simulator.world.record_meeting()
+
+    assert handle(about(recording.id)) == []
+
+    assert checks() == {f"recording#{recording.id}": "unauthorized"}
+
+
+def test_malformed_messages_stay_on_the_queue_and_the_log_says_why(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    logged: Callable[[], str],
+) -> None:
+    recording = simulator.world.record_meeting()
+
+    failed = handle(
+        "not json",
+        about(recording.id),
+        {"v": 9, "source": "webhook"},
+        about("../sessions"),
+    )
+
+    assert failed == ["0", "2", "3"]
+    assert catalogue.get(recording.id) is not None
+    output = logged()
+    assert "the message is not JSON" in output
+    assert "v is 9, not 1" in output
+    assert "recording_id is not a UUID" in output
+
+
+def test_a_fault_of_our_own_fails_its_message_and_no_other(
+    handle: Handle,
+    simulator: Simulator,
+    dynamodb: Any,
+    catalogue: Catalogue,
+    worklist: Worklist,
+    token: ApiToken,
+    http: urllib3.PoolManager,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], str],
+) -> None:
+    """A table that is not there is a fault that each write meets."""
+    good, bad = simulator.world.record_meetings(2)
+    fails = Ingestion(
+        realtimekit=RealtimeKit(
+            simulator.app_url, token, UpstreamBudget(Table(dynamodb, "WorkTable"), "a", 999), http
+        ),
+        catalogue=Catalogue(Table(dynamodb, "NoSuchTable"), APP_ID),
+        worklist=worklist,
+    )
+    monkeypatch.setattr(ingest_recording, "ingestion", fails)
+
+    assert handle(about(good.id), about(bad.id), about(bad.id)) == ["0", "1", "2"]
+
+    assert "ResourceNotFoundException" in logged()

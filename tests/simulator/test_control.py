@@ -1,0 +1,185 @@
+"""The control API, as someone with curl uses it."""
+
+import pytest
+
+from local.simulator import DEFAULT_TOKEN
+
+
+def test_index_explains_itself(control):
+    index = control("GET", "").json()
+
+    assert index["app_id"] == "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
+    assert index["now"] == "2026-06-03T12:00:00.000Z"
+    assert index["routes"]["DELETE /_simulator/faults"] == "Let all go well again."
+    assert all(index["routes"].values())
+
+
+def test_clock_is_read_advanced_and_sped_up(control, clock):
+    assert control("GET", "/clock").json() == {"now": "2026-06-03T12:00:00.000Z", "speed": 0}
+
+    advanced = control("POST", "/clock", {"advance": 90}).json()
+    control("POST", "/clock", {"speed": 60})
+
+    assert advanced == {"now": "2026-06-03T12:01:30.000Z", "speed": 0}
+    assert clock.speed == 60
+
+
+def test_a_meeting_is_held_recorded_and_ended(control, call, get):
+    meeting = control("POST", "/meetings", {"title": "Demo", "record_on_start": True}).json()
+    started = control("POST", "/sessions", {"meeting_id": meeting["meeting_id"]}).json()
+    [recording_id] = started["recording_ids"]
+    control("POST", "/clock", {"advance": 600})
+    ended = control("POST", f"/sessions/{started['session_id']}/end").json()
+    control("POST", "/clock", {"advance": 80})
+
+    assert ended["ended_at"] == "2026-06-03T12:11:00.000Z"
+    assert get(f"/recordings/{recording_id}")["status"] == "UPLOADED"
+
+
+def test_a_recorded_meeting_is_made_in_one_call(control, get):
+    options = {"kind": "track", "participants": 3, "layers": ["default"]}
+    body = {"title": "Demo", "duration": 60, "options": options}
+    [made] = control("POST", "/recordings", body).json()["recordings"]
+
+    assert (made["title"], made["status"]) == ("Demo", "UPLOADED")
+    assert len(get(f"/recordings/{made['recording_id']}")["download_url"][0]["download_urls"]) == 3
+
+
+def test_recorded_meetings_are_made_in_one_call(control, get):
+    made = control("POST", "/recordings", {"count": 3, "every": 60, "status": "ERRORED"})
+    assert made.status == 201
+    assert [item["status"] for item in get("/recordings")] == ["ERRORED"] * 3
+
+
+@pytest.mark.parametrize(("started_at", "status"), [("now", "INVOKED"), ("2026-06-04", None)])
+def test_a_recorded_meeting_can_begin_now_or_later(control, started_at, status):
+    [made] = control("POST", "/recordings", {"started_at": started_at}).json()["recordings"]
+    assert made["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("action", "status"),
+    [("pause", "PAUSED"), ("stop", "UPLOADING"), ("fail", "ERRORED")],
+)
+def test_a_recording_is_acted_upon(control, action, status):
+    [made] = control("POST", "/recordings", {"status": "RECORDING"}).json()["recordings"]
+    response = control("POST", f"/recordings/{made['recording_id']}/{action}")
+    assert response.json()["status"] == status
+
+
+def test_timeline_is_told(control):
+    control("POST", "/recordings", {"started_at": "now", "duration": 600})
+    events = control("GET", "/timeline?until=2026-06-03T13:00:00Z").json()["events"]
+
+    assert [(event["at"], event["name"], event["status"]) for event in events][-2:] == [
+        ("2026-06-03T12:10:03.000Z", "recording.statusUpdate", "UPLOADING"),
+        ("2026-06-03T12:10:23.000Z", "recording.statusUpdate", "UPLOADED"),
+    ]
+
+
+def test_faults_are_added_listed_removed_and_cleared(control, call):
+    effects = [{"effect": "delay", "seconds": 0.01}, {"effect": "error", "status": 503}]
+    added = control("POST", "/faults", {"effects": effects, "path": "recordings", "times": None})
+    other = control("POST", "/faults", {"effects": [{"effect": "drop"}]}).json()
+    listed = control("GET", "/faults").json()["faults"]
+    control("DELETE", f"/faults/{other['id']}")
+    faulty = call("GET", "/recordings").status
+    control("DELETE", "/faults")
+
+    assert [fault["id"] for fault in listed] == [added.json()["id"], other["id"]]
+    assert (faulty, call("GET", "/recordings").status) == (503, 200)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"effect": "delay", "seconds": 0},
+        {"effect": "drop"},
+        {"effect": "truncate", "part": 0.1},
+        {"effect": "answer", "status": 204},
+        {"effect": "stale", "status": "RECORDING"},
+        {"effect": "overlay", "fields": {"status": "NEW"}},
+        {"effect": "error", "status": 500},
+        {"effect": "gateway_error", "status": 403},
+        {"effect": "html"},
+        {"effect": "empty"},
+        {"effect": "garbage"},
+        {"effect": "unsuccessful"},
+        {"effect": "rate_limited", "retry_after": 5},
+    ],
+)
+def test_every_effect_is_known_by_name(control, effect):
+    assert control("POST", "/faults", {"effects": [effect]}).status == 201
+
+
+def test_tokens_are_added_and_revoked(control, call):
+    control("POST", "/tokens", {"token": "new"})
+    control("POST", "/tokens", {"token": "dns-only", "has_realtime": False})
+    control("DELETE", "/tokens", {"token": DEFAULT_TOKEN})
+
+    statuses = [call("GET", "/recordings", token=t).status for t in ("new", "dns-only")]
+    assert [*statuses, call("GET", "/recordings").status] == [200, 403, 401]
+
+
+def test_rate_limit_is_set_and_lifted(control, call):
+    control("PUT", "/rate-limit", {"quota": 1, "window": 60, "block": 60})
+    limited = [call("GET", "/recordings").status for _ in range(2)]
+    control("PUT", "/rate-limit", {"quota": None})
+
+    assert [*limited, call("GET", "/recordings").status] == [200, 429, 200]
+
+
+def test_settings_are_set_one_by_one(control, world):
+    control("PUT", "/settings", {"undocumented": {"first_page": 0}})
+    settings = control("PUT", "/settings", {"reveals_secrets": True}).json()
+
+    assert settings["reveals_secrets"] is world.reveals_secrets is True
+    assert settings["undocumented"]["first_page"] == 0
+    assert settings["undocumented"]["max_per_page"] == 100
+
+
+def test_requests_are_listed_and_forgotten(control, call):
+    call("GET", "/recordings?per_page=5")
+    call("GET", "/sessions")
+    listed = control("GET", "/requests?path=/recordings").json()
+    control("DELETE", "/requests")
+
+    assert listed["count"] == 1
+    assert listed["requests"][0]["query"] == "per_page=5"
+    assert listed["requests"][0]["simulated_at"] == "2026-06-03T12:00:00.000Z"
+    assert control("GET", "/requests").json()["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/clock", {"advance": -1}),
+        ("POST", "/clock", {"forward": 1}),
+        ("POST", "/clock", {"speed": "fast"}),
+        ("POST", "/meetings", []),
+        ("POST", "/sessions", {}),
+        ("POST", "/recordings", {"status": "DONE"}),
+        ("POST", "/recordings", {"options": {"kind": "hologram"}}),
+        ("POST", "/recordings", {"options": {"colour": "blue"}}),
+        ("POST", "/recordings", {"started_at": "yesterday"}),
+        ("POST", "/faults", {"effects": [{"effect": "flood"}]}),
+        ("POST", "/faults", {"effects": [{"effect": "delay", "seconds": -1}]}),
+        ("POST", "/faults", {"effects": [{"effect": "stale", "status": "DONE"}]}),
+        ("POST", "/faults", {"effects": [{"effect": "drop"}], "path": "("}),
+        ("POST", "/faults", {}),
+        ("DELETE", "/tokens", {}),
+        ("PUT", "/rate-limit", {"quota": "many"}),
+        ("PUT", "/settings", {"undocumented": {"first_page": 7}}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(control, method, path, body):
+    response = control(method, path, body)
+    assert response.status == 400
+    assert response.json()["error"]
+
+
+def test_unknown_things_are_404(control):
+    unknown = "97cb480d-5840-4528-ace3-919b5e386c68"
+    assert control("POST", f"/sessions/{unknown}/end").status == 404
+    assert control("POST", f"/recordings/{unknown}/stop").status == 404
+    assert control("GET", "/nothing").status == 404

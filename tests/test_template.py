@@ -1,0 +1,233 @@
+"""template.yaml is part of the program: here it agrees with the code, and with what we promise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from doubles import ROOT
+
+FUNCTIONS = ROOT / "functions"
+Resources = Mapping[str, Any]
+
+
+@pytest.fixture
+def resources(template: Mapping[str, Any]) -> Resources:
+    found = template["Resources"]
+    assert isinstance(found, dict)
+    return found
+
+
+def of_type(resources: Resources, type_: str) -> dict[str, Any]:
+    return {
+        name: resource for name, resource in resources.items() if resource["Type"] == type_
+    }
+
+
+def functions(resources: Resources) -> dict[str, Any]:
+    found = of_type(resources, "AWS::Serverless::Function")
+    return {name: function["Properties"] for name, function in found.items()}
+
+
+def statements(role: Any) -> Iterator[Any]:
+    for policy in role["Properties"]["Policies"]:
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def test_each_handler_is_a_file_and_each_file_a_handler(resources: Resources) -> None:
+    handlers = {properties["Handler"] for properties in functions(resources).values()}
+
+    assert handlers == {f"{path.stem}.handler" for path in FUNCTIONS.glob("*.py")}
+
+
+def test_each_function_is_given_exactly_the_variables_it_reads(resources: Resources) -> None:
+    for name, properties in functions(resources).items():
+        source = (FUNCTIONS / properties["Handler"]).with_suffix(".py").read_text()
+        reads = set(re.findall(r'os\.environ\["(\w+)"\]', source))
+        assert reads == set(properties["Environment"]["Variables"]), name
+
+
+def test_each_function_has_a_role_and_a_log_group_of_its_own(resources: Resources) -> None:
+    roles = [str(properties["Role"]) for properties in functions(resources).values()]
+    groups = [str(properties["LoggingConfig"]) for properties in functions(resources).values()]
+
+    assert len(set(roles)) == len(roles)
+    assert len(set(groups)) == len(groups)
+
+
+def test_every_log_is_kept_for_a_limited_time(resources: Resources) -> None:
+    for group in of_type(resources, "AWS::Logs::LogGroup").values():
+        assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_no_policy_says_star(resources: Resources) -> None:
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role["Properties"], name
+        for statement in statements(role):
+            assert "*" not in str(statement), name
+
+
+def test_no_function_may_delete_a_recording(resources: Resources) -> None:
+    for role in of_type(resources, "AWS::IAM::Role").values():
+        for statement in statements(role):
+            if "RecordingsTable" in str(statement["Resource"]):
+                assert "dynamodb:DeleteItem" not in statement["Action"]
+
+
+def test_every_queue_that_is_worked_on_has_a_dead_letter_queue(resources: Resources) -> None:
+    queues = of_type(resources, "AWS::SQS::Queue")
+    targets = {str(q["Properties"].get("RedrivePolicy", {}).get("deadLetterTargetArn")) for q in queues.values()}
+    worked_on = {name for name in queues if not name.endswith("DeadLetterQueue")}
+
+    assert worked_on == {"IngestQueue"}
+    assert str({"Fn::GetAtt": ["IngestDeadLetterQueue", "Arn"]}) in targets
+    for name in queues.keys() - worked_on:
+        assert queues[name]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_a_message_is_invisible_for_six_times_as_long_as_a_function_may_take(
+    resources: Resources,
+) -> None:
+    visibility = resources["IngestQueue"]["Properties"]["VisibilityTimeout"]
+
+    assert visibility == 6 * functions(resources)["IngestRecordingFunction"]["Timeout"]
+
+
+def test_partial_failures_are_asked_for(resources: Resources) -> None:
+    source = functions(resources)["IngestRecordingFunction"]["Events"]["IngestQueue"]
+
+    assert source["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_every_rule_has_a_dead_letter_queue_that_it_may_send_to(resources: Resources) -> None:
+    rules = of_type(resources, "AWS::Events::Rule")
+    allowed = str(resources["EventRulesMaySend"]["Properties"]["PolicyDocument"]["Statement"][0])
+
+    assert set(rules) == {"MeetingEndedRule", "RecordingStatusUpdateRule"}
+    for name, rule in rules.items():
+        [target] = rule["Properties"]["Targets"]
+        assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["EventRuleDeadLetterQueue", "Arn"]}
+        assert name in allowed
+
+
+def test_no_url_of_an_event_reaches_the_queue(resources: Resources) -> None:
+    for rule in of_type(resources, "AWS::Events::Rule").values():
+        [target] = rule["Properties"]["Targets"]
+        assert not re.search(r"(?i)url", str(target["InputTransformer"]))
+
+
+def test_the_catalogue_outlives_the_stack_and_its_mistakes(resources: Resources) -> None:
+    table = resources["RecordingsTable"]
+
+    assert table["DeletionPolicy"] == "Retain"
+    assert table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["DeletionProtectionEnabled"] is True
+
+
+def test_every_table_is_on_demand_encrypted_and_restorable(resources: Resources) -> None:
+    for table in of_type(resources, "AWS::DynamoDB::Table").values():
+        properties = table["Properties"]
+        assert properties["BillingMode"] == "PAY_PER_REQUEST"
+        assert properties["SSESpecification"] == {"SSEEnabled": True}
+        assert properties["PointInTimeRecoverySpecification"] == {
+            "PointInTimeRecoveryEnabled": True
+        }
+
+
+def test_what_is_over_expires_by_the_attribute_that_the_code_writes(resources: Resources) -> None:
+    time_to_live = resources["WorkTable"]["Properties"]["TimeToLiveSpecification"]
+
+    assert time_to_live == {"AttributeName": "expires_at", "Enabled": True}
+    assert '"expires_at"' in (FUNCTIONS / "recordings/worklist.py").read_text()
+    assert "TimeToLiveSpecification" not in resources["RecordingsTable"]["Properties"]
+
+
+def test_no_index_carries_a_url(resources: Resources) -> None:
+    for index in resources["RecordingsTable"]["Properties"]["GlobalSecondaryIndexes"]:
+        assert index["Projection"]["ProjectionType"] == "INCLUDE"
+        assert "artifacts" not in index["Projection"]["NonKeyAttributes"]
+
+
+def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Resources) -> None:
+    properties = resources["Api"]["Properties"]
+
+    assert resources["Api"]["Type"] == "AWS::Serverless::Api"
+    assert properties["Auth"] == {"DefaultAuthorizer": "AWS_IAM", "InvokeRole": "NONE"}
+    for function in functions(resources).values():
+        for event in function["Events"].values():
+            assert "Auth" not in event["Properties"]
+
+
+def test_throttling_is_told_as_503(resources: Resources) -> None:
+    """RealtimeKit gives an event up on a 429."""
+    responses = resources["Api"]["Properties"]["GatewayResponses"]
+
+    assert {name: answer["StatusCode"] for name, answer in responses.items()} == {
+        "THROTTLED": 503,
+        "QUOTA_EXCEEDED": 503,
+    }
+
+
+def test_no_token_is_a_parameter(template: Mapping[str, Any]) -> None:
+    assert "SecretString" not in template["Resources"]["ApiTokenSecret"]["Properties"]
+    assert "GenerateSecretString" not in template["Resources"]["ApiTokenSecret"]["Properties"]
+    assert [name for name in template["Parameters"] if "Token" in name] == [
+        "ApiTokenSecretArn",
+        "ApiTokenSecretName",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://api.cloudflare.com/client/v4", True),
+        ("https://proxy.example:8443/v4", True),
+        ("http://127.0.0.1:8787/client/v4", True),
+        ("http://localhost:8787", True),
+        ("http://api.cloudflare.com/client/v4", False),
+        ("http://127.0.0.1.evil.example/", False),
+        ("http://localhost@evil.example/", False),
+        ("https://user:pass@api.cloudflare.com", False),
+        ("https://api.cloudflare.com/v4?x=1", False),
+        ("ftp://api.cloudflare.com", False),
+    ],
+)
+def test_the_token_goes_over_https_or_stays_on_this_machine(
+    template: Mapping[str, Any], url: str, allowed: bool
+) -> None:
+    pattern = template["Parameters"]["RealtimeKitApiUrl"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, url)) is allowed
+
+
+def test_the_defaults_are_current(template: Mapping[str, Any]) -> None:
+    assert template["Parameters"]["Runtime"]["Default"] == "python3.13"
+    assert template["Parameters"]["Architecture"]["Default"] == "arm64"
+
+
+def test_alarms_watch_metrics_that_the_code_emits(resources: Resources) -> None:
+    alarm = resources["ChecksGivenUpAlarm"]["Properties"]
+
+    assert f'"{alarm["MetricName"]}"' in (FUNCTIONS / "follow_up.py").read_text()
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": "follow_up"}]
+
+
+def test_every_alarm_has_its_heading_in_the_runbook(resources: Resources) -> None:
+    runbook = (ROOT / "docs/operations.md").read_text()
+
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        assert f"### {name}\n" in runbook
+        assert name in alarm["Properties"]["AlarmDescription"]
+        assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
+
+
+def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE))
+
+    assert set(documented) == set(template["Parameters"])
+    for name, parameter in template["Parameters"].items():
+        default = parameter.get("Default", "required")
+        assert documented[name].strip("`") == (str(default) or "empty"), name
