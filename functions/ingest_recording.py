@@ -94,6 +94,7 @@ def ingest(request: Request, *, out_of_time: bool) -> None:
         else:
             rows = ingestion.ingest_session(request)
             logger.info("session ingested", key=request.key, recordings=len(rows))
+            metrics.add_metric("SessionIngested", MetricUnit.Count, 1)
     except RealtimeKitError as error:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))

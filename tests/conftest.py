@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -52,6 +52,7 @@ settings.register_profile(
     "shared", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared")
+
 
 class _Loader(yaml.SafeLoader):
     """CloudFormation's short forms as what they stand for: !Ref x is {"Ref": x}."""
@@ -199,14 +200,14 @@ def logged(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], str]:
     """All that was logged so far, metrics included."""
+    log = io.StringIO()
     for name in ("ingest_recording", "follow_up", "serve_catalogue"):
         for handler in logging.getLogger(name).handlers:
-            # Made at import, for the stdout of that time.
-            monkeypatch.setattr(handler, "stream", sys.stdout)
+            monkeypatch.setattr(handler, "stream", log)
 
     def read() -> str:
         captured = capsys.readouterr()
-        return captured.out + captured.err
+        return log.getvalue() + captured.out + captured.err
 
     return read
 

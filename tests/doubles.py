@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-APP_ID = "14a396e7-ca44-4937-bf1f-050a69118543"
+APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 API_TOKEN = "canary-token-6d0f"
 
 

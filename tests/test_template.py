@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+
 from doubles import ROOT
 
 FUNCTIONS = ROOT / "functions"
@@ -21,9 +22,7 @@ def resources(template: Mapping[str, Any]) -> Resources:
 
 
 def of_type(resources: Resources, type_: str) -> dict[str, Any]:
-    return {
-        name: resource for name, resource in resources.items() if resource["Type"] == type_
-    }
+    return {name: resource for name, resource in resources.items() if resource["Type"] == type_}
 
 
 def functions(resources: Resources) -> dict[str, Any]:
@@ -78,7 +77,10 @@ def test_no_function_may_delete_a_recording(resources: Resources) -> None:
 
 def test_every_queue_that_is_worked_on_has_a_dead_letter_queue(resources: Resources) -> None:
     queues = of_type(resources, "AWS::SQS::Queue")
-    targets = {str(q["Properties"].get("RedrivePolicy", {}).get("deadLetterTargetArn")) for q in queues.values()}
+    targets = {
+        str(q["Properties"].get("RedrivePolicy", {}).get("deadLetterTargetArn"))
+        for q in queues.values()
+    }
     worked_on = {name for name in queues if not name.endswith("DeadLetterQueue")}
 
     assert worked_on == {"IngestQueue"}
@@ -108,7 +110,9 @@ def test_every_rule_has_a_dead_letter_queue_that_it_may_send_to(resources: Resou
     assert set(rules) == {"MeetingEndedRule", "RecordingStatusUpdateRule"}
     for name, rule in rules.items():
         [target] = rule["Properties"]["Targets"]
-        assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["EventRuleDeadLetterQueue", "Arn"]}
+        assert target["DeadLetterConfig"]["Arn"] == {
+            "Fn::GetAtt": ["EventRuleDeadLetterQueue", "Arn"]
+        }
         assert name in allowed
 
 

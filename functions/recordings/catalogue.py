@@ -59,9 +59,9 @@ class Catalogue:
     def upsert(self, recording: Recording, fetched_at: datetime) -> Upserted:
         """Bring the row up to what RealtimeKit said at `fetched_at`.
 
-        A status only moves forward, at one status what was said later is not overwritten by what was
-        said earlier, what was not said is kept, and nothing is written where nothing would change:
-        so the row does not depend on the order in which views arrive. Raises `ConflictError`.
+        A status only moves forward; at one status, what was said earlier does not overwrite what
+        was said later; what was not said is kept; and nothing is written where nothing would
+        change. So it is no matter in which order views arrive. Raises `ConflictError`.
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording.recording_id) or {}

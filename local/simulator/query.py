@@ -107,7 +107,7 @@ def validated_config(config: Any) -> dict[str, Any]:
     if not isinstance(config, dict):
         abort(422, '"recording_config" must be an object')
     for name in CONFIG_OBJECTS:
-        if not isinstance(config.get(name) or {}, dict):
+        if not isinstance(config.get(name), dict | None):
             abort(422, f'"{name}" must be an object')
     for name, allowed in CODECS.items():
         if (config.get(name) or {}).get("codec", allowed[0]) not in allowed:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from doubles import API_TOKEN, Clock, Context, sample
 
 import serve_catalogue
+from doubles import API_TOKEN, Context, sample
 from local.simulator import Simulator, Status, error, gateway_error, html, rate_limited
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
@@ -65,7 +65,9 @@ def test_the_sample_of_a_sync_fetches_the_recording_and_answers_with_its_row(
     call: Call, simulator: Simulator, catalogue: Catalogue
 ) -> None:
     recording = simulator.world.record_meeting()
-    assert recording.id == sample("serve-catalogue.sync-recording")["pathParameters"]["recording_id"]
+    assert (
+        recording.id == sample("serve-catalogue.sync-recording")["pathParameters"]["recording_id"]
+    )
 
     reply = call("sync", recording.id)
 

@@ -390,6 +390,7 @@ class TestStartAndChange:
             ({"meeting_id": UNKNOWN_ID}, 404),
             ({"meeting_id": UNKNOWN_ID, "max_seconds": 59}, 422),
             ({"meeting_id": UNKNOWN_ID, "audio_config": "MP3"}, 422),
+            ({"meeting_id": UNKNOWN_ID, "audio_config": []}, 422),
             ({"meeting_id": UNKNOWN_ID, "video_config": {"codec": "AV1"}}, 422),
             ({"meeting_id": UNKNOWN_ID, "file_name_prefix": "../x"}, 422),
             ([], 400),

@@ -65,8 +65,8 @@ def test_a_new_recording_becomes_a_row(catalogue: Catalogue) -> None:
     assert not upserted.was_final
     assert catalogue.get(UPLOADED.recording_id) == {
         "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68",
-        "app_id": "14a396e7-ca44-4937-bf1f-050a69118543",
-        "app_month": "14a396e7-ca44-4937-bf1f-050a69118543#2026-06",
+        "app_id": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
+        "app_month": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13#2026-06",
         "status": "UPLOADED",
         "status_rank": 4,
         "status_history": [{"status": "UPLOADED", "at": "2026-06-03T12:00:00.000Z"}],
@@ -286,7 +286,7 @@ def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_month(
     for index, key, value in [
         ("by_meeting", "meeting_id", "50c8940e-1b97-402a-97d6-2708b7feca41"),
         ("by_session", "session_id", "05e57591-d89e-45c9-ae44-08dc1eaad0e0"),
-        ("by_month", "app_month", "14a396e7-ca44-4937-bf1f-050a69118543#2026-06"),
+        ("by_month", "app_month", "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13#2026-06"),
     ]:
         [item] = dynamodb.query(
             TableName="RecordingsTable",

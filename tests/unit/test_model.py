@@ -34,7 +34,11 @@ GET_ONE: dict[str, Any] = {
     "recording_duration": 1800,
     "start_reason": {
         "reason": "API_CALL",
-        "caller": {"name": "Ada", "type": "USER", "user_Id": "4bd0c6c4-0000-4000-8000-0123456789ab"},
+        "caller": {
+            "name": "Ada",
+            "type": "USER",
+            "user_Id": "4bd0c6c4-0000-4000-8000-0123456789ab",
+        },
     },
     "stop_reason": {"reason": "ALL_PEERS_LEFT", "caller": {"type": "INTERNAL"}},
     "storage_config": None,
@@ -171,14 +175,20 @@ def test_each_file_of_a_track_recording_is_an_artifact() -> None:
                 {
                     "layer_name": "default",
                     "download_urls": {
-                        "p_1.webm": {"download_url": "https://storage.googleapis.com/b/p_1.webm?s=1"},
-                        "p_2.webm": {"download_url": "https://storage.googleapis.com/b/p_2.webm?s=2"},
+                        "p_1.webm": {
+                            "download_url": "https://storage.googleapis.com/b/p_1.webm?s=1"
+                        },
+                        "p_2.webm": {
+                            "download_url": "https://storage.googleapis.com/b/p_2.webm?s=2"
+                        },
                     },
                 },
                 {
                     "layer_name": "noise-free",
                     "download_urls": {
-                        "p_1.webm": {"download_url": "https://storage.googleapis.com/b/n/p_1.webm?s=3"}
+                        "p_1.webm": {
+                            "download_url": "https://storage.googleapis.com/b/n/p_1.webm?s=3"
+                        }
                     },
                 },
             ],
@@ -312,7 +322,9 @@ def test_what_has_no_id_or_no_status_is_no_recording(said: object) -> None:
         Recording.from_realtimekit(said)
 
 
-@pytest.mark.parametrize("url", ["ftp://example.com/x", "/x.mp4", "https://[", "x" * 9000, "https://é"])
+@pytest.mark.parametrize(
+    "url", ["ftp://example.com/x", "/x.mp4", "https://[", "x" * 9000, "https://é"]
+)
 def test_what_is_no_url_is_no_artifact(url: str) -> None:
     assert Recording.from_realtimekit({**MINIMAL, "download_url": url}).artifacts == ()
 
@@ -344,7 +356,9 @@ SECRETS = ("access_key", "secret", "secret_key", "password", "private_key", "use
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -358,7 +372,10 @@ def test_whatever_the_json_it_is_a_recording_without_secrets_or_refused(
 ) -> None:
     said = {**MINIMAL, **fields, **secrets, "storage_config": {"type": "aws", **secrets}}
     said["meeting"] = {"recording_config": {"storage_config": secrets}, **secrets}
-    for read, body in ((Recording.from_realtimekit, said), (Recording.from_webhook, {"recording": said})):
+    for read, body in (
+        (Recording.from_realtimekit, said),
+        (Recording.from_webhook, {"recording": said}),
+    ):
         try:
             assert "canary" not in repr(read(body))
         except MalformedRecordingError as error:

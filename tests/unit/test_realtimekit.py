@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import urllib3
-from doubles import API_TOKEN, Answer, Upstream
 
+from doubles import API_TOKEN, Answer, Upstream
 from recordings.realtimekit import (
     TIMEOUT,
     ApiToken,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from doubles import Clock
-
 from recordings.dynamodb import Table
 from recordings.worklist import Check, UpstreamBudget, Worklist
 

@@ -1,0 +1,92 @@
+# The first run of a target sets up what it needs, and only that, in this folder.
+.DEFAULT_GOAL := help
+.PHONY: help demo up put-event request invoke test check format build deploy clean
+
+PYTHON ?= python3
+RUNTIME ?= python3.13
+ARCHITECTURE ?= arm64
+PORT ?= 0
+REALTIMEKIT_PORT ?= 0
+SPEED ?= 1
+
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+LOCAL := .venv/.local
+TESTS := .venv/.tests
+SAM := .venv-sam/.ready
+RIC := .venv-runtime/.ready
+# sam finds uv by name.
+SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+
+help: ## Say what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(LOCAL) ## See it work: a meeting ends, and its recording is catalogued (no AWS account, no Docker)
+	@.venv/bin/python -m local.demo
+
+up: $(LOCAL) ## Run the local stack until Ctrl-C [PORT= REALTIMEKIT_PORT= SPEED=]
+	@.venv/bin/python -m local up --port $(PORT) --realtimekit-port $(REALTIMEKIT_PORT) --speed $(SPEED)
+
+put-event: $(LOCAL) ## Put a sample entry on the running stack's event bus [EVENT=eventbridge-entry.meeting-ended]
+	@.venv/bin/python -m local put-event $(EVENT)
+
+request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GET API_PATH=/recordings/…]
+	@.venv/bin/python -m local request $(METHOD) $(API_PATH)
+
+invoke: $(LOCAL) ## Invoke a function of the running stack [FUNCTION=follow_up EVENT=follow-up.schedule-tick]
+	@.venv/bin/python -m local invoke $(FUNCTION) $(EVENT)
+
+test: $(TESTS) $(SAM) $(RIC) ## Run all tests
+	@runtime=$$(.venv/bin/python -c "import sys; print('python%d.%d' % sys.version_info[:2])"); \
+	architecture=$$(uname -m | sed s/aarch64/arm64/); \
+	$(SAM_BUILD) --build-dir .local/build --parameter-overrides \
+		"ParameterKey=Runtime,ParameterValue=$$runtime ParameterKey=Architecture,ParameterValue=$$architecture" \
+		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \
+	.venv/bin/python -m local.bytecode $$runtime .local/build
+	@.venv/bin/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+check: $(TESTS) $(SAM) ## Check format, lint, types and the template
+	@.venv/bin/ruff format --check --quiet . || { echo "make format would change this"; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy functions local
+	@.venv-sam/bin/sam validate --lint --region us-east-1
+
+format: $(TESTS) ## Format the code
+	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
+
+build: $(SAM) ## Build what is deployed, with its bytecode [RUNTIME= ARCHITECTURE=]
+	@$(SAM_BUILD) --parameter-overrides \
+		"ParameterKey=Runtime,ParameterValue=$(RUNTIME) ParameterKey=Architecture,ParameterValue=$(ARCHITECTURE)"
+	@.venv-sam/bin/python -m local.bytecode $(RUNTIME) .aws-sam/build
+
+deploy: build ## Build, and deploy to AWS with questions asked
+	@.venv-sam/bin/sam deploy --guided
+
+clean: ## Remove all that was set up or built
+	rm -rf .venv .venv-sam .venv-runtime .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments ---
+
+define create
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
+	@echo "Setting up $(@D): once, about half a minute"
+	@mkdir -p .local && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet -r $(1)
+	@touch $@
+endef
+
+$(LOCAL): local/requirements.txt requirements.txt
+	$(call create,local/requirements.txt)
+
+$(TESTS): tests/requirements.txt $(LOCAL)
+	@echo "Setting up $(@D) for tests"
+	@$(@D)/bin/pip install --quiet -r tests/requirements.txt
+	@touch $@
+
+$(SAM): local/sam-requirements.txt
+	$(call create,local/sam-requirements.txt)
+
+$(RIC): local/runtime-requirements.txt
+	$(call create,local/runtime-requirements.txt)

@@ -1,0 +1,171 @@
+"""The local stack from the command line: `python -m local up`, then the rest from another shell."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import stack
+from .simulator import DEFAULT_TOKEN, Clock, Simulator, World
+from .stack import ROOT, WORK_DIR, LocalStack
+
+DESCRIPTION_FILE = WORK_DIR / "stack.json"
+SEED = 1
+"""With it the first meeting of the simulated RealtimeKit is the one of the files in events/."""
+
+
+def parameters(simulator: Simulator) -> dict[str, str]:
+    """The template's parameters for a stack that catalogues the simulator's app."""
+    return {
+        "CloudflareAccountId": simulator.world.account_id,
+        "RealtimeKitAppId": simulator.world.app_id,
+        "RealtimeKitApiUrl": simulator.api_url,
+    }
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Run until Ctrl-C or SIGTERM."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    world = World(clock=Clock(speed=arguments.speed), seed=SEED)
+    with (
+        Simulator(world, port=arguments.realtimekit_port) as simulator,
+        LocalStack(parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
+    ):
+        recording = world.record_meeting()
+        described = {
+            **local.description,
+            "realtimekit_url": simulator.url,
+            "realtimekit_app_url": simulator.app_url,
+        }
+        DESCRIPTION_FILE.write_text(json.dumps(described, indent=2) + "\n")
+        try:
+            print(_welcome(described, recording.id), flush=True)
+            stopped.wait()
+        finally:
+            DESCRIPTION_FILE.unlink(missing_ok=True)
+    print("Stopped.")
+    return 0
+
+
+def invoke(arguments: argparse.Namespace) -> int:
+    """Invoke a function with a file of events/; 1 if it failed."""
+    described = _described()
+    function = _function(described, arguments.function)
+    answer = stack.client("lambda", described["aws_endpoint_url"]).invoke(
+        FunctionName=function, Payload=_event(arguments.event).encode(), LogType="Tail"
+    )
+    print(base64.b64decode(answer.get("LogResult", "")).decode(), file=sys.stderr)
+    print(answer["Payload"].read().decode())
+    return 1 if "FunctionError" in answer else 0
+
+
+def put_event(arguments: argparse.Namespace) -> int:
+    """Put the entries of a file of events/ on the stack's bus; 1 if the bus refused one."""
+    described = _described()
+    entries = [
+        {**entry, "EventBusName": described["event_bus"]["name"]}
+        for entry in json.loads(_event(arguments.event))
+    ]
+    events = stack.client("events", described["aws_endpoint_url"])
+    answer = events.put_events(Entries=entries)
+    print(json.dumps(answer["Entries"]))
+    return 1 if answer["FailedEntryCount"] else 0
+
+
+def request(arguments: argparse.Namespace) -> int:
+    """Call the API, signed; 1 if it answers with an error."""
+    answer = stack.request(_described(), arguments.method, arguments.path)
+    print(f"HTTP {answer.status}", file=sys.stderr)
+    body = answer.data.decode()
+    try:
+        print(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    except ValueError:
+        print(body)
+    return 0 if answer.status < 400 else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run a command; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("up", help="run the stack until Ctrl-C")
+    command.add_argument("--port", type=int, default=0, help="AWS's; a free one by default")
+    command.add_argument("--realtimekit-port", type=int, default=0, help="a free one by default")
+    command.add_argument("--speed", type=float, default=1, help="of RealtimeKit's clock")
+    command.set_defaults(run=up)
+    command = commands.add_parser("invoke", help="invoke a function with a sample event")
+    command.add_argument("function", help="such as ingest_recording")
+    command.add_argument("event", help="a file of events/, without .json")
+    command.set_defaults(run=invoke)
+    command = commands.add_parser("put-event", help="put a sample entry on the event bus")
+    command.add_argument("event", help="a file of events/, without .json")
+    command.set_defaults(run=put_event)
+    command = commands.add_parser("request", help="send a signed request to the API")
+    command.add_argument("method", help="such as GET")
+    command.add_argument("path", help="such as /recordings/<recording_id>")
+    command.set_defaults(run=request)
+    parsed = parser.parse_args(arguments)
+    code: int = parsed.run(parsed)
+    return code
+
+
+def _described() -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(DESCRIPTION_FILE.read_text())
+    except FileNotFoundError:
+        sys.exit("No local stack is running here; start one with: make up")
+    return described
+
+
+def _function(described: Mapping[str, Any], name: str) -> str:
+    """By the handler's file, as in functions/, or by the template's name."""
+    wanted = name.replace("_", "").replace("-", "").lower().removesuffix("function")
+    names: dict[str, str] = {
+        logical_id.removesuffix("Function").lower(): function["name"]
+        for logical_id, function in described["functions"].items()
+    }
+    if wanted not in names:
+        known = ", ".join(sorted(path.stem for path in (ROOT / "functions").glob("*.py")))
+        sys.exit(f"There is no function {name}; there are {known}.")
+    return names[wanted]
+
+
+def _event(name: str) -> str:
+    path = ROOT / "events" / f"{name.removesuffix('.json')}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        sys.exit(f"There is no events/{path.name}; there are {known}.")
+    return path.read_text()
+
+
+def _welcome(described: Mapping[str, Any], recording_id: str) -> str:
+    return f"""
+The stack is up; Ctrl-C stops it. All of it is described in {DESCRIPTION_FILE.relative_to(ROOT)}.
+
+  AWS (emulated)           {described["aws_endpoint_url"]}
+  The catalogue's API      {described["api_url"]}
+  RealtimeKit (simulated)  {described["realtimekit_url"]}/_simulator
+
+For the AWS command line and SDKs:
+
+  export AWS_ENDPOINT_URL={described["aws_endpoint_url"]} AWS_REGION={described["region"]} \\
+    AWS_ACCESS_KEY_ID={described["aws_access_key_id"]} \\
+    AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]}
+
+A meeting was recorded a moment ago. From another shell, have its end announced, and read the row:
+
+  make put-event EVENT=eventbridge-entry.meeting-ended
+  make request METHOD=GET API_PATH=/recordings/{recording_id}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

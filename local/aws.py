@@ -1,0 +1,145 @@
+"""AWS on this machine: ministack as a child process, on loopback only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import urllib3
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 30
+STOP_SECONDS = 15
+
+
+class MinistackError(Exception):
+    """Raised when the emulator does not come up; holds the end of what it said."""
+
+
+class Ministack:
+    """An emulated AWS from `start` to `stop`; a context manager. Port 0 is any free one.
+
+    It keeps all its files below `work_dir`, in a folder that `stop` removes. With `enforce_iam`
+    every call is judged by the policies of its caller, and the functions run as their roles; the
+    access key `test` is root's.
+    """
+
+    def __init__(self, work_dir: Path, *, port: int = 0, enforce_iam: bool = False) -> None:
+        self._work_dir = work_dir
+        self._enforce_iam = enforce_iam
+        self.port = port or _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint of all services."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> Self:
+        """Returns when it answers. Raises `MinistackError`, and leaves nothing, if it does not."""
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="aws-", dir=self._work_dir))
+        try:
+            self._spawn(self._folder)
+            self._wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends the process with all that it started, and removes its files."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            # Function runtimes that outlived it are of its session.
+            _kill_group(self._process.pid)
+            self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, folder: Path) -> None:
+        """With an environment of its own: nothing of the caller's AWS settings gets in."""
+        (folder / "tmp").mkdir()
+        environment = {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+            "HOME": str(folder),
+            "TMPDIR": str(folder / "tmp"),
+            "STATE_DIR": str(folder / "state"),
+            "GATEWAY_PORT": str(self.port),
+            "BIND_HOST": LOOPBACK,
+            # Where boto3 in the functions goes; without it, to the real AWS.
+            "AWS_ENDPOINT_URL": self.url,
+            "AUTH": "true" if self._enforce_iam else "false",
+            "LAMBDA_ACCOUNT_CONCURRENCY": "10",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+        }
+        with (folder / "ministack.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ministack"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for us: we stop it, in order.
+                start_new_session=True,
+            )
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise MinistackError(f"ministack ended: {self._log_tail()}")
+            try:
+                answer = urllib3.request("GET", f"{self.url}/_ministack/health", retries=False)
+                if answer.status == 200:
+                    return
+            except urllib3.exceptions.HTTPError:
+                pass
+            time.sleep(0.05)
+        raise MinistackError(f"ministack did not come up: {self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        log = self._folder / "ministack.log" if self._folder else None
+        return log.read_text(errors="replace")[-2000:] if log and log.exists() else ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

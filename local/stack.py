@@ -1,0 +1,270 @@
+"""The whole stack on this machine: template.yaml, unchanged, deployed to an emulated AWS.
+
+What is emulated and what is not is told in docs/local-stack.md.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from . import template
+from .aws import Ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+
+ROOT = Path(__file__).parent.parent
+WORK_DIR = ROOT / ".local"
+REGION = "eu-central-1"
+ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # noqa: S105
+STACK_NAME = "realtimekit-recordings"
+PACKAGES = "packages"
+DEPLOY_SECONDS = 120
+
+
+class DeploymentError(Exception):
+    """Raised when CloudFormation does not create the stack; says what it says."""
+
+
+class LocalStack:
+    """The deployed stack, from `start` to `stop`; a context manager.
+
+    `parameters` are the template's. The packages are the folders that the template names: the
+    sources, run by the emulator's own executor; or, with the template that `sam build` wrote and
+    `runtime_python`, an interpreter that has `awslambdaric`, what would be deployed, run by AWS's
+    own runtime client, under IAM.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        api_token: str,
+        *,
+        template_file: Path = ROOT / "template.yaml",
+        runtime_python: Path | None = None,
+        port: int = 0,
+    ) -> None:
+        self._parameters = parameters
+        self._api_token = api_token
+        self._template_file = template_file
+        self._runtime_python = runtime_python
+        self._aws = Ministack(WORK_DIR, port=port, enforce_iam=runtime_python is not None)
+        self.description: dict[str, Any] = {}
+
+    def start(self) -> Self:
+        """Returns when the stack is deployed and RealtimeKit's token is in its secret.
+
+        Raises `MinistackError` or `DeploymentError`, and leaves nothing.
+        """
+        self._aws.start()
+        try:
+            self._deploy()
+            self.description = self._describe()
+            self.client("secretsmanager").put_secret_value(
+                SecretId=self.description["api_token_secret_arn"],
+                SecretString=json.dumps({"api_token": self._api_token}),
+            )
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Leaves no process, no port and no file."""
+        self._aws.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the emulated AWS, with root's rights."""
+        return client(service, self._aws.url)
+
+    def request(self, method: str, path: str, *, signed: bool = True) -> urllib3.BaseHTTPResponse:
+        """Call the API through API Gateway's URL, signed with SigV4."""
+        return request(self.description, method, path, signed=signed)
+
+    def logs(self) -> list[str]:
+        """All that the functions have logged."""
+        logs = self.client("logs")
+        return [
+            event["message"]
+            for group in logs.describe_log_groups()["logGroups"]
+            for stream in logs.describe_log_streams(logGroupName=group["logGroupName"])[
+                "logStreams"
+            ]
+            for event in logs.get_log_events(
+                logGroupName=group["logGroupName"], logStreamName=stream["logStreamName"]
+            )["events"]
+        ]
+
+    def _deploy(self) -> None:
+        self.client("s3").create_bucket(
+            Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        cloudformation = self.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=STACK_NAME,
+            TemplateBody=template.package(self._template_file, self._upload, self._bootstrap()),
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value}
+                for name, value in self._parameters.items()
+            ],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        self._wait_until_created()
+        self._set_time_to_live()
+
+    def _wait_until_created(self) -> None:
+        deadline = time.monotonic() + DEPLOY_SECONDS
+        while (status := self._stack()["StackStatus"]) == "CREATE_IN_PROGRESS":
+            if time.monotonic() > deadline:
+                raise DeploymentError("CloudFormation takes too long")
+            time.sleep(0.05)
+        if status != "CREATE_COMPLETE":
+            answer = self.client("cloudformation").describe_stack_events(StackName=STACK_NAME)
+            reasons = [
+                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
+                for event in answer["StackEvents"]
+                if "FAILED" in event["ResourceStatus"]
+            ]
+            raise DeploymentError("; ".join(reasons) or status)
+
+    def _stack(self) -> StackTypeDef:
+        stacks = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+        found: StackTypeDef = stacks[0]
+        return found
+
+    def _upload(self, name: str, content: bytes) -> str:
+        self.client("s3").put_object(Bucket=PACKAGES, Key=name, Body=content)
+        return f"s3://{PACKAGES}/{name}"
+
+    def _bootstrap(self) -> str | None:
+        if self._runtime_python is None:
+            return None
+        return (
+            "#!/bin/sh\n"
+            'cd "$LAMBDA_TASK_ROOT" && PYTHONPATH="$LAMBDA_TASK_ROOT" '
+            f'exec "{self._runtime_python}" -m awslambdaric "$_HANDLER"\n'
+        )
+
+    def _set_time_to_live(self) -> None:
+        """The emulator's CloudFormation leaves it out."""
+        for name, resource in template.load(self._template_file)["Resources"].items():
+            specification = resource["Properties"].get("TimeToLiveSpecification")
+            if specification:
+                [table] = self._resources(name)
+                self.client("dynamodb").update_time_to_live(
+                    TableName=table, TimeToLiveSpecification=specification
+                )
+
+    def _resources(self, logical_id: str) -> list[str]:
+        answer = self.client("cloudformation").describe_stack_resources(
+            StackName=STACK_NAME, LogicalResourceId=logical_id
+        )
+        return [resource["PhysicalResourceId"] for resource in answer["StackResources"]]
+
+    def _describe(self) -> dict[str, Any]:
+        """What .local/stack.json says."""
+        outputs = {o["OutputKey"]: o["OutputValue"] for o in self._stack()["Outputs"]}
+        resources = self.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)
+        by_type: dict[str, dict[str, str]] = {}
+        for resource in resources["StackResources"]:
+            named = by_type.setdefault(resource["ResourceType"], {})
+            named[resource["LogicalResourceId"]] = resource["PhysicalResourceId"]
+        events = self.client("events")
+        bus = events.describe_event_bus(Name=outputs["EventBusName"])
+        return {
+            "aws_endpoint_url": self._aws.url,
+            "region": REGION,
+            "aws_access_key_id": ACCESS_KEY_ID,
+            "aws_secret_access_key": SECRET_ACCESS_KEY,
+            "stack_name": STACK_NAME,
+            # Outside the emulator it is the output ApiUrl.
+            "api_url": f"{self._aws.url}/restapis/{outputs['ApiId']}/v1/_user_request_",
+            "api_token_secret_arn": outputs["ApiTokenSecretArn"],
+            "event_bus": {"name": bus["Name"], "arn": bus["Arn"]},
+            "tables": self._tables(by_type["AWS::DynamoDB::Table"]),
+            "queues": self._queues(by_type["AWS::SQS::Queue"]),
+            "functions": self._functions(by_type["AWS::Lambda::Function"]),
+        }
+
+    def _tables(self, names: Mapping[str, str]) -> dict[str, Any]:
+        dynamodb = self.client("dynamodb")
+        return {
+            logical_id: {
+                "name": name,
+                "arn": dynamodb.describe_table(TableName=name)["Table"]["TableArn"],
+            }
+            for logical_id, name in names.items()
+        }
+
+    def _queues(self, urls: Mapping[str, str]) -> dict[str, Any]:
+        sqs = self.client("sqs")
+        arns = {
+            logical_id: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+            for logical_id, url in urls.items()
+        }
+        return {
+            logical_id: {
+                "name": url.rpartition("/")[2],
+                "arn": arns[logical_id]["Attributes"]["QueueArn"],
+                "url": url,
+            }
+            for logical_id, url in urls.items()
+        }
+
+    def _functions(self, names: Mapping[str, str]) -> dict[str, Any]:
+        functions = self.client("lambda")
+        return {
+            logical_id: {
+                "name": name,
+                "arn": functions.get_function(FunctionName=name)["Configuration"]["FunctionArn"],
+            }
+            for logical_id, name in names.items()
+        }
+
+
+def client(service: str, endpoint_url: str) -> Any:
+    """A boto3 client of a local stack, with root's rights."""
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+    )
+
+
+def request(
+    description: Mapping[str, Any], method: str, path: str, *, signed: bool = True
+) -> urllib3.BaseHTTPResponse:
+    """Call the API of a described stack through API Gateway's URL, signed with SigV4."""
+    url = description["api_url"] + path
+    headers = {"Host": urllib3.util.parse_url(url).netloc or ""}
+    prepared = AWSRequest(method, url, headers=headers)
+    if signed:
+        credentials = Credentials(
+            description["aws_access_key_id"], description["aws_secret_access_key"]
+        )
+        SigV4Auth(credentials, "execute-api", description["region"]).add_auth(prepared)
+    return urllib3.request(method, url, headers=dict(prepared.headers), retries=False, timeout=30)

@@ -1,0 +1,76 @@
+"""template.yaml as data, and packaged as `sam package` does it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows CloudFormation's short forms."""
+
+
+def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.ScalarNode), f"!{suffix} of a mapping"  # noqa: S101
+    value = loader.construct_scalar(node)
+    return {name: value.split(".") if suffix == "GetAtt" else value}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The template with its short forms written out: !Ref x is {"Ref": x}."""
+    loaded = yaml.load(path.read_text(), _Loader)  # noqa: S506
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} is no template")
+    return loaded
+
+
+def package(path: Path, upload: Callable[[str, bytes], str], bootstrap: str | None = None) -> str:
+    """The template's text with each folder of code uploaded, and its address put in its place.
+
+    `upload` takes a name and a zip and returns its s3:// address. With a `bootstrap`, the functions
+    run on `provided.al2023` by that script, which their packages are given.
+    """
+    template = load(path)
+    addresses: dict[str, str] = {}
+    for properties in _functions(template):
+        folder = properties.get("CodeUri")
+        if folder is not None:
+            if folder not in addresses:
+                zipped = _zip(path.parent / folder, bootstrap)
+                addresses[folder] = upload(f"{len(addresses)}.zip", zipped)
+            properties["CodeUri"] = addresses[folder]
+        if bootstrap and "Runtime" in properties:
+            properties["Runtime"] = "provided.al2023"
+    return json.dumps(template)
+
+
+def _functions(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield template["Globals"]["Function"]
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            yield resource["Properties"]
+
+
+def _zip(folder: Path, bootstrap: str | None) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+        if bootstrap:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, bootstrap)
+    return content.getvalue()
