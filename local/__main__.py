@@ -13,20 +13,9 @@ from typing import Any
 
 from . import stack
 from .simulator import DEFAULT_TOKEN, Clock, Simulator, World
-from .stack import ROOT, WORK_DIR, LocalStack
+from .stack import ROOT, SEED, WORK_DIR, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
-SEED = 1
-"""With it the first meeting of the simulated RealtimeKit is the one of the files in events/."""
-
-
-def parameters(simulator: Simulator) -> dict[str, str]:
-    """The template's parameters for a stack that catalogues the simulator's app."""
-    return {
-        "CloudflareAccountId": simulator.world.account_id,
-        "RealtimeKitAppId": simulator.world.app_id,
-        "RealtimeKitApiUrl": simulator.api_url,
-    }
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -37,7 +26,7 @@ def up(arguments: argparse.Namespace) -> int:
     world = World(clock=Clock(speed=arguments.speed), seed=SEED)
     with (
         Simulator(world, port=arguments.realtimekit_port) as simulator,
-        LocalStack(parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
+        LocalStack(stack.parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
     ):
         recording = world.record_meeting()
         described = {

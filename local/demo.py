@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .__main__ import SEED, parameters
 from .simulator import (
     DEFAULT_TOKEN,
     Clock,
@@ -23,7 +22,7 @@ from .simulator import (
     Status,
     World,
 )
-from .stack import LocalStack
+from .stack import SEED, LocalStack, parameters
 
 Found = TypeVar("Found")
 PATIENCE_SECONDS = 20

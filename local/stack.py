@@ -20,6 +20,7 @@ from botocore.credentials import Credentials
 
 from . import template
 from .aws import Ministack
+from .simulator import Simulator
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
@@ -31,6 +32,19 @@ ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # noqa: S105
 STACK_NAME = "realtimekit-recordings"
 PACKAGES = "packages"
 DEPLOY_SECONDS = 120
+
+
+SEED = 1
+"""With it the first meeting of the simulated RealtimeKit is the one of the files in events/."""
+
+
+def parameters(simulator: Simulator) -> dict[str, str]:
+    """The template's parameters for a stack that catalogues the simulator's app."""
+    return {
+        "CloudflareAccountId": simulator.world.account_id,
+        "RealtimeKitAppId": simulator.world.app_id,
+        "RealtimeKitApiUrl": simulator.api_url,
+    }
 
 
 class DeploymentError(Exception):

@@ -35,12 +35,12 @@ for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUN
 import boto3
 import pytest
 import urllib3
-import yaml
 from hypothesis import HealthCheck, settings
 from moto import mock_aws
 
 from local.simulator import Clock as SimulatedClock
 from local.simulator import Simulator, World
+from local.template import load
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
@@ -54,29 +54,10 @@ settings.register_profile(
 settings.load_profile("shared")
 
 
-class _Loader(yaml.SafeLoader):
-    """CloudFormation's short forms as what they stand for: !Ref x is {"Ref": x}."""
-
-
-def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-        return {name: value.split(".") if suffix == "GetAtt" else value}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _intrinsic)
-
-
 @pytest.fixture(scope="session")
 def template() -> Mapping[str, Any]:
     """template.yaml as CloudFormation reads it."""
-    loaded = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506
-    assert isinstance(loaded, dict)
-    return loaded
+    return load(ROOT / "template.yaml")
 
 
 _TABLE_PROPERTIES = (

@@ -74,9 +74,7 @@ def _expect_a_cut(pool, url):
 
 def test_runs_by_itself_until_terminated(pool):
     command = [sys.executable, "-m", "local.simulator", "--port", "0", "--token", "another"]
-    with subprocess.Popen(  # noqa: S603
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         lines = dict(process.stdout.readline().split() for _ in range(3))
         response = pool.request(
             "GET", f"{lines['app']}/recordings", headers={"Authorization": "Bearer another"}

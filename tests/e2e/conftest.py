@@ -1,0 +1,118 @@
+"""The deployed template: what `sam build` built, under AWS's runtime client and IAM, emulated."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from local.simulator import DEFAULT_TOKEN, Clock, Recording, Simulator, World
+from local.stack import ROOT, SEED, LocalStack, parameters
+
+Found = TypeVar("Found")
+BUILT_TEMPLATE = ROOT / ".local/build/template.yaml"
+RUNTIME_PYTHON = ROOT / ".venv-runtime/bin/python"
+
+
+def wait_for(look: Callable[[], Found | None], seconds: float = 30) -> Found:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := look():
+            return found
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+class Deployment:
+    """The stack and its RealtimeKit, and what the tests do with them."""
+
+    def __init__(self, stack: LocalStack, simulator: Simulator) -> None:
+        self.stack = stack
+        self.simulator = simulator
+        self.dynamodb = stack.client("dynamodb")
+
+    def put_event(self, detail_type: str, detail: Any) -> None:
+        entry = {
+            "EventBusName": self.stack.description["event_bus"]["name"],
+            "Source": "realtimekit",
+            "DetailType": detail_type,
+            "Detail": json.dumps(detail),
+        }
+        assert self.stack.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        name = self.stack.description["tables"][table]["name"]
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def row(self, recording: Recording) -> dict[str, Any] | None:
+        answer = self.stack.request("GET", f"/recordings/{recording.id}")
+        body: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
+        return body
+
+    def check(self, key: str) -> dict[str, Any] | None:
+        found = [item for item in self.items("WorkTable") if item["work_id"]["S"] == f"check#{key}"]
+        return found[0] if found else None
+
+    def make_due(self, key: str) -> None:
+        """As if the time had passed."""
+        self.dynamodb.update_item(
+            TableName=self.stack.description["tables"]["WorkTable"]["name"],
+            Key={"work_id": {"S": f"check#{key}"}},
+            UpdateExpression="SET due_at = since",
+        )
+
+    def open_budget(self) -> None:
+        """As if the time of a penalty had passed."""
+        name = self.stack.description["tables"]["WorkTable"]["name"]
+        for item in self.items("WorkTable"):
+            if item["work_id"]["S"].startswith("budget#"):
+                self.dynamodb.delete_item(TableName=name, Key={"work_id": item["work_id"]})
+
+    def invoke(self, function: str, event: str) -> dict[str, Any]:
+        payload = (ROOT / "events" / f"{event}.json").read_bytes()
+        answer = self.stack.client("lambda").invoke(
+            FunctionName=self.stack.description["functions"][function]["name"], Payload=payload
+        )
+        return {**answer, "Payload": json.loads(answer["Payload"].read())}
+
+
+@pytest.fixture(scope="session")
+def _deployment() -> Iterator[Deployment]:
+    for path in (BUILT_TEMPLATE, RUNTIME_PYTHON):
+        assert path.exists(), "make test builds what the end-to-end tests deploy"
+    # The emulator's own environment is clean; these clients are told all they need.
+    world = World(clock=Clock(), seed=SEED, reveals_secrets=True)
+    with (
+        Simulator(world) as simulator,
+        LocalStack(
+            parameters(simulator),
+            DEFAULT_TOKEN,
+            template_file=BUILT_TEMPLATE,
+            runtime_python=RUNTIME_PYTHON,
+        ) as stack,
+    ):
+        yield Deployment(stack, simulator)
+
+
+@pytest.fixture
+def deployed(_deployment: Deployment) -> Iterator[Deployment]:
+    """One deployment for all tests; each has meetings of its own, and leaves no fault behind."""
+    yield _deployment
+    _deployment.simulator.faults.clear()
+    _deployment.open_budget()
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """For a command run as a user would run it: without the tests' settings."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "POWERTOOLS_", "COV_"))
+    }

@@ -1,0 +1,171 @@
+"""The local stack itself: what it promises to those who run it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.aws import Ministack, MinistackError
+from local.stack import ROOT, WORK_DIR, LocalStack
+
+from .conftest import wait_for
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def folders() -> set[Path]:
+    return set(WORK_DIR.glob("aws-*"))
+
+
+def in_temp() -> set[Path]:
+    return {path for path in Path(tempfile.gettempdir()).iterdir() if "ministack" in path.name}
+
+
+def test_a_stopped_emulator_leaves_no_port_and_no_file(tmp_path: Path) -> None:
+    with Ministack(tmp_path) as aws:
+        assert listens(aws.port)
+        assert list(tmp_path.iterdir())
+
+    assert not listens(aws.port)
+    assert list(tmp_path.iterdir()) == []
+    assert in_temp() == set()
+
+
+def test_an_emulator_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        with pytest.raises(MinistackError):
+            Ministack(tmp_path, port=taken.getsockname()[1]).start()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_that_cannot_be_deployed_leaves_nothing() -> None:
+    before = folders()
+    stack = LocalStack({"CloudflareAccountId": "a"}, "token")
+
+    with pytest.raises(ClientError, match="RealtimeKitAppId"):
+        stack.start()
+
+    assert folders() == before
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
+    environment: dict[str, str], stop: signal.Signals
+) -> None:
+    before = folders()
+    description_file = WORK_DIR / "stack.json"
+    up = subprocess.Popen(
+        [sys.executable, "-m", "local", "up"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        described: dict[str, Any] = wait_for(
+            lambda: json.loads(description_file.read_text()) if description_file.exists() else None
+        )
+        recording_id = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
+        path = f"/recordings/{recording_id}"
+        assert run(environment, "request", "GET", path).returncode == 1
+        assert run(environment, "put-event", "eventbridge-entry.meeting-ended").returncode == 0
+        wait_for(lambda: run(environment, "request", "GET", path).returncode == 0)
+        invoked = run(
+            environment, "invoke", "ingest_recording", "ingest-recording.recording-status-update"
+        )
+        assert json.loads(invoked.stdout) == {"batchItemFailures": []}
+        assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
+        assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
+    finally:
+        up.send_signal(stop)
+        said, _ = up.communicate(timeout=60)
+
+    assert up.returncode == 0
+    assert described["api_url"] in said
+    assert not listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
+    assert not description_file.exists()
+    assert folders() == before
+    assert in_temp() == set()
+
+
+def test_without_a_stack_the_commands_say_how_to_start_one(environment: dict[str, str]) -> None:
+    answer = run(environment, "request", "GET", "/recordings/x")
+
+    assert answer.returncode == 1
+    assert "make up" in answer.stderr
+
+
+def test_the_description_names_all_that_a_user_needs(deployed: Any) -> None:
+    described = deployed.stack.description
+
+    assert set(described["tables"]) == {"RecordingsTable", "WorkTable"}
+    assert set(described["queues"]) == {
+        "IngestQueue",
+        "IngestDeadLetterQueue",
+        "EventRuleDeadLetterQueue",
+    }
+    assert set(described["functions"]) == {
+        "IngestRecordingFunction",
+        "FollowUpFunction",
+        "ServeCatalogueFunction",
+    }
+    assert described["queues"]["IngestQueue"]["arn"].startswith("arn:aws:sqs:eu-central-1:")
+    assert described["event_bus"]["name"] == "realtimekit-recordings"
+
+
+def test_what_is_built_has_its_bytecode() -> None:
+    [package] = [path for path in (ROOT / ".local/build").iterdir() if path.is_dir()]
+
+    sources = list(package.rglob("*.py"))
+    compiled = {path.name.split(".")[0] for path in package.rglob("*.pyc")}
+    assert len(sources) > 100
+    assert {path.stem for path in sources} <= compiled
+
+
+def test_what_is_deployed_carries_no_heavy_dependency() -> None:
+    [package] = [path for path in (ROOT / ".local/build").iterdir() if path.is_dir()]
+
+    names = {path.name for path in package.iterdir()}
+    assert names & {"pydantic", "aws_xray_sdk", "cloudflare", "requests", "moto"} == set()
+
+
+def test_the_demo_keeps_its_promises(environment: dict[str, str]) -> None:
+    before = folders()
+
+    told = subprocess.run(
+        [sys.executable, "-m", "local.demo"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert "All came true" in told.stdout
+    assert folders() == before
+    assert in_temp() == set()
