@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, Upstream
+from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, Signer, Upstream
 
 # Before any handler is imported: handlers read their settings, and make their clients, at import.
 os.environ.update(
@@ -26,6 +26,10 @@ os.environ.update(
         "RECORDINGS_TABLE": "RecordingsTable",
         "WORK_TABLE": "WorkTable",
         "UPSTREAM_REQUESTS_PER_5_MINUTES": "1000",
+        "EVENT_BUS_NAME": "EventBus",
+        "ORGANIZATION_ID": "",
+        "WEBHOOK_KEY_URL": "http://127.0.0.1:9/nobody-listens-here",
+        "WEBHOOK_PUBLIC_KEY": "",
         "INGEST_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue",
     }
 )
@@ -52,6 +56,9 @@ settings.register_profile(
     "shared", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared")
+
+
+HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +189,7 @@ def logged(
 ) -> Callable[[], str]:
     """All that was logged so far, metrics included."""
     log = io.StringIO()
-    for name in ("ingest_recording", "follow_up", "serve_catalogue"):
+    for name in HANDLERS:
         for handler in logging.getLogger(name).handlers:
             monkeypatch.setattr(handler, "stream", log)
 
@@ -204,3 +211,14 @@ def checks(worklist: Worklist, clock: Clock) -> Callable[[], dict[str, str]]:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def signer() -> Signer:
+    return Signer()
+
+
+@pytest.fixture(scope="session")
+def successor() -> Signer:
+    """Who signs after a rotation."""
+    return Signer()

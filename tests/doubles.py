@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -10,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 ROOT = Path(__file__).parent.parent
 APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
@@ -109,3 +113,24 @@ class Upstream:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Signer:
+    """RealtimeKit's private key."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    def sign(self, body: bytes) -> str:
+        signed = self.key.sign(body, padding.PKCS1v15(), hashes.SHA256())
+        return base64.b64encode(signed).decode()
+
+    @property
+    def pem(self) -> str:
+        return pem(self.key.public_key())
+
+
+def pem(key: Any) -> str:
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    text: str = key.public_bytes(encoding, form).decode()
+    return text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from doubles import ROOT
+from recordings import webhook
 
 FUNCTIONS = ROOT / "functions"
 Resources = Mapping[str, Any]
@@ -65,7 +68,8 @@ def test_no_policy_says_star(resources: Resources) -> None:
     for name, role in of_type(resources, "AWS::IAM::Role").items():
         assert "ManagedPolicyArns" not in role["Properties"], name
         for statement in statements(role):
-            assert "*" not in str(statement), name
+            assert statement["Resource"] != "*", name
+            assert "*" not in str(statement["Action"]), name
 
 
 def test_no_function_may_delete_a_recording(resources: Resources) -> None:
@@ -159,19 +163,96 @@ def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Res
 
     assert resources["Api"]["Type"] == "AWS::Serverless::Api"
     assert properties["Auth"] == {"DefaultAuthorizer": "AWS_IAM", "InvokeRole": "NONE"}
-    for function in functions(resources).values():
+    for name, function in functions(resources).items():
         for event in function["Events"].values():
-            assert "Auth" not in event["Properties"]
+            open_to_all = event["Properties"].get("Auth") == {"Authorizer": "NONE"}
+            assert open_to_all is (name == "ReceiveWebhookFunction")
 
 
-def test_throttling_is_told_as_503(resources: Resources) -> None:
+def test_throttling_and_integration_failures_are_told_as_503(resources: Resources) -> None:
     """RealtimeKit gives an event up on a 429."""
     responses = resources["Api"]["Properties"]["GatewayResponses"]
 
     assert {name: answer["StatusCode"] for name, answer in responses.items()} == {
         "THROTTLED": 503,
         "QUOTA_EXCEEDED": 503,
+        "INTEGRATION_FAILURE": 503,
+        "INTEGRATION_TIMEOUT": 503,
+        "DEFAULT_5XX": 503,
     }
+
+
+def test_changes_are_told_in_order_and_none_is_dropped_in_silence(resources: Resources) -> None:
+    stream = resources["RecordingsTable"]["Properties"]["StreamSpecification"]
+    source = functions(resources)["PublishChangesFunction"]["Events"]["Changes"]["Properties"]
+
+    assert stream == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["BisectBatchOnFunctionError"] is True
+    assert source["StartingPosition"] == "TRIM_HORIZON"
+    assert source["DestinationConfig"]["OnFailure"] == {
+        "Type": "SQS",
+        "Destination": {"Fn::GetAtt": ["PublishDeadLetterQueue", "Arn"]},
+    }
+
+
+def test_who_receives_webhooks_may_do_nothing_but_queue_them(resources: Resources) -> None:
+    [logs, queue] = statements(resources["ReceiveWebhookRole"])
+
+    assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert queue["Action"] == "sqs:SendMessage"
+    assert queue["Resource"] == {"Fn::GetAtt": ["IngestQueue", "Arn"]}
+
+
+def test_the_webhooks_function_imports_nothing_that_it_does_not_use() -> None:
+    """No DynamoDB, no Secrets Manager, no router: RealtimeKit waits for its cold start."""
+    source = (
+        "import os, sys\n"
+        "os.environ.update(INGEST_QUEUE_URL='q', ORGANIZATION_ID='', WEBHOOK_PUBLIC_KEY='',"
+        " WEBHOOK_KEY_URL='https://api.realtime.cloudflare.com/x', AWS_DEFAULT_REGION='x')\n"
+        "import receive_webhook\n"
+        "print(*sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=FUNCTIONS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    unused = {
+        "boto3.dynamodb.types",
+        "recordings.dynamodb",
+        "recordings.catalogue",
+        "recordings.realtimekit",
+        "aws_lambda_powertools.event_handler",
+        "aws_lambda_powertools.utilities.batch",
+        "pydantic",
+    }
+    assert "recordings.webhook" in found.stdout.split()
+    assert unused & set(found.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://api.realtime.cloudflare.com/.well-known/webhooks.json", True),
+        ("https://api.dyte.io/.well-known/webhooks.json", True),
+        ("http://127.0.0.1:8787/.well-known/webhooks.json", True),
+        ("http://api.realtime.cloudflare.com/.well-known/webhooks.json", False),
+        ("https://api.realtime.cloudflare.com.evil.example/x", False),
+        ("https://evilcloudflare.com/x", False),
+        ("https://user@api.realtime.cloudflare.com/x", False),
+    ],
+)
+def test_the_webhooks_key_comes_from_realtimekit(
+    template: Mapping[str, Any], url: str, allowed: bool
+) -> None:
+    pattern = template["Parameters"]["WebhookKeyUrl"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, url)) is allowed
+    assert pattern == webhook.KEY_URL.pattern
 
 
 def test_no_token_is_a_parameter(template: Mapping[str, Any]) -> None:

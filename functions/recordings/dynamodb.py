@@ -40,7 +40,7 @@ class Table:
         answer = self._dynamodb.get_item(
             TableName=self._name, Key=_marshal(key), ConsistentRead=True
         )
-        return _unmarshal(answer["Item"]) if "Item" in answer else None
+        return unmarshal(answer["Item"]) if "Item" in answer else None
 
     def update(
         self,
@@ -65,7 +65,7 @@ class Table:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                 raise ConditionFailedError from None
             raise
-        return _unmarshal(answer["Attributes"])
+        return unmarshal(answer["Attributes"])
 
     def delete(self, key: Mapping[str, str]) -> None:
         """Also where there is no such row."""
@@ -88,7 +88,12 @@ class Table:
             ExpressionAttributeValues=_values(values),
             Limit=limit,
         )
-        return [_unmarshal(item) for item in answer["Items"]]
+        return [unmarshal(item) for item in answer["Items"]]
+
+
+def unmarshal(item: Mapping[str, Any]) -> Item:
+    """A row from DynamoDB's own JSON, as a stream has it."""
+    return {name: _plain(_deserialize(value)) for name, value in item.items()}
 
 
 def _names(expression: str) -> dict[str, str]:
@@ -101,10 +106,6 @@ def _values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _marshal(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _serialize(value) for name, value in item.items()}
-
-
-def _unmarshal(item: Mapping[str, Any]) -> Item:
-    return {name: _plain(_deserialize(value)) for name, value in item.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The messages of the ingest queue; the only place that spells them.
+"""The messages of the ingest queue and the events for subscribers; the only place that spells them.
 
 A message asks for one recording, or for the recordings of one ended session:
 
@@ -6,6 +6,8 @@ A message asks for one recording, or for the recordings of one ended session:
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
 
 The template's event rules write the same JSON. They render what an event does not say as "".
+
+An event tells that a row changed: ids, times and sizes, never a URL.
 """
 
 from __future__ import annotations
@@ -16,9 +18,25 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from recordings.model import text, uuid
+from recordings.model import RecordingStatus, text, uuid
 
 VERSION = 1
+EVENT_SOURCE = "realtimekit.recordings"
+
+_TOLD = (
+    "recording_id",
+    "app_id",
+    "meeting_id",
+    "session_id",
+    "organization_id",
+    "status",
+    "invoked_at",
+    "started_at",
+    "stopped_at",
+    "duration_seconds",
+    "file_size",
+    "version",
+)
 
 
 class Source(StrEnum):
@@ -29,6 +47,29 @@ class Source(StrEnum):
     API = "api"
     FOLLOW_UP = "follow_up"
     SWEEP = "sweep"
+
+
+class EventType(StrEnum):
+    """What subscribers are told of; EventBridge's detail type."""
+
+    CATALOGUED = "Recording Catalogued"
+    UPLOADED = "Recording Uploaded"
+    ERRORED = "Recording Errored"
+
+
+_TOLD_STATUSES = {
+    RecordingStatus.UPLOADED: EventType.UPLOADED,
+    RecordingStatus.ERRORED: EventType.ERRORED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a recording. Its detail's `id` is the same at every delivery."""
+
+    type: EventType
+    recording_id: str
+    detail: str
 
 
 class MalformedMessageError(ValueError):
@@ -138,6 +179,24 @@ def fields(request: Request) -> dict[str, Any]:
 def body(request: Request) -> str:
     """Write a message: the inverse of `parse`."""
     return json.dumps({"v": VERSION, "source": request.source, **fields(request)})
+
+
+def events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
+    """What a change of a row is to subscribers, in order: it is new, its status became final."""
+    types = [] if old else [EventType.CATALOGUED]
+    if not old or old.get("status") != new.get("status"):
+        final = _TOLD_STATUSES.get(new["status"])
+        types += [final] if final else []
+    return [_event(type_, new) for type_ in types]
+
+
+def _event(type_: EventType, row: Mapping[str, Any]) -> Event:
+    detail = {"id": f"{row['recording_id']}#{row['version']}"}
+    detail |= {name: row[name] for name in _TOLD if name in row}
+    # A duration is the only number that may not be an integer.
+    return Event(
+        type=type_, recording_id=row["recording_id"], detail=json.dumps(detail, default=float)
+    )
 
 
 def _id(fields: Mapping[str, Any], name: str) -> str:

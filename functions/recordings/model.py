@@ -98,25 +98,30 @@ class Recording:
         Raises `MalformedRecordingError`, and nothing else, whatever JSON it is given.
         """
         fields = _object(data)
-        return cls._from_fields(fields, _object(fields.get("meeting")))
+        status = text(fields.get("status"))
+        if status is None:
+            raise MalformedRecordingError("a recording without a status")
+        return cls._from_fields(fields, _object(fields.get("meeting")), status)
 
     @classmethod
     def from_webhook(cls, event: object) -> Self:
         """Normalise a `recording.statusUpdate`, of RealtimeKit or of Dyte.
 
-        Raises `MalformedRecordingError`, and nothing else, whatever JSON it is given.
+        One that says no status is still about a recording; its status is then UNKNOWN. Raises
+        `MalformedRecordingError`, and nothing else, whatever JSON it is given.
         """
         body = _object(event)
-        return cls._from_fields(_object(body.get("recording")), _object(body.get("meeting")))
+        fields = _object(body.get("recording"))
+        status = text(fields.get("status")) or "UNKNOWN"
+        return cls._from_fields(fields, _object(body.get("meeting")), status)
 
     @classmethod
-    def _from_fields(cls, fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> Self:
+    def _from_fields(
+        cls, fields: Mapping[str, Any], meeting: Mapping[str, Any], status: str
+    ) -> Self:
         recording_id = uuid(_first(fields, "id", "recordingId", "recording_id"))
-        status = text(fields.get("status"))
         if recording_id is None:
             raise MalformedRecordingError("a recording without a UUID as its id")
-        if status is None:
-            raise MalformedRecordingError("a recording without a status")
         # A webhook calls the session roomUUID. Of two differing ids the recording's own counts.
         session_id = _first(fields, "session_id", "sessionId", "roomUUID")
         meeting_id = _first(fields, "meeting_id", "meetingId")

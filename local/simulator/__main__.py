@@ -20,7 +20,7 @@ def main() -> None:
         seed=arguments.seed,
         media_base_url=arguments.media_base_url,
     )
-    with Simulator(world, port=arguments.port) as simulator:
+    with Simulator(world, port=arguments.port, delivers_live=True) as simulator:
         for token in arguments.token:
             simulator.tokens.add(token)
         print(f"app      {simulator.app_url}", flush=True)

@@ -29,6 +29,23 @@ TIME_RANGES: Mapping[str, Callable[[Recording], datetime]] = {
 }
 
 
+def app_routes(name: str, world: World) -> Blueprint:
+    """A blueprint of what is below the account: for the world's app, with RealtimeKit's errors."""
+    routes = Blueprint(name, __name__, url_prefix=ACCOUNT_PATH)
+
+    @routes.before_request
+    def in_this_app() -> None:
+        """Take the account and app out of the path, so that views need not ask for them."""
+        path = request.view_args or {}
+        path.pop("account_id", None)
+        if path.pop("app_id", world.app_id) != world.app_id:
+            raise UnknownError("no such app")
+
+    routes.register_error_handler(UnknownError, _not_found)
+    routes.register_error_handler(ConflictError, _conflict)
+    return routes
+
+
 class Api:
     """The endpoints; each public method is one, and reads its parameters from the request."""
 
@@ -37,7 +54,7 @@ class Api:
 
     def blueprint(self) -> Blueprint:
         """The routes, below the account and the app that the world is."""
-        routes = Blueprint("realtimekit", __name__, url_prefix=ACCOUNT_PATH)
+        routes = app_routes("realtimekit", self._world)
         for rule, method, view in (
             ("/apps", "GET", self.list_apps),
             ("/<app_id>/recordings", "GET", self.list_recordings),
@@ -53,9 +70,6 @@ class Api:
             ("/<app_id>/meetings/<meeting_id>", "GET", self.get_meeting),
         ):
             routes.add_url_rule(rule, view_func=view, methods=[method])
-        routes.before_request(self._in_this_app)
-        routes.register_error_handler(UnknownError, _not_found)
-        routes.register_error_handler(ConflictError, _conflict)
         return routes
 
     def list_apps(self) -> Response:
@@ -176,13 +190,6 @@ class Api:
         """GET /meetings/{meeting_id}."""
         meeting = self._world.meeting(identifier(meeting_id, "meeting_id"))
         return success(shapes.meeting(self._world, meeting))
-
-    def _in_this_app(self) -> None:
-        """Take the account and app out of the path, so that views need not ask for them."""
-        path = request.view_args or {}
-        path.pop("account_id", None)
-        if path.pop("app_id", self._world.app_id) != self._world.app_id:
-            raise UnknownError("no such app")
 
     def _start(
         self, meeting: Meeting, options: RecordingOptions, *, allow_multiple: bool

@@ -12,12 +12,14 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, request
 
+from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
 from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog, Tokens
 from .meetings import Meeting, Recording, Session
 from .options import Kind, RecordingOptions, Status
 from .shapes import timestamp
+from .webhooks import Webhooks
 from .world import ALL_PARTICIPANTS_LEFT, ConflictError, TimelineEvent, UnknownError, World
 
 RECORDING_ACTIONS: Mapping[str, Callable[[World, Recording], None]] = {
@@ -40,12 +42,14 @@ class Control:
         tokens: Tokens,
         rate_limit: RateLimit,
         requests: RequestLog,
+        webhooks: Webhooks,
     ) -> None:
         self._world = world
         self._faults = faults
         self._tokens = tokens
         self._rate_limit = rate_limit
         self._requests = requests
+        self._webhooks = webhooks
         self._routes: tuple[tuple[str, str, Callable[..., Response]], ...] = (
             ("GET", "", self.index),
             ("GET", "/clock", self.clock),
@@ -66,6 +70,11 @@ class Control:
             ("PUT", "/settings", self.set_settings),
             ("GET", "/requests", self.list_requests),
             ("DELETE", "/requests", self.clear_requests),
+            ("GET", "/deliveries", self.list_deliveries),
+            ("POST", "/deliveries", self.deliver),
+            ("DELETE", "/deliveries", self.clear_deliveries),
+            ("POST", "/events", self.send_event),
+            ("POST", "/webhook-key", self.rotate_key),
         )
 
     def blueprint(self) -> Blueprint:
@@ -90,6 +99,7 @@ class Control:
                 "meetings": len(self._world.meetings()),
                 "recordings": len(self._world.recordings()),
                 "effects": list(EFFECTS),
+                "webhooks": [webhook.url for webhook in self._webhooks.registrations.all()],
                 "routes": {
                     f"{method} {CONTROL_PATH}{rule}": " ".join((view.__doc__ or "").split())
                     for method, rule, view in self._routes
@@ -198,14 +208,18 @@ class Control:
         return _done()
 
     def set_settings(self) -> Response:
-        """{"reveals_secrets": bool, "undocumented": {"first_page": 0, …}}: how to answer."""
-        wanted = _body("reveals_secrets", "undocumented")
+        """{"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
+        {"retries": 0, …}}: how to answer, and to deliver webhooks.
+        """
+        wanted = _body("reveals_secrets", "undocumented", "deliveries")
         undocumented = replace(self._world.undocumented, **wanted.get("undocumented", {}))
-        self._world.undocumented = undocumented
+        rules = replace(self._webhooks.rules, **wanted.get("deliveries", {}))
+        self._world.undocumented, self._webhooks.rules = undocumented, rules
         self._world.reveals_secrets = wanted.get("reveals_secrets", self._world.reveals_secrets)
         settings = {
             "reveals_secrets": self._world.reveals_secrets,
             "undocumented": asdict(undocumented),
+            "deliveries": asdict(rules),
         }
         return as_json(200, settings)
 
@@ -222,6 +236,52 @@ class Control:
         """Forget the requests that came."""
         self._requests.clear()
         return _done()
+
+    def list_deliveries(self) -> Response:
+        """?event=&outcome=: the deliveries of webhooks, each with all its attempts."""
+        event, outcome = request.args.get("event"), request.args.get("outcome")
+        found = [
+            delivery
+            for delivery in self._webhooks.log.all()
+            if event in (None, delivery.message.event) and outcome in (None, delivery.outcome)
+        ]
+        return as_json(200, _deliveries(found))
+
+    def deliver(self) -> Response:
+        """{"since", "until" (ISO 8601, or "now"), "order": "timeline", "reversed" or "shuffled",
+        "seed", "duplicates", "lost", "concurrency"}: deliver to webhooks what takes place between
+        these times, again if it has been; by default all up to now.
+        """
+        wanted = _body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
+        since = self._time(wanted.pop("since", "1970-01-01T00:00:00Z"))
+        until = self._time(wanted.pop("until", "now"))
+        return as_json(200, _deliveries(self._webhooks.deliver(since, until, **wanted)))
+
+    def clear_deliveries(self) -> Response:
+        """Forget the deliveries."""
+        self._webhooks.log.clear()
+        return _done()
+
+    def send_event(self) -> Response:
+        """{"event", "session_id", "recording_id", "at", "fields": {"streamKey": …}, "duplicates",
+        "concurrency"}: deliver to webhooks an event of any of the nine names, about the session
+        that started last unless told.
+        """
+        wanted = _body(
+            "event", "session_id", "recording_id", "at", "fields", "duplicates", "concurrency"
+        )
+        if "session_id" in wanted:
+            wanted["session"] = self._world.session(wanted.pop("session_id"))
+        if "recording_id" in wanted:
+            wanted["recording"] = self._world.recording(wanted.pop("recording_id"))
+        if "at" in wanted:
+            wanted["at"] = self._time(wanted["at"])
+        return as_json(200, _deliveries(self._webhooks.send(wanted.pop("event"), **wanted)))
+
+    def rotate_key(self) -> Response:
+        """Sign webhooks with a new key from now on, and publish it."""
+        self._webhooks.rotate_key()
+        return as_json(200, {"public_key": self._webhooks.key.public_pem})
 
     def _clock(self) -> dict[str, Any]:
         return {"now": timestamp(self._world.clock.now()), "speed": self._world.clock.speed}
@@ -293,6 +353,30 @@ def _fault(fault: Fault) -> dict[str, Any]:
 def _request(logged: LoggedRequest) -> dict[str, Any]:
     times = {name: timestamp(getattr(logged, name)) for name in ("simulated_at", "real_at")}
     return {**asdict(logged), **times}
+
+
+def _deliveries(deliveries: list[Delivery]) -> dict[str, Any]:
+    return {"count": len(deliveries), "deliveries": [_delivery(one) for one in deliveries]}
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    message, webhook = delivery.message, delivery.webhook
+    return {
+        "event": message.event,
+        "occurred_at": timestamp(message.occurred_at),
+        "recording_id": message.recording_id,
+        "webhook_id": webhook.id,
+        "url": webhook.url,
+        "outcome": delivery.outcome,
+        "attempts": [
+            {
+                **asdict(attempt),
+                "started_at": timestamp(attempt.started_at),
+                "ended_at": timestamp(attempt.ended_at),
+            }
+            for attempt in delivery.attempts
+        ],
+    }
 
 
 def _effect(wanted: dict[str, Any]) -> Effect:

@@ -8,10 +8,14 @@ from werkzeug.exceptions import HTTPException
 
 from .api import Api
 from .control import Control
+from .delivery import DeliveryRules
 from .envelopes import as_json, cloudflare_error, realtimekit_error
 from .faults import Faults
 from .gateway import API_PATH, Gateway, LoggedRequest, RateLimit, RequestLog, Tokens
 from .server import Server
+from .signing import KEY_PATH, SigningKey
+from .webhook_api import WebhookApi
+from .webhooks import Webhooks
 from .world import DEFAULT_TOKEN, World
 
 LOOPBACK = "127.0.0.1"
@@ -22,11 +26,23 @@ class Simulator:
 
     What is done to `world`, `faults`, `tokens` and `rate_limit` is seen by the next request.
     Unless the world says where its media is, its URLs are those of this server, below `/media`.
-    Port 0 is any free one. A stopped simulator leaves no thread, and is not started again.
+    `webhooks` are delivered on demand, and as things happen if it `delivers_live`; its key is made
+    when first needed, unless given. Port 0 is any free one. A stopped simulator leaves no thread,
+    and is not started again.
     """
 
-    def __init__(self, world: World | None = None, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        port: int = 0,
+        signing_key: SigningKey | None = None,
+        delivery_rules: DeliveryRules | None = None,
+        delivers_live: bool = False,
+    ) -> None:
         self.world = world or World()
+        self.webhooks = Webhooks(self.world, key=signing_key, rules=delivery_rules)
+        self._delivers_live = delivers_live
         self.faults = Faults()
         self.tokens = Tokens([DEFAULT_TOKEN])
         self.rate_limit = RateLimit()
@@ -52,6 +68,11 @@ class Simulator:
         return f"{self.api_url}/accounts/{account}/realtime/kit/{app}"
 
     @property
+    def webhook_key_url(self) -> str:
+        """What stands for https://api.realtime.cloudflare.com/.well-known/webhooks.json."""
+        return f"{self.url}{KEY_PATH}"
+
+    @property
     def requests(self) -> list[LoggedRequest]:
         """The requests that have come, but those to the control API."""
         return self.request_log.matching()
@@ -59,10 +80,14 @@ class Simulator:
     def start(self) -> Self:
         """Begin to answer."""
         self._server.start()
+        if self._delivers_live:
+            self.webhooks.start()
         return self
 
     def stop(self) -> None:
         """Answer no more; connections are cut, threads have ended when this returns."""
+        # Receivers may need this server until the last one is done.
+        self.webhooks.stop()
         self._server.stop()
 
     def __enter__(self) -> Self:
@@ -87,16 +112,23 @@ class Simulator:
         )
         gateway.guard(app)
         app.register_blueprint(Api(self.world).blueprint())
+        app.register_blueprint(WebhookApi(self.world, self.webhooks.registrations).blueprint())
+        app.add_url_rule(KEY_PATH, view_func=self._publish_key)
         control = Control(
             self.world,
             tokens=self.tokens,
             rate_limit=self.rate_limit,
             faults=self.faults,
             requests=self.request_log,
+            webhooks=self.webhooks,
         )
         app.register_blueprint(control.blueprint())
         app.register_error_handler(HTTPException, _error)
         return app
+
+    def _publish_key(self) -> Response:
+        content = {"publicKey": self.webhooks.key.public_pem}
+        return as_json(200, {"success": True, "data": content, "message": ""})
 
 
 def _error(error: HTTPException) -> Response:

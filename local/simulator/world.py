@@ -29,6 +29,19 @@ UNSERVED_MEDIA = "https://rtk-prod-recording.simulated.r2.cloudflarestorage.com"
 ALL_PARTICIPANTS_LEFT = "ALL_PARTICIPANTS_LEFT"
 HOST_ENDED_MEETING = "HOST_ENDED_MEETING"
 
+EventName = Literal[
+    "meeting.started",
+    "meeting.ended",
+    "meeting.participantJoined",
+    "meeting.participantLeft",
+    "meeting.chatSynced",
+    "recording.statusUpdate",
+    "livestreaming.statusUpdate",
+    "meeting.transcript",
+    "meeting.summary",
+]
+"""What RealtimeKit tells webhooks of (OpenAPI `realtimekit_WebhookRequest`)."""
+
 SECRET_FIELDS = frozenset({"access_key", "secret", "password", "private_key"})
 """`writeOnly` in Cloudflare's OpenAPI, yet printed in its own response examples."""
 
@@ -77,11 +90,11 @@ class Undocumented:
 class TimelineEvent:
     """Something that RealtimeKit would tell a webhook of; `name` is the webhook event's name.
 
-    `recording` and `status` belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
+    The world knows of meetings' starts and ends and recordings' statuses. `recording` and `status` belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
     """
 
     at: datetime
-    name: Literal["meeting.started", "meeting.ended", "recording.statusUpdate"]
+    name: EventName
     session: Session
     recording: Recording | None = None
     status: Status | None = None
@@ -360,6 +373,15 @@ class World:
         events = itertools.chain.from_iterable(_events(session) for session in sessions)
         window = (event for event in events if since <= event.at < until)
         return sorted(window, key=lambda event: event.at)
+
+    def happened(self, since: datetime) -> tuple[list[TimelineEvent], datetime]:
+        """What has taken place from `since` up to and including the present, and the present.
+
+        What another thread is doing right now is in it, or after the present that it returns.
+        """
+        with self._lock:
+            now = self.clock.now()
+            return self.timeline(since, now + timedelta.resolution), now
 
     def media_url(self, recording: Recording, artifact: Artifact) -> str:
         """Where to download a file: `<media base>/<recording id>/<file name>`, presigned.

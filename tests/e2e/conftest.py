@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -60,12 +61,14 @@ class Deployment:
         return found[0] if found else None
 
     def make_due(self, key: str) -> None:
-        """As if the time had passed."""
-        self.dynamodb.update_item(
-            TableName=self.stack.description["tables"]["WorkTable"]["name"],
-            Key={"work_id": {"S": f"check#{key}"}},
-            UpdateExpression="SET due_at = since",
-        )
+        """As if the time had passed; nothing if the check is settled by now."""
+        with contextlib.suppress(self.dynamodb.exceptions.ConditionalCheckFailedException):
+            self.dynamodb.update_item(
+                TableName=self.stack.description["tables"]["WorkTable"]["name"],
+                Key={"work_id": {"S": f"check#{key}"}},
+                UpdateExpression="SET due_at = since",
+                ConditionExpression="attribute_exists(pending)",
+            )
 
     def open_budget(self) -> None:
         """As if the time of a penalty had passed."""

@@ -126,10 +126,13 @@ def test_the_description_names_all_that_a_user_needs(deployed: Any) -> None:
         "IngestQueue",
         "IngestDeadLetterQueue",
         "EventRuleDeadLetterQueue",
+        "PublishDeadLetterQueue",
     }
     assert set(described["functions"]) == {
+        "ReceiveWebhookFunction",
         "IngestRecordingFunction",
         "FollowUpFunction",
+        "PublishChangesFunction",
         "ServeCatalogueFunction",
     }
     assert described["queues"]["IngestQueue"]["arn"].startswith("arn:aws:sqs:eu-central-1:")

@@ -1,0 +1,134 @@
+"""POST /webhooks/realtimekit: verify, queue, answer at once.
+
+Promise: 2xx means that the event is on the ingest queue, or is none that we need. RealtimeKit gives
+an event up on any answer from 300 to 499, so 4xx is only for what is provably not RealtimeKit's
+(401) or can never be read (400, 413); what may be our fault is a 503, which RealtimeKit retries.
+"""
+
+import base64
+import binascii
+import json
+import os
+from http import HTTPStatus
+from typing import Any
+
+import boto3
+import urllib3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from recordings import messages, webhook
+from recordings.webhook import KeyUnavailableError, MalformedEventError, PublicKeys, SignatureError
+
+INGEST_QUEUE_URL = os.environ["INGEST_QUEUE_URL"]
+ORGANIZATION_ID = os.environ["ORGANIZATION_ID"]
+WEBHOOK_KEY_URL = os.environ["WEBHOOK_KEY_URL"]
+WEBHOOK_PUBLIC_KEY = os.environ["WEBHOOK_PUBLIC_KEY"]
+
+# RealtimeKit's events are a few kilobytes.
+LARGEST_BODY = 1024 * 1024
+
+logger = Logger(service="receive_webhook")
+metrics = Metrics(service="receive_webhook")
+
+# RealtimeKit's patience is not documented; Dyte's was three seconds.
+quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
+sqs = boto3.client("sqs", config=quick)
+keys = PublicKeys(WEBHOOK_KEY_URL, urllib3.PoolManager(), pinned=WEBHOOK_PUBLIC_KEY)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway's proxy event in, its answer out."""
+    try:
+        body = read(event)
+        keys.verify(body, signature(event))
+        return accept(webhook.parse(body))
+    except SignatureError as error:
+        return refuse(HTTPStatus.UNAUTHORIZED, str(error))
+    except BodyTooLargeError as error:
+        return refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+    except MalformedEventError as error:
+        return refuse(HTTPStatus.BAD_REQUEST, str(error))
+    except KeyUnavailableError as error:
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    except (ClientError, BotoCoreError):
+        logger.exception("event not queued")
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the event could not be queued")
+
+
+class BodyTooLargeError(Exception):
+    """Raised for a body that no event of RealtimeKit's has."""
+
+
+def read(event: dict[str, Any]) -> bytes:
+    """The exact bytes that were sent: the signature is of them, not of what they mean."""
+    body = event.get("body") or ""
+    if len(body) > LARGEST_BODY * 4 / 3:
+        raise BodyTooLargeError("the body is larger than any event")
+    try:
+        raw = (
+            base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        )
+    except (binascii.Error, UnicodeEncodeError):
+        raise MalformedEventError("the body's encoding is broken") from None
+    if len(raw) > LARGEST_BODY:
+        raise BodyTooLargeError("the body is larger than any event")
+    return raw
+
+
+def signature(event: dict[str, Any]) -> str | None:
+    """The signature header, whatever its case. Raises `SignatureError` where there are several."""
+    headers = event.get("multiValueHeaders") or {}
+    for wanted in webhook.SIGNATURE_HEADERS:
+        values = [v for name, given in headers.items() if name.lower() == wanted for v in given]
+        if len(values) > 1:
+            raise SignatureError("several signatures")
+        if values:
+            return str(values[0])
+    return None
+
+
+def accept(event: dict[str, Any]) -> dict[str, Any]:
+    """Queue what is asked for; acknowledge what is not for us, or not about recordings."""
+    name = str(event.get("event"))[:64]
+    logger.append_keys(event_name=name)
+    metrics.add_metric("WebhookReceived", MetricUnit.Count, 1)
+    organization = webhook.organization_id(event)
+    if ORGANIZATION_ID and organization and organization != ORGANIZATION_ID:
+        return ignore("the event is of another organization")
+    request = webhook.ingest_request(event)
+    if request is None:
+        return ignore("the event is not about recordings")
+    sqs.send_message(QueueUrl=INGEST_QUEUE_URL, MessageBody=messages.body(request))
+    logger.info("event queued", key=request.key)
+    return answer(HTTPStatus.ACCEPTED, {"status": "queued"})
+
+
+def ignore(reason: str) -> dict[str, Any]:
+    """2xx: RealtimeKit is not to send it again."""
+    logger.info("event ignored", reason=reason)
+    metrics.add_metric("WebhookIgnored", MetricUnit.Count, 1)
+    return answer(HTTPStatus.OK, {"status": "ignored", "reason": reason})
+
+
+def refuse(status: HTTPStatus, detail: str) -> dict[str, Any]:
+    """An RFC 9457 problem document."""
+    logger.warning("webhook refused", status=int(status), reason=detail)
+    metrics.add_metric("WebhookRefused", MetricUnit.Count, 1)
+    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    return answer(status, problem, "application/problem+json")
+
+
+def answer(
+    status: HTTPStatus, body: dict[str, Any], content_type: str = "application/json"
+) -> dict[str, Any]:
+    """What API Gateway sends."""
+    headers = {"Content-Type": content_type}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}

@@ -1,0 +1,103 @@
+"""The bodies of webhooks as Dyte, RealtimeKit's former self, documented them (dyte-io/docs).
+
+Sizes are numbers, times have a space and microseconds, `stopReason` is a string that is not JSON,
+a meeting that goes on has an `endedAt` of null, and each status comes with fields of its own.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from . import payloads
+from .meetings import Reason, Recording
+from .options import Status
+from .shapes import timestamp
+from .world import TimelineEvent, World
+
+ACTIVE_FIELDS = (
+    "id",
+    "recordingId",
+    "meetingId",
+    "organizationId",
+    "status",
+    "startedTime",
+    "roomUUID",
+    "outputFileName",
+)
+STOPPED_FIELDS: Mapping[Status, tuple[str, ...]] = {
+    Status.UPLOADING: (
+        "id",
+        "organizationId",
+        "roomUUID",
+        "recordingId",
+        "startedTime",
+        "stoppedTime",
+        "fileSize",
+        "status",
+    ),
+    Status.UPLOADED: (
+        "id",
+        "status",
+        "fileSize",
+        "roomUUID",
+        "meetingId",
+        "stopReason",
+        "downloadUrl",
+        "recordingId",
+        "startedTime",
+        "stoppedTime",
+        "organizationId",
+        "outputFileName",
+        "audioDownloadUrl",
+        "downloadUrlExpiry",
+        "recordingDuration",
+    ),
+}
+
+
+def body(world: World, event: TimelineEvent) -> payloads.Body:
+    """What Dyte posted when this took place; as RealtimeKit has it if there is no other sample."""
+    current = payloads.body(world, event)
+    if event.recording is not None:
+        current["recording"] = _recording(world, event.recording, event)
+        current["meeting"]["endedAt"] = timestamp(payloads.ended_at(event))
+    current.get("meeting", {}).pop("roomName", None)
+    return current
+
+
+def _recording(world: World, recording: Recording, event: TimelineEvent) -> payloads.Body:
+    seen, status = recording.at(event.at), event.status or Status.INVOKED
+    urls = {artifact.kind: world.media_url(recording, artifact) for artifact in recording.artifacts}
+    fields = {
+        "id": recording.id,
+        "recordingId": recording.id,
+        "meetingId": recording.meeting.id,
+        "organizationId": world.organization_id,
+        "roomUUID": event.session.id,
+        "status": status,
+        "outputFileName": recording.file_name,
+        "startedTime": _spaced(seen.started_at),
+        "stoppedTime": _spaced(seen.stopped_at),
+        "fileSize": recording.file_size,
+        "downloadUrl": urls.get("video"),
+        "audioDownloadUrl": urls.get("audio"),
+        "downloadUrlExpiry": _spaced(seen.expires_at),
+        # Dyte's sample says so of a recording of 47 seconds.
+        "recordingDuration": 0,
+        "stopReason": _quoted(recording.stop_reason),
+    }
+    names = STOPPED_FIELDS.get(status, ACTIVE_FIELDS)
+    return {name: fields[name] for name in names if fields[name] is not None}
+
+
+def _spaced(at: datetime | None) -> str | None:
+    return at.strftime("%Y-%m-%d %H:%M:%S.%fZ") if at else None
+
+
+def _quoted(reason: Reason | None) -> str | None:
+    if reason is None:
+        return None
+    shape: dict[str, Any] = {"reason": reason.reason}
+    if reason.caller is not None:
+        shape["caller"] = {"type": reason.caller.type}
+    return repr(shape).replace(": ", ":").replace(", ", ",")

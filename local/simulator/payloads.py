@@ -1,0 +1,190 @@
+"""The bodies of webhooks, as RealtimeKit's documentation shows them, their fields in its order.
+
+Where a thing is not there yet, or not for this recording, its field is left out. What a meeting of
+this world has no equal of, such as a participant's name, is as in the documentation's samples.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from .meetings import RETENTION, Recording, Session
+from .options import Status
+from .shapes import timestamp
+from .world import ALL_PARTICIPANTS_LEFT, UNSERVED_MEDIA, EventName, TimelineEvent, World
+
+Body = dict[str, Any]
+
+
+def body(world: World, event: TimelineEvent) -> Body:
+    """What RealtimeKit posts when this takes place."""
+    return {"event": event.name, **_BODIES[event.name](world, event)}
+
+
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """JSON as JavaScript's JSON.stringify writes it: compact, and only halves of pairs escaped."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace")
+
+
+def organizer(world: World) -> Body:
+    """Whose meeting it is."""
+    return {"id": world.organization_id, "name": world.organization_name}
+
+
+def ended_at(event: TimelineEvent) -> datetime | None:
+    """When the session ended, if it had by then."""
+    end = event.session.ended_at
+    return end if end is not None and end <= event.at else None
+
+
+def _started(world: World, event: TimelineEvent) -> Body:
+    return {"meeting": _meeting(world, event.session, None)}
+
+
+def _ended(world: World, event: TimelineEvent) -> Body:
+    reason = event.reason or event.session.end_reason or ALL_PARTICIPANTS_LEFT
+    return {"meeting": _ended_meeting(world, event), "reason": reason}
+
+
+def _participant_joined(world: World, event: TimelineEvent) -> Body:
+    participant = _participant(event.session)
+    return {"meeting": _meeting(world, event.session, None), "participant": participant}
+
+
+def _participant_left(world: World, event: TimelineEvent) -> Body:
+    participant = {**_participant(event.session), "leftAt": timestamp(event.at)}
+    return {"meeting": _ended_meeting(world, event), "participant": participant}
+
+
+def _chat_synced(world: World, event: TimelineEvent) -> Body:
+    session = event.session
+    return {
+        "sessionId": session.id,
+        "meetingId": session.meeting.id,
+        "title": session.meeting.title,
+        **_download(world, event, "chat", "json"),
+        "createdAt": timestamp(session.started_at),
+        "startedAt": timestamp(session.started_at),
+        "endedAt": timestamp(_end(event)),
+        "organizedBy": organizer(world),
+    }
+
+
+def _recording_status(world: World, event: TimelineEvent) -> Body:
+    assert event.recording is not None  # noqa: S101 - it is what a status is of
+    return {
+        "recording": _recording(world, event.recording, event),
+        "meeting": _meeting(world, event.session, ended_at(event)),
+    }
+
+
+def _livestream_status(world: World, event: TimelineEvent) -> Body:
+    # Its meeting is another one's shape: no session, no start, another order.
+    meeting = event.session.meeting
+    return {
+        "streamId": "d231d346-c422-43a6-a324-c0d65b79c8a7",
+        "status": "LIVE",
+        "manualIngest": False,
+        "playbackUrl": "https://example.com/live.m3u8",
+        "ingestServer": "rtmps://example.com/live",
+        "streamKey": "stream-key",
+        "meeting": {
+            "id": meeting.id,
+            "title": meeting.title,
+            "createdAt": timestamp(event.session.started_at),
+            "roomName": meeting.id,
+            "status": "LIVE",
+            "organizedBy": organizer(world),
+        },
+    }
+
+
+def _transcript(world: World, event: TimelineEvent) -> Body:
+    download = _download(world, event, "transcript", "csv")
+    return {"meeting": _ended_meeting(world, event), **download}
+
+
+def _summary(world: World, event: TimelineEvent) -> Body:
+    download = _download(world, event, "summary", "txt")
+    return {"meeting": _ended_meeting(world, event), **download}
+
+
+def _recording(world: World, recording: Recording, event: TimelineEvent) -> Body:
+    seen = recording.at(event.at)
+    uploaded = event.status is Status.UPLOADED
+    # Of a TRACK recording the expiry is sent, and no URL.
+    urls = {artifact.kind: world.media_url(recording, artifact) for artifact in recording.artifacts}
+    fields = {
+        "id": recording.id,
+        "recordingId": recording.id,
+        "status": event.status,
+        "downloadUrl": urls.get("video") if uploaded else None,
+        "audioDownloadUrl": urls.get("audio") if uploaded else None,
+        "downloadUrlExpiry": timestamp(seen.expires_at) if uploaded else None,
+        "startedTime": timestamp(seen.started_at),
+        "stoppedTime": timestamp(seen.stopped_at),
+        "fileSize": str(recording.file_size) if uploaded else None,
+        "outputFileName": recording.file_name,
+        "meetingId": recording.meeting.id,
+        "recordingDuration": seen.duration if uploaded else None,
+        "organizationId": world.organization_id,
+        "roomUUID": event.session.id,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _meeting(world: World, session: Session, end: datetime | None) -> Body:
+    """The `meeting` of most events; LIVE even when it has ended."""
+    return {
+        "id": session.meeting.id,
+        "sessionId": session.id,
+        "title": session.meeting.title,
+        "roomName": session.meeting.id,
+        "status": "LIVE",
+        "createdAt": timestamp(session.started_at),
+        "startedAt": timestamp(session.started_at),
+        **({"endedAt": timestamp(end)} if end else {}),
+        "organizedBy": organizer(world),
+    }
+
+
+def _ended_meeting(world: World, event: TimelineEvent) -> Body:
+    return _meeting(world, event.session, _end(event))
+
+
+def _end(event: TimelineEvent) -> datetime:
+    return ended_at(event) or event.at
+
+
+def _participant(session: Session) -> Body:
+    return {
+        "peerId": "e32fb785-ddd0-4b96-b577-879327c0082f",
+        "userDisplayName": "Mary Sue",
+        "customParticipantId": "user-123",
+        "clientSpecificId": "user-123",
+        "joinedAt": timestamp(session.started_at),
+    }
+
+
+def _download(world: World, event: TimelineEvent, what: str, suffix: str) -> Body:
+    base = world.media_base_url or UNSERVED_MEDIA
+    return {
+        f"{what}DownloadUrl": f"{base}/{event.session.id}/{what}.{suffix}",
+        f"{what}DownloadUrlExpiry": timestamp(_end(event) + RETENTION),
+    }
+
+
+_BODIES: Mapping[EventName, Callable[[World, TimelineEvent], Body]] = {
+    "meeting.started": _started,
+    "meeting.ended": _ended,
+    "meeting.participantJoined": _participant_joined,
+    "meeting.participantLeft": _participant_left,
+    "meeting.chatSynced": _chat_synced,
+    "recording.statusUpdate": _recording_status,
+    "livestreaming.statusUpdate": _livestream_status,
+    "meeting.transcript": _transcript,
+    "meeting.summary": _summary,
+}
+"""All but `event`, by its name."""

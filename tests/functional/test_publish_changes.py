@@ -1,0 +1,228 @@
+"""From the table's stream to the event bus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+import publish_changes
+from doubles import Context, sample
+from recordings import messages
+
+RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
+EVENTS = "after-call.eventbridge.PutEvents"
+
+
+def record(number: int, recording_id: str, status: str, old: str | None = None) -> dict[str, Any]:
+    """A stream record of a row that came to a status."""
+
+    def image(status: str) -> dict[str, Any]:
+        return {
+            "recording_id": {"S": recording_id},
+            "status": {"S": status},
+            "version": {"N": str(number)},
+        }
+
+    images = {"NewImage": image(status)} | ({"OldImage": image(old)} if old else {})
+    return {"dynamodb": {"SequenceNumber": str(number), **images}}
+
+
+Published = Callable[[], list[dict[str, Any]]]
+Handle = Callable[..., list[str]]
+
+
+@pytest.fixture
+def bus(dynamodb: Any) -> Any:
+    """A bus, and a queue that subscribes to all that we publish."""
+    events = boto3.client("events")
+    events.create_event_bus(Name="EventBus")
+    queue = boto3.resource("sqs").create_queue(
+        QueueName="subscriber.fifo",
+        Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"},
+    )
+    pattern = json.dumps({"source": ["realtimekit.recordings"]})
+    events.put_rule(Name="all", EventBusName="EventBus", EventPattern=pattern)
+    target = {
+        "Id": "queue",
+        "Arn": queue.attributes["QueueArn"],
+        "SqsParameters": {"MessageGroupId": "all"},
+    }
+    events.put_targets(Rule="all", EventBusName="EventBus", Targets=[target])
+    return queue
+
+
+@pytest.fixture
+def published(bus: Any) -> Published:
+    def read() -> list[dict[str, Any]]:
+        found = []
+        while batch := bus.receive_messages(MaxNumberOfMessages=10):
+            for message in batch:
+                found.append(json.loads(message.body))
+                message.delete()
+        return found
+
+    return read
+
+
+@pytest.fixture
+def handle(context: Context) -> Handle:
+    """Give the function stream records; from which on the stream is to be read again."""
+
+    def handle(*records: dict[str, Any]) -> list[str]:
+        answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    return handle
+
+
+@pytest.fixture
+def refuse(bus: Any) -> Iterator[Callable[[Callable[[int], bool]], None]]:
+    """Let the bus refuse entries, by their place among all that were ever sent."""
+    hooks = publish_changes.eventbridge.meta.events
+    installed: list[Any] = []
+    sent = 0
+
+    def install(refuses: Callable[[int], bool]) -> None:
+        def hook(parsed: dict[str, Any], **_: Any) -> None:
+            nonlocal sent
+            for place, _entry in enumerate(parsed["Entries"]):
+                if refuses(sent):
+                    parsed["Entries"][place] = {"ErrorCode": "InternalFailure"}
+                    parsed["FailedEntryCount"] = parsed.get("FailedEntryCount", 0) + 1
+                sent += 1
+
+        hooks.register(EVENTS, hook)
+        installed.append(hook)
+
+    yield install
+    for hook in installed:
+        hooks.unregister(EVENTS, hook)
+
+
+def test_the_sample_tells_of_an_upload_without_its_url(
+    handle: Handle, published: Published
+) -> None:
+    assert handle(*sample("publish-changes.recording-uploaded")["Records"]) == []
+
+    [event] = published()
+    assert event["source"] == "realtimekit.recordings"
+    assert event["detail-type"] == "Recording Uploaded"
+    assert event["detail"] == {
+        "id": f"{RECORDING_ID}#2",
+        "recording_id": RECORDING_ID,
+        "app_id": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
+        "meeting_id": "78e51061-7311-48a3-82ce-6f447ed4d57b",
+        "session_id": "35bf992d-c9e9-4616-a12e-7696a6cecc1b",
+        "status": "UPLOADED",
+        "invoked_at": "2026-06-03T10:00:01.000Z",
+        "started_at": "2026-06-03T10:00:04.000Z",
+        "stopped_at": "2026-06-03T10:30:04.000Z",
+        "duration_seconds": 1800,
+        "file_size": 149999400,
+        "version": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "types"),
+    [
+        (None, "INVOKED", ["Recording Catalogued"]),
+        (None, "UPLOADED", ["Recording Catalogued", "Recording Uploaded"]),
+        (None, "ERRORED", ["Recording Catalogued", "Recording Errored"]),
+        ("INVOKED", "RECORDING", []),
+        ("UPLOADING", "UPLOADED", ["Recording Uploaded"]),
+        ("RECORDING", "ERRORED", ["Recording Errored"]),
+        ("UPLOADED", "UPLOADED", []),
+        ("UPLOADED", "TRANSCODING", []),
+    ],
+)
+def test_what_a_change_is_to_subscribers(
+    handle: Handle, published: Published, old: str | None, new: str, types: list[str]
+) -> None:
+    assert handle(record(1, RECORDING_ID, new, old)) == []
+
+    assert [event["detail-type"] for event in published()] == types
+
+
+def test_a_deleted_row_is_no_event(handle: Handle, published: Published) -> None:
+    images = record(1, RECORDING_ID, "UPLOADED")["dynamodb"]
+
+    assert handle({"dynamodb": {"SequenceNumber": "1", "OldImage": images["NewImage"]}}) == []
+    assert published() == []
+
+
+def test_more_changes_than_one_call_holds_are_all_published_in_order(
+    handle: Handle, published: Published
+) -> None:
+    records = [record(n, f"recording-{n}", "INVOKED") for n in range(25)]
+
+    assert handle(*records) == []
+
+    assert [event["detail"]["version"] for event in published()] == list(range(25))
+
+
+def test_a_refused_entry_is_tried_again_at_once(
+    handle: Handle, published: Published, refuse: Any
+) -> None:
+    refuse(lambda place: place == 1)
+
+    assert handle(*[record(n, f"recording-{n}", "INVOKED") for n in (1, 2, 3)]) == []
+
+    # It came in spite of what the bus of this test said; again with FIFO's deduplication it is one.
+    assert {event["detail"]["version"] for event in published()} == {1, 2, 3}
+
+
+def test_what_stays_refused_is_where_the_stream_goes_on(handle: Handle, refuse: Any) -> None:
+    refuse(lambda place: True)
+
+    assert handle(*[record(n, f"recording-{n}", "INVOKED") for n in (98, 99, 100)]) == ["98"]
+
+
+def test_of_one_recordings_events_a_later_one_does_not_overtake_a_refused_one(
+    handle: Handle, published: Published, refuse: Any
+) -> None:
+    refuse(lambda place: True)
+    records = [record(1, RECORDING_ID, "INVOKED"), record(2, RECORDING_ID, "UPLOADED", "INVOKED")]
+
+    assert handle(*records) == ["1"]
+
+    assert {event["detail-type"] for event in published()} == {"Recording Catalogued"}
+
+
+def test_a_bus_that_is_down_leaves_the_records_in_the_stream(
+    handle: Handle, dynamodb: Any, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    def fail(**_: Any) -> None:
+        raise publish_changes.eventbridge.exceptions.InternalException(
+            {"Error": {"Code": "InternalException", "Message": "down"}}, "PutEvents"
+        )
+
+    hooks = publish_changes.eventbridge.meta.events
+    hooks.register("before-call.eventbridge.PutEvents", fail)
+    try:
+        assert handle(record(7, RECORDING_ID, "INVOKED")) == ["7"]
+    finally:
+        hooks.unregister("before-call.eventbridge.PutEvents", fail)
+
+    assert "PutEvents failed" in logged()
+
+
+def test_no_attribute_that_is_a_credential_or_personal_can_be_told() -> None:
+    row = {
+        "recording_id": RECORDING_ID,
+        "status": "UPLOADED",
+        "version": 1,
+        "meeting_title": "canary",
+        "file_name": "canary",
+        "start_reason": {"caller": {"name": "canary"}},
+        "artifacts": {"video": {"url": "https://example.com/?canary"}},
+        "storage": {"bucket": "canary"},
+    }
+
+    [catalogued, uploaded] = messages.events(None, row)
+
+    assert "canary" not in catalogued.detail + uploaded.detail

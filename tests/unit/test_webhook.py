@@ -1,0 +1,371 @@
+"""Is it from RealtimeKit, and what does it ask for?"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import urllib3
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+from doubles import Answer, Signer, Upstream, pem
+from recordings import webhook
+from recordings.messages import Hint, RecordingRequest, SessionRequest, Source
+from recordings.webhook import (
+    KeyUnavailableError,
+    MalformedEventError,
+    PublicKeys,
+    SignatureError,
+)
+
+BODY = b'{"event": "meeting.ended" }'
+RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
+MEETING_ID = "50c8940e-1b97-402a-97d6-2708b7feca41"
+SESSION_ID = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+ORGANIZATION_ID = "c94c437b-592a-4a39-b9e2-47ef1451e43b"
+
+
+class Stopwatch:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    return Stopwatch()
+
+
+def published(*signers: Signer) -> Answer:
+    return Answer(
+        {"success": True, "data": {"publicKey": "".join(s.pem for s in signers)}, "message": ""}
+    )
+
+
+@pytest.fixture
+def keys(upstream: Upstream, http: urllib3.PoolManager, stopwatch: Stopwatch) -> PublicKeys:
+    return PublicKeys(f"{upstream.url}/.well-known/webhooks.json", http, clock=stopwatch)
+
+
+def test_what_realtimekit_signed_is_believed_and_the_key_fetched_once_an_hour(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, stopwatch: Stopwatch
+) -> None:
+    upstream.says(published(signer))
+    for _ in range(3):
+        keys.verify(BODY, signer.sign(BODY))
+        stopwatch.seconds += 1000
+    assert upstream.paths == ["/.well-known/webhooks.json"]
+
+    stopwatch.seconds += 1000
+    keys.verify(BODY, signer.sign(BODY))
+    assert len(upstream.paths) == 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b'{"event":"meeting.ended"}', BODY + b"\n", BODY.replace(b"e", b"E")]
+)
+def test_any_other_bytes_are_not_believed(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, body: bytes
+) -> None:
+    upstream.says(published(signer))
+
+    with pytest.raises(SignatureError):
+        keys.verify(body, signer.sign(BODY))
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        None,
+        "",
+        " ",
+        "not base64!",
+        "YWJj",
+        "YWJj" * 64 + "=",
+        base64.b64encode(bytes(255)).decode(),
+        base64.b64encode(bytes(257)).decode(),
+        "é",
+    ],
+)
+def test_what_is_no_signature_is_refused_without_asking_for_the_key(
+    keys: PublicKeys, upstream: Upstream, signature: str | None
+) -> None:
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, signature)
+
+    assert upstream.requests == []
+
+
+def test_a_signature_over_another_hash_is_not_believed(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    upstream.says(published(signer))
+    signed = signer.key.sign(BODY, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
+
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, base64.b64encode(signed).decode())
+
+
+def test_a_rotated_key_is_fetched_when_the_known_one_fails(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    upstream.says(published(successor))
+
+    keys.verify(BODY, successor.sign(BODY))
+
+    # A delivery that was signed before may still be under way.
+    keys.verify(BODY, signer.sign(BODY))
+    assert len(upstream.requests) == 2
+
+
+def test_a_forgery_is_refused_under_a_key_fetched_for_it(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, successor.sign(BODY))
+
+    assert len(upstream.requests) == 2
+
+
+def test_a_flood_of_forgeries_fetches_the_key_once_a_minute_and_costs_no_event(
+    keys: PublicKeys,
+    upstream: Upstream,
+    signer: Signer,
+    successor: Signer,
+    stopwatch: Stopwatch,
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, successor.sign(BODY))
+
+    for _ in range(50):
+        stopwatch.seconds += 1
+        with pytest.raises(KeyUnavailableError):
+            keys.verify(BODY, successor.sign(BODY))
+        keys.verify(BODY, signer.sign(BODY))
+    assert len(upstream.requests) == 2
+
+    stopwatch.seconds += 10
+    upstream.says(published(successor))
+    keys.verify(BODY, successor.sign(BODY))
+
+
+def test_the_last_known_key_outlives_an_outage(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, stopwatch: Stopwatch
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    upstream.says(Answer(b"", 503))
+    stopwatch.seconds += 3600
+
+    keys.verify(BODY, signer.sign(BODY))
+    keys.verify(BODY, signer.sign(BODY))
+
+    assert len(upstream.requests) == 2
+
+
+def test_a_signature_that_fails_while_the_key_cannot_be_fetched_is_undecided(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    upstream.says(Answer(b"", 500))
+
+    with pytest.raises(KeyUnavailableError):
+        keys.verify(BODY, successor.sign(BODY))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"", 503),
+        Answer(b"", 302, {"Location": "http://127.0.0.1:9/"}),
+        Answer("<html>"),
+        Answer("[" * 100_000),
+        Answer({"success": True, "data": {}}),
+        Answer({"success": True, "data": {"publicKey": "no key"}}),
+        Answer({"success": True, "data": {"publicKey": 7}}),
+        Answer({"success": True, "data": {"publicKey": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"}}),
+        Answer({"success": True, "data": {"publicKey": pem(ec.generate_private_key(ec.SECP256R1()).public_key())}}),
+        Answer("{", 200, {"Content-Length": "99"}),
+    ],
+)  # fmt: skip
+def test_without_any_key_nothing_can_be_told(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, answer: Answer
+) -> None:
+    upstream.says(answer)
+
+    with pytest.raises(KeyUnavailableError):
+        keys.verify(BODY, signer.sign(BODY))
+
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+
+
+def test_several_published_keys_are_all_believed(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer
+) -> None:
+    upstream.says(Answer({"data": {"publicKey": [successor.pem, signer.pem, None]}}))
+
+    keys.verify(BODY, signer.sign(BODY))
+    keys.verify(BODY, successor.sign(BODY))
+
+    assert len(upstream.requests) == 1
+
+
+def test_a_pinned_key_is_never_fetched(
+    upstream: Upstream, http: urllib3.PoolManager, signer: Signer, successor: Signer
+) -> None:
+    in_one_line = signer.pem.replace("\n", "\\n")
+    keys = PublicKeys(f"{upstream.url}/keys", http, pinned=in_one_line)
+
+    keys.verify(BODY, signer.sign(BODY))
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, successor.sign(BODY))
+
+    assert upstream.requests == []
+
+
+def test_a_pinned_key_that_is_none_stops_the_start(http: urllib3.PoolManager) -> None:
+    with pytest.raises(ValueError, match="pinned key"):
+        PublicKeys("https://api.realtime.cloudflare.com/x", http, pinned="no key")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.realtime.cloudflare.com/.well-known/webhooks.json",
+        "https://evil.example/.well-known/webhooks.json",
+        "https://api.realtime.cloudflare.com.evil.example/",
+        "https://api.realtime.cloudflare.com@evil.example/",
+        "",
+    ],
+)
+def test_an_address_that_is_not_realtimekits_stops_the_start(
+    http: urllib3.PoolManager, url: str
+) -> None:
+    with pytest.raises(ValueError, match="address"):
+        PublicKeys(url, http)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\xff\xfe", "the body is not UTF-8"),
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b"[]", "the body is no JSON object"),
+        (b"null", "the body is no JSON object"),
+    ],
+)
+def test_a_body_that_can_never_be_read_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(MalformedEventError, match=f"^{reason}$"):
+        webhook.parse(body)
+
+
+def test_an_ended_meeting_asks_for_its_sessions_recordings() -> None:
+    event = {"event": "meeting.ended", "meeting": {"id": MEETING_ID, "sessionId": SESSION_ID}}
+
+    assert webhook.ingest_request(event) == SessionRequest(
+        meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.WEBHOOK
+    )
+
+
+def test_a_status_update_asks_for_its_recording_with_what_only_it_knows() -> None:
+    event = {
+        "event": "recording.statusUpdate",
+        "recording": {
+            "recordingId": RECORDING_ID,
+            "status": "UPLOADED",
+            "roomUUID": SESSION_ID,
+            "organizationId": ORGANIZATION_ID,
+            "downloadUrl": "https://example.com/x?X-Amz-Signature=canary",
+        },
+        "meeting": {"id": MEETING_ID, "title": "Weekly sync"},
+    }
+
+    assert webhook.ingest_request(event) == RecordingRequest(
+        recording_id=RECORDING_ID,
+        source=Source.WEBHOOK,
+        hint=Hint(
+            meeting_id=MEETING_ID,
+            session_id=SESSION_ID,
+            title="Weekly sync",
+            organization_id=ORGANIZATION_ID,
+        ),
+    )
+
+
+def test_a_status_update_without_a_status_is_still_about_its_recording() -> None:
+    event = {"event": "recording.statusUpdate", "recording": {"id": RECORDING_ID}}
+
+    assert webhook.ingest_request(event) == RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.WEBHOOK
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"event": "meeting.ended"}, "meeting.id is not a UUID"),
+        ({"event": "meeting.ended", "meeting": {"id": "x"}}, "meeting.id is not a UUID"),
+        (
+            {"event": "meeting.ended", "meeting": {"id": MEETING_ID, "sessionId": "../x"}},
+            "meeting.sessionId is not a UUID",
+        ),
+        ({"event": "recording.statusUpdate"}, "recording.id is not a UUID"),
+        ({"event": "recording.statusUpdate", "recording": []}, "recording.id is not a UUID"),
+    ],
+)
+def test_an_event_that_does_not_say_of_what_it_is_says_which_field(
+    event: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(MalformedEventError, match=f"^{reason}$"):
+        webhook.ingest_request(event)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meeting.started",
+        "meeting.participantJoined",
+        "meeting.participantLeft",
+        "meeting.chatSynced",
+        "livestreaming.statusUpdate",
+        "meeting.transcript",
+        "meeting.summary",
+        "something.new",
+        None,
+        7,
+    ],
+)
+def test_other_events_ask_for_nothing(name: object) -> None:
+    assert webhook.ingest_request({"event": name}) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"recording": {"organizationId": ORGANIZATION_ID}},
+        {"recording": {"organization_id": ORGANIZATION_ID}},
+        {"meeting": {"organizedBy": {"id": ORGANIZATION_ID}}},
+        {"organizedBy": {"id": ORGANIZATION_ID}},
+    ],
+)
+def test_an_event_may_say_whose_it_is_in_several_places(event: dict[str, Any]) -> None:
+    assert webhook.organization_id(event) == ORGANIZATION_ID
+    assert webhook.organization_id(json.loads("{}")) is None
