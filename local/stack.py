@@ -44,6 +44,7 @@ def parameters(simulator: Simulator) -> dict[str, str]:
         "CloudflareAccountId": simulator.world.account_id,
         "RealtimeKitAppId": simulator.world.app_id,
         "RealtimeKitApiUrl": simulator.api_url,
+        "WebhookKeyUrl": f"{simulator.url}/.well-known/webhooks.json",
     }
 
 
@@ -205,6 +206,7 @@ class LocalStack:
         for resource in resources["StackResources"]:
             named = by_type.setdefault(resource["ResourceType"], {})
             named[resource["LogicalResourceId"]] = resource["PhysicalResourceId"]
+        api_url = f"{self._aws.url}/restapis/{outputs['ApiId']}/v1/_user_request_"
         events = self.client("events")
         bus = events.describe_event_bus(Name=outputs["EventBusName"])
         return {
@@ -213,8 +215,9 @@ class LocalStack:
             "aws_access_key_id": ACCESS_KEY_ID,
             "aws_secret_access_key": SECRET_ACCESS_KEY,
             "stack_name": STACK_NAME,
-            # Outside the emulator it is the output ApiUrl.
-            "api_url": f"{self._aws.url}/restapis/{outputs['ApiId']}/v1/_user_request_",
+            # Outside the emulator they are the outputs ApiUrl and WebhookUrl.
+            "api_url": api_url,
+            "webhook_url": f"{api_url}/webhooks/realtimekit",
             "api_token_secret_arn": outputs["ApiTokenSecretArn"],
             "event_bus": {"name": bus["Name"], "arn": bus["Arn"]},
             "tables": self._tables(by_type["AWS::DynamoDB::Table"]),

@@ -67,7 +67,7 @@ def body(world: World, event: TimelineEvent) -> payloads.Body:
 
 def _recording(world: World, recording: Recording, event: TimelineEvent) -> payloads.Body:
     seen, status = recording.at(event.at), event.status or Status.INVOKED
-    urls = {artifact.kind: world.media_url(recording, artifact) for artifact in recording.artifacts}
+    urls = payloads.download_urls(world, event)
     fields = {
         "id": recording.id,
         "recordingId": recording.id,

@@ -33,6 +33,14 @@ def organizer(world: World) -> Body:
     return {"id": world.organization_id, "name": world.organization_name}
 
 
+def download_urls(world: World, event: TimelineEvent) -> dict[str, str]:
+    """By kind of file, once it is uploaded; a TRACK recording's are there too, but never sent."""
+    if event.recording is None or event.status is not Status.UPLOADED:
+        return {}
+    files = event.recording.artifacts
+    return {file.kind: world.media_url(event.recording, file) for file in files}
+
+
 def ended_at(event: TimelineEvent) -> datetime | None:
     """When the session ended, if it had by then."""
     end = event.session.ended_at
@@ -73,7 +81,8 @@ def _chat_synced(world: World, event: TimelineEvent) -> Body:
 
 
 def _recording_status(world: World, event: TimelineEvent) -> Body:
-    assert event.recording is not None  # noqa: S101 - it is what a status is of
+    if event.recording is None:
+        raise ValueError("a status is of a recording")
     return {
         "recording": _recording(world, event.recording, event),
         "meeting": _meeting(world, event.session, ended_at(event)),
@@ -114,14 +123,13 @@ def _summary(world: World, event: TimelineEvent) -> Body:
 def _recording(world: World, recording: Recording, event: TimelineEvent) -> Body:
     seen = recording.at(event.at)
     uploaded = event.status is Status.UPLOADED
-    # Of a TRACK recording the expiry is sent, and no URL.
-    urls = {artifact.kind: world.media_url(recording, artifact) for artifact in recording.artifacts}
+    urls = download_urls(world, event)
     fields = {
         "id": recording.id,
         "recordingId": recording.id,
         "status": event.status,
-        "downloadUrl": urls.get("video") if uploaded else None,
-        "audioDownloadUrl": urls.get("audio") if uploaded else None,
+        "downloadUrl": urls.get("video"),
+        "audioDownloadUrl": urls.get("audio"),
         "downloadUrlExpiry": timestamp(seen.expires_at) if uploaded else None,
         "startedTime": timestamp(seen.started_at),
         "stoppedTime": timestamp(seen.stopped_at),

@@ -134,7 +134,8 @@ class Webhooks:
         """Deliver what happens from now on, as it happens, in a thread of its own.
 
         One after another and in order of time: one that is retried holds up those behind it.
-        What is put into the past is not delivered; that takes `deliver`.
+        What is put into the past is not, that takes `deliver`: of a meeting that `record_meeting`
+        lets have happened just now, only the end is delivered.
         """
         self._thread = Thread(target=self._follow, args=(self._world.clock.now(),), name="webhooks")
         self._thread.start()

@@ -90,7 +90,8 @@ class Undocumented:
 class TimelineEvent:
     """Something that RealtimeKit would tell a webhook of; `name` is the webhook event's name.
 
-    The world knows of meetings' starts and ends and recordings' statuses. `recording` and `status` belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
+    A timeline has meetings' starts and ends, and recordings' statuses. `recording` and `status`
+    belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
     """
 
     at: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -373,6 +374,64 @@ def test_a_stale_answer_does_not_take_an_upload_back(
     assert row is not None
     assert row["status"] == "UPLOADED"
     assert row["version"] == 2  # the session's meeting came second; the stale view not at all
+
+
+STATUSES = (Status.INVOKED, Status.RECORDING, Status.UPLOADING, Status.UPLOADED)
+
+
+@pytest.mark.parametrize("order", list(permutations(STATUSES)), ids="-".join)
+def test_in_whichever_order_a_recordings_events_come_the_row_ends_the_same(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    checks: Checks,
+    order: tuple[Status, ...],
+) -> None:
+    """Each event finds RealtimeKit's answer as it was when the event was sent."""
+    recording = simulator.world.record_meeting()
+    hint = {"meeting_id": recording.session.meeting.id, "title": "Weekly sync"}
+    for status in order:
+        simulator.faults.add(Stale(status))
+        handle(about(recording.id, **hint))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["status"] == "UPLOADED"
+    assert row["duration_seconds"] == 1800
+    assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
+    assert row["artifacts"]["video"]["file_size"] == row["file_size"]
+    assert checks() == {}
+
+
+def test_the_same_event_twenty_times_is_one_version_of_the_row(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    message = about(recording.id, meeting_id=recording.session.meeting.id)
+
+    for _ in range(20):
+        handle(message)
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["version"] == 1
+
+
+def test_an_old_event_a_day_later_changes_nothing(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting()
+    message = about(recording.id, meeting_id=recording.session.meeting.id)
+    handle(message)
+    before = catalogue.get(recording.id)
+    clock.advance(86_400)
+    simulator.world.clock.advance(86_400)
+
+    handle(message)
+    handle(ended(recording.session.meeting.id, recording.session.id))
+
+    assert catalogue.get(recording.id) == before
+    assert checks() == {}
 
 
 @pytest.mark.parametrize("seconds", [1, 300, 3600])

@@ -1,5 +1,7 @@
 """The control API, as someone with curl uses it."""
 
+import json
+
 import pytest
 
 from local.simulator import DEFAULT_TOKEN
@@ -150,6 +152,87 @@ def test_requests_are_listed_and_forgotten(control, call):
     assert control("GET", "/requests").json()["count"] == 0
 
 
+def test_a_window_is_delivered_and_listed_and_forgotten(simulator, control, receiver):
+    webhook = simulator.webhooks.registrations.add(receiver.url)
+    [made] = control("POST", "/recordings", {}).json()["recordings"]
+    window = {"until": "now", "order": "reversed", "duplicates": 1}
+    delivered = control("POST", "/deliveries", window).json()
+    ended = control("GET", "/deliveries?event=meeting.ended&outcome=delivered").json()
+    refused = control("GET", "/deliveries?outcome=refused").json()
+    control("DELETE", "/deliveries")
+
+    assert receiver.told[::2] == [
+        ("recording.statusUpdate", "UPLOADING"),
+        ("meeting.ended", "HOST_ENDED_MEETING"),
+        ("recording.statusUpdate", "RECORDING"),
+        ("meeting.started", None),
+    ]
+    assert (delivered["count"], ended["count"], refused["count"]) == (8, 2, 0)
+    first = delivered["deliveries"][0]
+    [attempt] = first.pop("attempts")
+    assert first == {
+        "event": "recording.statusUpdate",
+        "occurred_at": "2026-06-03T11:59:40.000Z",
+        "recording_id": made["recording_id"],
+        "webhook_id": webhook.id,
+        "url": receiver.url,
+        "outcome": "delivered",
+    }
+    assert (attempt["number"], attempt["status"], attempt["error"]) == (1, 200, None)
+    assert attempt["uuid"] == receiver.posts[0].headers["rtk-uuid"]
+    assert control("GET", "/deliveries").json() == {"count": 0, "deliveries": []}
+
+
+def test_all_that_has_happened_is_delivered_unless_told(simulator, control, receiver):
+    simulator.webhooks.registrations.add(receiver.url)
+    control("POST", "/recordings", {"started_at": "2026-06-03T10:00:00Z"})
+    assert control("POST", "/deliveries").json()["count"] == 5
+
+
+def test_events_are_sent(simulator, control, receiver):
+    simulator.webhooks.registrations.add(receiver.url)
+    [first, last] = control("POST", "/recordings", {"count": 2}).json()["recordings"]
+    control("POST", "/events", {"event": "meeting.started"})
+    control("POST", "/events", {"event": "meeting.ended", "session_id": first["session_id"]})
+    about = {"recording_id": first["recording_id"], "at": first["steps"][1]["at"]}
+    control("POST", "/events", {"event": "recording.statusUpdate", **about})
+    stream = {"event": "livestreaming.statusUpdate", "fields": {"streamKey": "canary"}}
+    control("POST", "/events", {**stream, "duplicates": 1})
+
+    bodies = [json.loads(post.body) for post in receiver.posts]
+    sessions = [body["meeting"].get("sessionId") for body in bodies]
+    assert sessions == [last["session_id"], first["session_id"], first["session_id"], None, None]
+    assert bodies[2]["recording"]["status"] == "RECORDING"
+    assert [body["streamKey"] for body in bodies[3:]] == ["canary"] * 2
+
+
+def test_webhook_key_is_rotated(simulator, control, pool):
+    before = simulator.webhooks.key.public_pem
+    rotated = control("POST", "/webhook-key").json()["public_key"]
+    published = pool.request("GET", simulator.webhook_key_url).json()["data"]["publicKey"]
+
+    assert rotated == published != before
+
+
+def test_delivery_rules_are_set(simulator, control, receiver):
+    webhook = simulator.webhooks.registrations.add(receiver.url)
+    control("POST", "/recordings", {})
+    rules = {"retries": 0, "statuses": ["PAUSED"], "header_prefixes": ["dyte"]}
+    settings = control("PUT", "/settings", {"deliveries": rules}).json()["deliveries"]
+    receiver.answers = [503]
+    [sent] = control("POST", "/events", {"event": "meeting.ended"}).json()["deliveries"]
+
+    assert settings == {
+        **rules,
+        "retry_delay": 1.0,
+        "timeout": 3.0,
+        "bodies": "realtimekit",
+        "beyond_loopback": False,
+    }
+    assert (sent["outcome"], len(sent["attempts"])) == ("given_up", 1)
+    assert receiver.posts[0].headers["dyte-webhook-id"] == webhook.id
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -170,6 +253,12 @@ def test_requests_are_listed_and_forgotten(control, call):
         ("DELETE", "/tokens", {}),
         ("PUT", "/rate-limit", {"quota": "many"}),
         ("PUT", "/settings", {"undocumented": {"first_page": 7}}),
+        ("PUT", "/settings", {"deliveries": {"retries": -1}}),
+        ("PUT", "/settings", {"deliveries": {"speed": "fast"}}),
+        ("POST", "/deliveries", {"order": "random"}),
+        ("POST", "/deliveries", {"since": "yesterday"}),
+        ("POST", "/events", {}),
+        ("POST", "/events", {"event": "recording.ready"}),
     ],
 )
 def test_what_makes_no_sense_is_refused(control, method, path, body):
@@ -183,3 +272,6 @@ def test_unknown_things_are_404(control):
     assert control("POST", f"/sessions/{unknown}/end").status == 404
     assert control("POST", f"/recordings/{unknown}/stop").status == 404
     assert control("GET", "/nothing").status == 404
+    assert control("POST", "/events", {"event": "meeting.ended"}).status == 404
+    about = {"event": "meeting.ended", "session_id": unknown}
+    assert control("POST", "/events", about).status == 404

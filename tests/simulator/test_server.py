@@ -72,13 +72,20 @@ def _expect_a_cut(pool, url):
         pool.request("GET", url)
 
 
-def test_runs_by_itself_until_terminated(pool):
+def test_runs_by_itself_until_terminated(pool, receiver, eventually):
     command = [sys.executable, "-m", "local.simulator", "--port", "0", "--token", "another"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         lines = dict(process.stdout.readline().split() for _ in range(3))
         response = pool.request(
             "GET", f"{lines['app']}/recordings", headers={"Authorization": "Bearer another"}
         )
+        hook = {"name": "Ours", "url": receiver.url, "events": ["meeting.started"]}
+        authorization = {"Authorization": "Bearer another"}
+        pool.request("POST", f"{lines['app']}/webhooks", json=hook, headers=authorization)
+        meeting = pool.request("POST", f"{lines['control']}/meetings", json={}).json()
+        meeting_id = {"meeting_id": meeting["meeting_id"]}
+        pool.request("POST", f"{lines['control']}/sessions", json=meeting_id)
+        eventually(lambda: receiver.told == [("meeting.started", None)])
         process.terminate()
 
     assert response.status == 200

@@ -324,6 +324,15 @@ class TestTimeline:
             ("recording.statusUpdate", "UPLOADED"),
         ]
 
+    def test_tells_what_has_happened_up_to_and_with_the_present(self, world):
+        world.record_meeting(duration=600, started_at=NOON)
+        world.clock.advance(603)
+
+        events, now = world.happened(after(3))
+
+        assert [event.status for event in events] == ["RECORDING", None, "UPLOADING"]
+        assert now == after(603)
+
     def test_adjacent_windows_tell_each_event_once(self, world):
         world.record_meeting(duration=600, started_at=NOON)
 
