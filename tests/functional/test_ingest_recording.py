@@ -421,7 +421,8 @@ def test_an_old_event_a_day_later_changes_nothing(
     handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks, clock: Clock
 ) -> None:
     recording = simulator.world.record_meeting()
-    message = about(recording.id, meeting_id=recording.session.meeting.id)
+    hint = {"meeting_id": recording.session.meeting.id, "title": "Weekly sync"}
+    message = about(recording.id, **hint)
     handle(message)
     before = catalogue.get(recording.id)
     clock.advance(86_400)
