@@ -45,15 +45,19 @@ Change = tuple[str, Event]
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answers with the first record that was not published: the stream goes on from there."""
     changes = read(event["Records"])
-    while changes:
+    refused: list[str] = []
+    published = 0
+    while changes and not refused:
         batch = take(changes)
-        if refused := publish(batch):
-            first = min(refused, key=int)
-            logger.error("events not published", sequence_number=first, count=len(refused))
-            return {"batchItemFailures": [{"itemIdentifier": first}]}
-        metrics.add_metric("EventPublished", MetricUnit.Count, len(batch))
+        refused = publish(batch)
+        published += len(batch) - len(refused)
         changes = changes[len(batch) :]
-    return {"batchItemFailures": []}
+    metrics.add_metric("EventPublished", MetricUnit.Count, published)
+    if not refused:
+        return {"batchItemFailures": []}
+    first = min(refused, key=int)
+    logger.error("events not published", sequence_number=first, count=len(refused))
+    return {"batchItemFailures": [{"itemIdentifier": first}]}
 
 
 def read(records: list[dict[str, Any]]) -> list[Change]:

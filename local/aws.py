@@ -98,7 +98,7 @@ class Ministack:
             # Where boto3 in the functions goes; without it, to the real AWS.
             "AWS_ENDPOINT_URL": self.url,
             "AUTH": "true" if self._enforce_iam else "false",
-            "LAMBDA_ACCOUNT_CONCURRENCY": "10",
+            "LAMBDA_ACCOUNT_CONCURRENCY": "40",
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
         }

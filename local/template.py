@@ -54,12 +54,29 @@ def package(path: Path, upload: Callable[[str, bytes], str], bootstrap: str | No
             properties["CodeUri"] = addresses[folder]
         if bootstrap and "Runtime" in properties:
             properties["Runtime"] = "provided.al2023"
-    text = json.dumps(template)
     if bootstrap:
-        # For AWS it is one action; ministack asks for the right to another that AWS does not have.
-        batch = '["sqs:SendMessage", "sqs:SendMessageBatch"]'
-        text = text.replace('"Action": "sqs:SendMessage"', f'"Action": {batch}')
-    return text
+        _adapt_rights(template)
+    return json.dumps(template)
+
+
+def _adapt_rights(template: Mapping[str, Any]) -> None:
+    """Where the emulator's IAM is not AWS's.
+
+    SendMessageBatch is a right of its own for ministack, and covered by SendMessage for AWS; the
+    condition key events:source is not known to ministack.
+    """
+    for statement in _statements(template):
+        if statement["Action"] == "sqs:SendMessage":
+            statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
+        if "events:source" in str(statement.get("Condition")):
+            del statement["Condition"]
+
+
+def _statements(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::IAM::Role":
+            for policy in resource["Properties"]["Policies"]:
+                yield from policy["PolicyDocument"]["Statement"]
 
 
 def _functions(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -72,7 +72,7 @@ def register(stack: Stack, url: str | None, name: str | None, more_events: tuple
             _tell(f"Created {app.create(wanted).id}:", _settings(wanted))
         elif found.differences:
             app.correct(found.webhook, wanted)
-            _tell(f"Corrected {found.webhook.id}; it was:", map(str, found.differences))
+            _tell(f"Corrected {found.webhook.id}:", map(str, found.differences))
         for surplus in found.surplus:
             app.remove(surplus)
             _tell(f"Removed a duplicate, {surplus.id}.")

@@ -67,12 +67,16 @@ class Webhook:
     @classmethod
     def from_realtimekit(cls, data: object) -> Self:
         """Read the SDK's model, which is not validated. Raises `RealtimeKitError`."""
-        webhook_id, url = getattr(data, "id", None), getattr(data, "url", None)
-        events = getattr(data, "events", None)
-        if not (isinstance(webhook_id, str) and isinstance(url, str) and isinstance(events, list)):
+        webhook_id, url, events = (getattr(data, name, None) for name in ("id", "url", "events"))
+        if not (
+            isinstance(webhook_id, str)
+            and webhook_id
+            and isinstance(url, str)
+            and isinstance(events, list)
+        ):
             raise RealtimeKitError("RealtimeKit answered with a webhook that cannot be read.")
         settings = Settings(
-            name=str(getattr(data, "name", "")),
+            name=str(getattr(data, "name", None) or ""),
             url=url,
             events=frozenset(map(str, events)),
             enabled=getattr(data, "enabled", None) is True,
@@ -88,7 +92,7 @@ class Difference(NamedTuple):
     wanted: Any
 
     def __str__(self) -> str:
-        return f"{self.setting}: {shown(self.registered)}; wanted: {shown(self.wanted)}"
+        return f"{self.setting}: {shown(self.registered)} -> {shown(self.wanted)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +234,7 @@ def _saved(answer: object, wanted: Settings) -> Webhook:
     webhook = Webhook.from_realtimekit(_data(answer))
     if ignored := differences(wanted, webhook.settings):
         listed = "; ".join(map(str, ignored))
-        raise RealtimeKitError(f"RealtimeKit accepted the webhook {webhook.id}, but not {listed}.")
+        raise RealtimeKitError(f"RealtimeKit has not done all that it was told: {listed}.")
     return webhook
 
 

@@ -50,37 +50,11 @@ class Control:
         self._rate_limit = rate_limit
         self._requests = requests
         self._webhooks = webhooks
-        self._routes: tuple[tuple[str, str, Callable[..., Response]], ...] = (
-            ("GET", "", self.index),
-            ("GET", "/clock", self.clock),
-            ("POST", "/clock", self.set_clock),
-            ("POST", "/meetings", self.create_meeting),
-            ("POST", "/sessions", self.start_session),
-            ("POST", "/sessions/<session_id>/end", self.end_session),
-            ("POST", "/recordings", self.record_meetings),
-            ("POST", "/recordings/<recording_id>/<action>", self.act_on_recording),
-            ("GET", "/timeline", self.timeline),
-            ("GET", "/faults", self.list_faults),
-            ("POST", "/faults", self.add_fault),
-            ("DELETE", "/faults", self.clear_faults),
-            ("DELETE", "/faults/<int:fault_id>", self.remove_fault),
-            ("POST", "/tokens", self.add_token),
-            ("DELETE", "/tokens", self.revoke_token),
-            ("PUT", "/rate-limit", self.set_rate_limit),
-            ("PUT", "/settings", self.set_settings),
-            ("GET", "/requests", self.list_requests),
-            ("DELETE", "/requests", self.clear_requests),
-            ("GET", "/deliveries", self.list_deliveries),
-            ("POST", "/deliveries", self.deliver),
-            ("DELETE", "/deliveries", self.clear_deliveries),
-            ("POST", "/events", self.send_event),
-            ("POST", "/webhook-key", self.rotate_key),
-        )
 
     def blueprint(self) -> Blueprint:
         """The routes under `/_simulator`."""
         routes = Blueprint("control", __name__, url_prefix=CONTROL_PATH)
-        for method, rule, view in self._routes:
+        for method, rule, view in self._routes():
             routes.add_url_rule(rule, view_func=view, methods=[method])
         for error in (ConflictError, KeyError, TypeError, ValueError, re.error):
             routes.register_error_handler(error, _refused)
@@ -102,7 +76,7 @@ class Control:
                 "webhooks": [webhook.url for webhook in self._webhooks.registrations.all()],
                 "routes": {
                     f"{method} {CONTROL_PATH}{rule}": " ".join((view.__doc__ or "").split())
-                    for method, rule, view in self._routes
+                    for method, rule, view in self._routes()
                 },
             },
         )
@@ -282,6 +256,34 @@ class Control:
         """Sign webhooks with a new key from now on, and publish it."""
         self._webhooks.rotate_key()
         return as_json(200, {"public_key": self._webhooks.key.public_pem})
+
+    def _routes(self) -> tuple[tuple[str, str, Callable[..., Response]], ...]:
+        return (
+            ("GET", "", self.index),
+            ("GET", "/clock", self.clock),
+            ("POST", "/clock", self.set_clock),
+            ("POST", "/meetings", self.create_meeting),
+            ("POST", "/sessions", self.start_session),
+            ("POST", "/sessions/<session_id>/end", self.end_session),
+            ("POST", "/recordings", self.record_meetings),
+            ("POST", "/recordings/<recording_id>/<action>", self.act_on_recording),
+            ("GET", "/timeline", self.timeline),
+            ("GET", "/faults", self.list_faults),
+            ("POST", "/faults", self.add_fault),
+            ("DELETE", "/faults", self.clear_faults),
+            ("DELETE", "/faults/<int:fault_id>", self.remove_fault),
+            ("POST", "/tokens", self.add_token),
+            ("DELETE", "/tokens", self.revoke_token),
+            ("PUT", "/rate-limit", self.set_rate_limit),
+            ("PUT", "/settings", self.set_settings),
+            ("GET", "/requests", self.list_requests),
+            ("DELETE", "/requests", self.clear_requests),
+            ("GET", "/deliveries", self.list_deliveries),
+            ("POST", "/deliveries", self.deliver),
+            ("DELETE", "/deliveries", self.clear_deliveries),
+            ("POST", "/events", self.send_event),
+            ("POST", "/webhook-key", self.rotate_key),
+        )
 
     def _clock(self) -> dict[str, Any]:
         return {"now": timestamp(self._world.clock.now()), "speed": self._world.clock.speed}

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from local.simulator import DEFAULT_TOKEN, Clock, Recording, Simulator, World
+from local.simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Recording, Simulator, World
 from local.stack import ROOT, SEED, LocalStack, parameters
 
 Found = TypeVar("Found")
 BUILT_TEMPLATE = ROOT / ".local/build/template.yaml"
+EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
 RUNTIME_PYTHON = ROOT / ".venv-runtime/bin/python"
 
 
@@ -77,6 +78,38 @@ class Deployment:
             if item["work_id"]["S"].startswith("budget#"):
                 self.dynamodb.delete_item(TableName=name, Key={"work_id": item["work_id"]})
 
+    def subscribe(self) -> str:
+        """The URL of a queue that hears of all that is published."""
+        sqs, events = self.stack.client("sqs"), self.stack.client("events")
+        url: str = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        bus = self.stack.description["event_bus"]["name"]
+        pattern = json.dumps({"source": ["realtimekit.recordings"]})
+        events.put_rule(Name="subscriber", EventBusName=bus, EventPattern=pattern)
+        target = {"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}
+        events.put_targets(Rule="subscriber", EventBusName=bus, Targets=[target])
+        return url
+
+    def heard(self, url: str) -> list[tuple[str, str]]:
+        """What the subscriber's queue received since it was last asked: type and recording."""
+        sqs = self.stack.client("sqs")
+        found = []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                event = json.loads(message["Body"])
+                found.append((event["detail-type"], event["detail"]["recording_id"]))
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def is_idle(self) -> bool:
+        """Whether nothing is on the ingest queue, or being worked on."""
+        sqs = self.stack.client("sqs")
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        attributes = sqs.get_queue_attributes(
+            QueueUrl=self.stack.description["queues"]["IngestQueue"]["url"], AttributeNames=names
+        )["Attributes"]
+        return all(attributes[name] == "0" for name in names)
+
     def invoke(self, function: str, event: str) -> dict[str, Any]:
         payload = (ROOT / "events" / f"{event}.json").read_bytes()
         answer = self.stack.client("lambda").invoke(
@@ -85,14 +118,14 @@ class Deployment:
         return {**answer, "Payload": json.loads(answer["Payload"].read())}
 
 
-@pytest.fixture(scope="session")
-def _deployment() -> Iterator[Deployment]:
+@contextlib.contextmanager
+def deployment() -> Iterator[Deployment]:
+    """A stack of its own, and a RealtimeKit in which nothing has happened yet."""
     for path in (BUILT_TEMPLATE, RUNTIME_PYTHON):
         assert path.exists(), "make test builds what the end-to-end tests deploy"
-    # The emulator's own environment is clean; these clients are told all they need.
     world = World(clock=Clock(), seed=SEED, reveals_secrets=True)
     with (
-        Simulator(world) as simulator,
+        Simulator(world, delivery_rules=DeliveryRules(retry_delay=0.5, timeout=20)) as simulator,
         LocalStack(
             parameters(simulator),
             DEFAULT_TOKEN,
@@ -103,12 +136,28 @@ def _deployment() -> Iterator[Deployment]:
         yield Deployment(stack, simulator)
 
 
+@pytest.fixture(scope="session")
+def _deployment() -> Iterator[Deployment]:
+    with deployment() as shared:
+        yield shared
+
+
 @pytest.fixture
 def deployed(_deployment: Deployment) -> Iterator[Deployment]:
     """One deployment for all tests; each has meetings of its own, and leaves no fault behind."""
     yield _deployment
     _deployment.simulator.faults.clear()
     _deployment.open_budget()
+
+
+@pytest.fixture
+def fresh() -> Iterator[Deployment]:
+    """A deployment for one test, subscribed to RealtimeKit's webhooks."""
+    with deployment() as own:
+        own.simulator.webhooks.registrations.add(
+            own.stack.description["webhook_url"], events=EVENTS
+        )
+        yield own
 
 
 @pytest.fixture

@@ -1,0 +1,218 @@
+"""The command line between a stack and RealtimeKit, both on loopback."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+import pytest
+from botocore.loaders import JSONFileLoader
+from click.testing import CliRunner, Result
+
+from local.simulator import Clock, Simulator, World
+from local.simulator.registrations import Webhook
+from realtimekit_recordings.__main__ import main
+
+STACK_NAME = "realtimekit-recordings"
+SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k"
+WEBHOOK_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+API_TOKEN = "canary-token-6d0f"
+
+
+@dataclass
+class Aws:
+    """CloudFormation with one stack and Secrets Manager with one secret, as boto3 asks them."""
+
+    parameters: dict[str, str]
+    outputs: dict[str, str]
+    secret: str | None
+    errors: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+
+    def answer(self, target: str, body: str) -> tuple[int, str]:
+        """What the service says to an operation, and its HTTP status."""
+        form = {key: values[0] for key, values in parse_qs(body).items()}
+        operation = form.get("Action") or target.rpartition(".")[2]
+        self.calls.append(operation)
+        if operation == "DescribeStacks":
+            return self._describe_stacks(form["StackName"])
+        return self._get_secret_value(json.loads(body)["SecretId"])
+
+    def _describe_stacks(self, name: str) -> tuple[int, str]:
+        status, code, message = self.errors.get("DescribeStacks", (200, "", ""))
+        if name != STACK_NAME:
+            status, code = 400, "ValidationError"
+            message = f"Stack with id {name} does not exist"
+        if status != 200:
+            error = f"<Error><Type>Sender</Type>{_xml(Code=code, Message=message)}</Error>"
+            return status, f"<ErrorResponse>{error}</ErrorResponse>"
+        stack = (
+            _xml(StackName=name, StackStatus="CREATE_COMPLETE", CreationTime="2026-06-03T10:00:00Z")
+            + _members("Parameters", "Parameter", self.parameters)
+            + _members("Outputs", "Output", self.outputs)
+        )
+        return 200, (
+            "<DescribeStacksResponse><DescribeStacksResult><Stacks><member>"
+            f"{stack}</member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        )
+
+    def _get_secret_value(self, secret_id: str) -> tuple[int, str]:
+        status, code, message = self.errors.get("GetSecretValue", (200, "", ""))
+        if self.secret is None or secret_id != SECRET_ARN:
+            status, code = 400, "ResourceNotFoundException"
+            message = "Secrets Manager can't find the specified secret value"
+        if status != 200:
+            return status, json.dumps({"__type": code, "Message": message})
+        return 200, json.dumps({"ARN": SECRET_ARN, "SecretString": self.secret})
+
+
+def _xml(**elements: str) -> str:
+    return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in elements.items())
+
+
+def _members(container: str, kind: str, values: dict[str, str]) -> str:
+    members = "".join(
+        f"<member>{_xml(**{f'{kind}Key': key, f'{kind}Value': value})}</member>"
+        for key, value in values.items()
+    )
+    return f"<{container}>{members}</{container}>"
+
+
+_service_model = functools.cache(JSONFileLoader().load_file)
+
+
+@pytest.fixture(autouse=True)
+def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each boto3 session reads AWS's service models again; Cloudflare's SDK waits to try again."""
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _loader, path: _service_model(path))
+    monkeypatch.setattr("cloudflare._base_client.INITIAL_RETRY_DELAY", 0.001)
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[ThreadingHTTPServer]:
+    """The endpoint of all of AWS; what it answers is the `Aws` of the test that runs."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            target = self.headers.get("X-Amz-Target", "")
+            status, answer = server.aws.answer(target, body)  # type: ignore[attr-defined]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def realtimekit_server() -> Iterator[Simulator]:
+    with Simulator(World(clock=Clock(speed=0))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def realtimekit(realtimekit_server: Simulator) -> Iterator[Simulator]:
+    """RealtimeKit without a webhook, and with one valid token."""
+    realtimekit_server.tokens.add(API_TOKEN)
+    realtimekit_server.request_log.clear()
+    yield realtimekit_server
+    realtimekit_server.faults.clear()
+    for webhook in realtimekit_server.webhooks.registrations.all():
+        realtimekit_server.webhooks.registrations.remove(webhook.id)
+
+
+@pytest.fixture
+def aws(
+    realtimekit: Simulator,
+    aws_server: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> Aws:
+    """A stack for the simulated app, and an environment in which boto3 finds it."""
+    for name in ("CLOUDFLARE_API_TOKEN", "AWS_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_server.server_port}",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    aws = Aws(
+        parameters={
+            "CloudflareAccountId": realtimekit.world.account_id,
+            "RealtimeKitAppId": realtimekit.world.app_id,
+            "RealtimeKitApiUrl": realtimekit.api_url,
+        },
+        outputs={"WebhookUrl": WEBHOOK_URL, "ApiTokenSecretArn": SECRET_ARN},
+        secret=json.dumps({"api_token": API_TOKEN}),
+    )
+    aws_server.aws = aws  # type: ignore[attr-defined]
+    return aws
+
+
+@pytest.fixture
+def run(aws: Aws) -> Callable[..., Result]:
+    """Run a command; whatever it does, it shows no token and no traceback."""
+
+    def run(*arguments: str, answer: str | None = None, **environment: str) -> Result:
+        result = CliRunner().invoke(main, arguments, input=answer, env=environment)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "canary" not in result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def existing(realtimekit: Simulator) -> Callable[..., str]:
+    """Have a webhook registered already, right unless told otherwise; its id."""
+
+    def existing(**settings: Any) -> str:
+        wanted: dict[str, Any] = {
+            "name": STACK_NAME,
+            "url": WEBHOOK_URL,
+            "events": ["meeting.ended", "recording.statusUpdate"],
+            "enabled": True,
+            **settings,
+        }
+        return realtimekit.webhooks.registrations.add(wanted.pop("url"), **wanted).id
+
+    return existing
+
+
+@pytest.fixture
+def registered(realtimekit: Simulator) -> Callable[[], list[Webhook]]:
+    """All that is registered now."""
+    return realtimekit.webhooks.registrations.all
+
+
+@pytest.fixture
+def changes(realtimekit: Simulator) -> Callable[[], list[str]]:
+    """The methods of the requests so far that were to change something."""
+
+    def changes() -> list[str]:
+        return [request.method for request in realtimekit.requests if request.method != "GET"]
+
+    return changes
