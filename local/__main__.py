@@ -9,13 +9,15 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from . import stack
-from .simulator import DEFAULT_TOKEN, Clock, Simulator, World
+from .simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Simulator, World
 from .stack import ROOT, SEED, WORK_DIR, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
+WEBHOOK_EVENTS = ("meeting.ended", "recording.statusUpdate")
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -25,10 +27,19 @@ def up(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopped.set())
     world = World(clock=Clock(speed=arguments.speed), seed=SEED)
     with (
-        Simulator(world, port=arguments.realtimekit_port) as simulator,
+        Simulator(
+            world,
+            port=arguments.realtimekit_port,
+            # A function that starts cold may take longer than RealtimeKit's usual patience.
+            delivery_rules=DeliveryRules(timeout=10),
+            delivers_live=True,
+        ) as simulator,
         LocalStack(stack.parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
     ):
-        recording = world.record_meeting()
+        # Long enough ago that no webhook tells of it.
+        recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
+        webhook_url = local.description["webhook_url"]
+        simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
         described = {
             **local.description,
             "realtimekit_url": simulator.url,
@@ -149,10 +160,15 @@ For the AWS command line and SDKs:
     AWS_ACCESS_KEY_ID={described["aws_access_key_id"]} \\
     AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]}
 
-A meeting was recorded a moment ago. From another shell, have its end announced, and read the row:
+A meeting was recorded, and nobody told of it. From another shell, have its end announced, and read the row:
 
   make put-event EVENT=eventbridge-entry.meeting-ended
   make request METHOD=GET API_PATH=/recordings/{recording_id}
+
+Webhooks are delivered as things happen in RealtimeKit. Have another meeting recorded:
+
+  curl -s -X POST {described["realtimekit_url"]}/_simulator/recordings \\
+    -H 'Content-Type: application/json' -d '{{"title": "Planning"}}'
 """
 
 

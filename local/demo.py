@@ -1,25 +1,31 @@
-"""The main job, told step by step: a meeting ends, and its recording is in the catalogue.
+"""The whole story, told step by step: a meeting is recorded, and ends up in the catalogue.
 
-Everything is real but AWS and RealtimeKit: template.yaml is deployed as it is, and each step is
-checked. Exits with 1 if anything that it promises does not happen.
+Everything is real but AWS and RealtimeKit: template.yaml is deployed as it is, webhooks are signed
+and come in through API Gateway, and each step is checked. Exits with 1 if anything that it promises
+does not happen.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
+
+import urllib3
 
 from .simulator import (
     DEFAULT_TOKEN,
+    HOST_ENDED_MEETING,
     Clock,
     Recording,
     RecordingOptions,
     Simulator,
-    Status,
     World,
 )
 from .stack import SEED, LocalStack, parameters
@@ -28,6 +34,7 @@ Found = TypeVar("Found")
 PATIENCE_SECONDS = 20
 CANARY = "this-must-not-be-stored"
 SECRETS = ("access_key", "secret", "password", "private_key")
+EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
 
 
 class BrokenPromiseError(Exception):
@@ -38,13 +45,15 @@ def main() -> int:
     """Tell the story; 0 if all of it came true."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
-    world = World(clock=Clock(speed=0), seed=SEED, reveals_secrets=True)
+    # RealtimeKit's time stands still unless the story moves it; it begins an hour ago.
+    clock = Clock(datetime.now().astimezone() - timedelta(hours=1), speed=0)
+    world = World(clock=clock, seed=SEED, reveals_secrets=True)
     try:
         with Simulator(world) as simulator:
             _say("Starting an emulated AWS and deploying template.yaml to it, unchanged …")
             with LocalStack(parameters(simulator), DEFAULT_TOKEN) as stack:
                 _say(f"… deployed in {time.monotonic() - started:.1f} seconds.")
-                _tell(world, simulator, stack)
+                Story(world, simulator, stack).tell()
     except BrokenPromiseError as error:
         print(f"\nBroken promise: {error}", file=sys.stderr)
         return 1
@@ -52,120 +61,227 @@ def main() -> int:
     return 0
 
 
-def _tell(world: World, simulator: Simulator, stack: LocalStack) -> None:
-    recording = _record(world)
-    _end_meeting(recording, stack)
-    _finish_upload(world, recording, stack)
-    _read(recording, stack)
-    _sync_another(world, stack)
-    _look_for_secrets(stack)
-    _say("What RealtimeKit was asked, in all:")
-    for request in simulator.requests:
-        print(f"      {request.method} …{request.path.partition('/realtime/kit')[2][37:]}")
+class Story:
+    """A meeting, and what becomes of its recording."""
+
+    def __init__(self, world: World, simulator: Simulator, stack: LocalStack) -> None:
+        self.world = world
+        self.simulator = simulator
+        self.stack = stack
+        self.delivered_until = world.clock.now()
+        self.subscriber = _subscribe(stack)
+        url = stack.description["webhook_url"]
+        simulator.webhooks.registrations.add(url, events=EVENTS)
+
+    def tell(self) -> None:
+        """From the meeting's start to the search for secrets."""
+        recording = self.record()
+        self.end(recording)
+        self.lose_a_webhook(recording)
+        self.hear(recording)
+        self.repeat_and_forge(recording)
+        self.put_event()
+        self.read(recording)
+        self.sync_another()
+        self.look_for_secrets()
+
+    def record(self) -> Recording:
+        """Its storage configuration carries credentials, as RealtimeKit's answers may."""
+        _say(
+            "\nA meeting, “Weekly sync”, starts and is recorded. RealtimeKit sends signed webhooks,"
+        )
+        _say("which come in through API Gateway; for each the recording's details are fetched:")
+        storage = {"type": "aws", "bucket": "recordings", "region": "eu-central-1"}
+        options = RecordingOptions(
+            storage_config=storage | dict.fromkeys(SECRETS, CANARY), upload_seconds=60
+        )
+        session = self.world.start_session(self.world.create_meeting(title="Weekly sync"))
+        recording = self.world.start_recording(session, options)
+        self.world.clock.advance(5)
+        self.deliver()
+        self.expect_status(recording, "RECORDING")
+        return recording
+
+    def end(self, recording: Recording) -> None:
+        """meeting.ended comes before UPLOADED, as it does in life."""
+        _say("\nHalf an hour later the host ends it. RealtimeKit uploads the file:")
+        self.world.clock.advance(1800)
+        self.world.end_session(recording.session, reason=HOST_ENDED_MEETING)
+        self.world.clock.advance(1)
+        self.deliver()
+        self.expect_status(recording, "UPLOADING")
+
+    def lose_a_webhook(self, recording: Recording) -> None:
+        """The check that was left behind finds out by itself."""
+        _say(
+            "\nThe upload is done, but that webhook gets lost. A check was left in the work table:"
+        )
+        self.world.clock.advance(120)
+        self.deliver(lost=1)
+        check = _wait_for(lambda: self.check(recording), "a check is left")
+        _show(f"due {check['due_at']['S']}, because: {check['cause']['S']}")
+        _say("The scheduled function asks again (the demo turns the check's time back, not waits):")
+        _make_due(self.stack, check)
+        name = self.stack.description["functions"]["FollowUpFunction"]["name"]
+        self.stack.client("lambda").invoke(FunctionName=name, Payload=b"{}")
+        self.expect_status(recording, "UPLOADED")
+        _wait_for(lambda: self.check(recording) is None, "the check is settled")
+
+    def hear(self, recording: Recording) -> None:
+        """Subscribers hear of each change once."""
+        _say("\nSubscribers hear of it on the event bus, once each:")
+        heard: list[dict[str, Any]] = []
+
+        def two() -> bool:
+            heard.extend(self.heard())
+            return len(heard) >= 2
+
+        _wait_for(two, "two events are published")
+        for event in heard:
+            detail = event["detail"]
+            _show(f"{event['detail-type']}: {detail['id']}, {detail['status']}")
+        types = sorted(event["detail-type"] for event in heard)
+        _expect(types == ["Recording Catalogued", "Recording Uploaded"], "each change is told once")
+        _expect(heard[0]["detail"]["recording_id"] == recording.id, "it is told of this recording")
+
+    def repeat_and_forge(self, recording: Recording) -> None:
+        """Duplicates and disorder are harmless; forgeries do not get in."""
+        _say("\nAll webhooks come once more, in reverse; and one that RealtimeKit did not sign:")
+        before = self.row(recording)
+        now = self.world.clock.now()
+        again = self.simulator.webhooks.deliver(
+            recording.session.started_at, now, order="reversed", duplicates=1
+        )
+        _expect(all(delivery.attempts[0].status in (200, 202) for delivery in again), "accepted")
+        forged = self.forge(recording)
+        time.sleep(1)
+        _expect(self.row(recording) == before and not self.heard(), "duplicates change nothing")
+        _expect(forged == 401, "a forgery is refused")
+        _show(f"{len(again)} accepted, nothing changed, nobody was told; the forgery: 401")
+
+    def put_event(self) -> None:
+        """The other way in: the event bus."""
+        other = self.world.record_meeting(title="Planning")
+        _say("\nAnother backend puts a meeting.ended on the event bus; no webhook is involved:")
+        meeting = {"id": other.session.meeting.id, "sessionId": other.session.id}
+        entry = {
+            "EventBusName": self.stack.description["event_bus"]["name"],
+            "Source": "realtimekit",
+            "DetailType": "meeting.ended",
+            "Detail": json.dumps({"event": "meeting.ended", "meeting": meeting}),
+        }
+        answer = self.stack.client("events").put_events(Entries=[entry])
+        _expect(answer["FailedEntryCount"] == 0, "the bus takes the event")
+        self.expect_status(other, "UPLOADED")
+
+    def read(self, recording: Recording) -> None:
+        """IAM decides who may."""
+        path = f"/recordings/{recording.id}"
+        _say(f"\nWho has the right to may read a row: GET {path}, signed:")
+        row = json.dumps(self.row(recording), indent=2, ensure_ascii=False)
+        print(textwrap.indent(row, " " * 6))
+        unsigned = self.stack.request("GET", path, signed=False).status
+        _expect(unsigned == 403, "an unsigned request is refused")
+        _say("The same request unsigned: 403.")
+
+    def sync_another(self) -> None:
+        """Whatever no event told of can be asked for."""
+        other = self.world.record_meeting(title="Retrospective")
+        path = f"/recordings/{other.id}"
+        before = self.stack.request("GET", path).status
+        answer = self.stack.request("POST", f"{path}/sync")
+        _expect((before, answer.status) == (404, 200), "a sync catalogues what no event told of")
+        _say(
+            f"\nA recording that no event told of: GET {before}, POST {path}/sync {answer.status}:"
+        )
+        _show(_line(json.loads(answer.data)))
+
+    def look_for_secrets(self) -> None:
+        """In the tables and the logs."""
+        dynamodb = self.stack.client("dynamodb")
+        tables = [
+            dynamodb.scan(TableName=table["name"])["Items"]
+            for table in self.stack.description["tables"].values()
+        ]
+        everything = f"{tables} {self.stack.logs()}"
+        _expect("'recordings'" in everything, "the storage's bucket is kept")
+        for secret in (CANARY, DEFAULT_TOKEN):
+            _expect(secret not in everything, "no credential is in a table or a log")
+        _say(
+            "\nRealtimeKit's answers carried the storage's access key, secret, password and private"
+        )
+        _say("key. Neither they nor the API token are in any table or log: searched, not found.")
+
+    def deliver(self, lost: float = 0) -> None:
+        """The webhooks of what has happened since the last time."""
+        now = self.world.clock.now()
+        deliveries = self.simulator.webhooks.deliver(self.delivered_until, now, lost=lost)
+        self.delivered_until = now
+        for delivery in deliveries:
+            answers = [str(attempt.status) for attempt in delivery.attempts] or ["lost"]
+            _show(f"{delivery.message.event}: {', '.join(answers)}")
+            _expect(bool(lost) or delivery.outcome == "delivered", "webhooks are accepted")
+
+    def forge(self, recording: Recording) -> int:
+        """Somebody else's webhook; what it is answered."""
+        body = {"event": "recording.statusUpdate", "recording": {"id": recording.id}}
+        answer = urllib3.request(
+            "POST",
+            self.stack.description["webhook_url"],
+            body=json.dumps(body),
+            headers={"rtk-signature": base64.b64encode(bytes(256)).decode()},
+            timeout=20,
+        )
+        return answer.status
+
+    def expect_status(self, recording: Recording, status: str) -> None:
+        """Wait until the row says so, and show it."""
+
+        def look() -> dict[str, Any] | None:
+            row = self.row(recording)
+            return row if row and row["status"] == status else None
+
+        _show(_line(_wait_for(look, f"the row says {status}")))
+
+    def row(self, recording: Recording) -> dict[str, Any] | None:
+        """As the API has it."""
+        answer = self.stack.request("GET", f"/recordings/{recording.id}")
+        row: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
+        return row
+
+    def check(self, recording: Recording) -> dict[str, Any] | None:
+        """The pending check, from the work table."""
+        answer = self.stack.client("dynamodb").get_item(
+            TableName=self.stack.description["tables"]["WorkTable"]["name"],
+            Key={"work_id": {"S": f"check#recording#{recording.id}"}},
+        )
+        item: dict[str, Any] | None = answer.get("Item")
+        return item
+
+    def heard(self) -> list[dict[str, Any]]:
+        """What the subscriber received since it was last asked."""
+        sqs = self.stack.client("sqs")
+        found = []
+        while messages := sqs.receive_message(QueueUrl=self.subscriber).get("Messages"):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=self.subscriber, ReceiptHandle=message["ReceiptHandle"])
+        return found
 
 
-def _record(world: World) -> Recording:
-    """A meeting whose storage configuration carries credentials, as RealtimeKit's answers may."""
-    storage = {"type": "aws", "bucket": "recordings", "region": "eu-central-1"}
-    options = RecordingOptions(
-        storage_config=storage | dict.fromkeys(SECRETS, CANARY), upload_seconds=None
+def _subscribe(stack: LocalStack) -> str:
+    """The URL of a queue with a rule on the bus, as a subscriber would have."""
+    sqs, events = stack.client("sqs"), stack.client("events")
+    url: str = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    rule = {"Name": "subscriber", "EventBusName": stack.description["event_bus"]["name"]}
+    events.put_rule(**rule, EventPattern=json.dumps({"source": ["realtimekit.recordings"]}))
+    events.put_targets(
+        Rule=rule["Name"],
+        EventBusName=rule["EventBusName"],
+        Targets=[{"Id": "queue", "Arn": attributes["QueueArn"]}],
     )
-    recording = world.record_meeting(title="Weekly sync", status=Status.UPLOADING, options=options)
-    _say("A meeting, “Weekly sync”, was recorded. It ends; RealtimeKit still uploads the file.")
-    return recording
-
-
-def _end_meeting(recording: Recording, stack: LocalStack) -> None:
-    session = recording.session
-    meeting = {"id": session.meeting.id, "sessionId": session.id, "title": session.meeting.title}
-    _put_event(stack, "meeting.ended", {"event": "meeting.ended", "meeting": meeting})
-    _say("meeting.ended is put on the event bus. A rule passes it to the ingest queue, and the")
-    _say("function lists the meeting's recordings with the API token from Secrets Manager:")
-    row = _wait_for(lambda: _row(stack, recording), "the recording is catalogued")
-    print(f"      {row['recording_id']}: {row['status']}, meeting “{row['meeting_title']}”")
-
-
-def _finish_upload(world: World, recording: Recording, stack: LocalStack) -> None:
-    _say("It is not final, so a check is left in the work table:")
-    check = _wait_for(lambda: _check(stack, recording), "a check is left")
-    print(f"      due {check['due_at']['S']}, because: {check['cause']['S']}")
-    world.finish_upload(recording)
-    _say("RealtimeKit finishes the upload. Its webhook gets lost. A minute later (the demo turns")
-    _say("the check's time back instead of waiting) the scheduled function asks again:")
-    _make_due(stack, check)
-    name = stack.description["functions"]["FollowUpFunction"]["name"]
-    stack.client("lambda").invoke(FunctionName=name, Payload=b"{}")
-
-    def uploaded() -> dict[str, Any] | None:
-        row = _row(stack, recording)
-        return row if row and row["status"] == "UPLOADED" else None
-
-    row = _wait_for(uploaded, "the row says UPLOADED")
-    print(f"      {row['recording_id']}: {row['status']}, {row['file_size']} bytes")
-    _wait_for(lambda: _check(stack, recording) is None, "the check is settled")
-
-
-def _read(recording: Recording, stack: LocalStack) -> None:
-    path = f"/recordings/{recording.id}"
-    _say(f"Anybody with the right to may read it: GET {path}, signed:")
-    print(
-        json.dumps(_row(stack, recording), indent=2, ensure_ascii=False).replace("\n", "\n      ")
-    )
-    _expect(
-        stack.request("GET", path, signed=False).status == 403, "an unsigned request is refused"
-    )
-    _say("The same request unsigned: 403.")
-
-
-def _sync_another(world: World, stack: LocalStack) -> None:
-    other = world.record_meeting(title="Retrospective")
-    path = f"/recordings/{other.id}"
-    before = stack.request("GET", path).status
-    answer = stack.request("POST", f"{path}/sync")
-    _expect(before == 404 and answer.status == 200, "a sync catalogues what no event told of")
-    row = json.loads(answer.data)
-    _say(f"A recording that no event told of: GET {before}, POST {path}/sync {answer.status}:")
-    print(f"      {row['recording_id']}: {row['status']}, meeting “{row['meeting_title']}”")
-
-
-def _look_for_secrets(stack: LocalStack) -> None:
-    dynamodb = stack.client("dynamodb")
-    tables = [
-        dynamodb.scan(TableName=table["name"])["Items"]
-        for table in stack.description["tables"].values()
-    ]
-    everything = f"{tables} {stack.logs()}"
-    _expect("recordings" in everything, "the storage's bucket is kept")
-    for secret in (CANARY, DEFAULT_TOKEN):
-        _expect(secret not in everything, "no credential is in a table or a log")
-    _say("RealtimeKit's answers carried the storage's access key, secret, password and private")
-    _say("key. Neither they nor the API token are in any table or log: searched, not found.")
-
-
-def _put_event(stack: LocalStack, detail_type: str, detail: dict[str, Any]) -> None:
-    entry = {
-        "EventBusName": stack.description["event_bus"]["name"],
-        "Source": "realtimekit",
-        "DetailType": detail_type,
-        "Detail": json.dumps(detail),
-    }
-    answer = stack.client("events").put_events(Entries=[entry])
-    _expect(answer["FailedEntryCount"] == 0, "the bus takes the event")
-
-
-def _row(stack: LocalStack, recording: Recording) -> dict[str, Any] | None:
-    answer = stack.request("GET", f"/recordings/{recording.id}")
-    row: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
-    return row
-
-
-def _check(stack: LocalStack, recording: Recording) -> dict[str, Any] | None:
-    answer = stack.client("dynamodb").get_item(
-        TableName=stack.description["tables"]["WorkTable"]["name"],
-        Key={"work_id": {"S": f"check#recording#{recording.id}"}},
-    )
-    item: dict[str, Any] | None = answer.get("Item")
-    return item
+    return url
 
 
 def _make_due(stack: LocalStack, check: dict[str, Any]) -> None:
@@ -191,8 +307,17 @@ def _expect(kept: bool, promise: str) -> None:
         raise BrokenPromiseError(promise)
 
 
+def _line(row: dict[str, Any]) -> str:
+    meeting = row.get("meeting_title", "not known")
+    return f"row {row['recording_id']}: {row['status']}, meeting “{meeting}”"
+
+
 def _say(text: str) -> None:
-    print(f"  {text}", flush=True)
+    print(textwrap.indent(text, "  "), flush=True)
+
+
+def _show(text: str) -> None:
+    print(f"      {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,6 @@ class Recording:
         """
         fields = _object(data)
         status = text(fields.get("status"))
-        if status is None:
-            raise MalformedRecordingError("a recording without a status")
         return cls._from_fields(fields, _object(fields.get("meeting")), status)
 
     @classmethod
@@ -117,11 +115,13 @@ class Recording:
 
     @classmethod
     def _from_fields(
-        cls, fields: Mapping[str, Any], meeting: Mapping[str, Any], status: str
+        cls, fields: Mapping[str, Any], meeting: Mapping[str, Any], status: str | None
     ) -> Self:
         recording_id = uuid(_first(fields, "id", "recordingId", "recording_id"))
         if recording_id is None:
             raise MalformedRecordingError("a recording without a UUID as its id")
+        if status is None:
+            raise MalformedRecordingError("a recording without a status")
         # A webhook calls the session roomUUID. Of two differing ids the recording's own counts.
         session_id = _first(fields, "session_id", "sessionId", "roomUUID")
         meeting_id = _first(fields, "meeting_id", "meetingId")

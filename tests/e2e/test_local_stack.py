@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from botocore.exceptions import ClientError
 
 from local.aws import Ministack, MinistackError
@@ -97,6 +98,12 @@ def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
             environment, "invoke", "ingest_recording", "ingest-recording.recording-status-update"
         )
         assert json.loads(invoked.stdout) == {"batchItemFailures": []}
+        made = urllib3.request(
+            "POST", f"{described['realtimekit_url']}/_simulator/recordings", json={"title": "Live"}
+        )
+        [live] = made.json()["recordings"]
+        path = f"/recordings/{live['recording_id']}"
+        wait_for(lambda: run(environment, "request", "GET", path).returncode == 0)
         assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
     finally:

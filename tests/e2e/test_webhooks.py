@@ -40,7 +40,8 @@ def final(fresh: Deployment, recordings: list[Recording]) -> list[dict[str, Any]
 
 def post(url: str, body: bytes, signature: str) -> int:
     headers = {"Content-Type": "application/json", "RTK-Signature": signature}
-    return urllib3.request("POST", url, body=body, headers=headers, retries=False).status
+    answer = urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=30)
+    return answer.status
 
 
 def test_a_meetings_webhooks_make_its_row_and_subscribers_hear_of_each_change_once(
@@ -57,7 +58,7 @@ def test_a_meetings_webhooks_make_its_row_and_subscribers_hear_of_each_change_on
         "recording.statusUpdate",
         "meeting.ended",
         "recording.statusUpdate",
-    ] or {delivery.outcome for delivery in deliveries} == {Outcome.DELIVERED}
+    ]
     assert {delivery.outcome for delivery in deliveries} == {Outcome.DELIVERED}
     wait_for(lambda: final(fresh, [recording]))
     row = fresh.row(recording)

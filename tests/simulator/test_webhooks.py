@@ -200,6 +200,11 @@ class TestSubscription:
 
         assert (delivery.outcome, delivery.attempts[0].error) == ("given_up", "NameResolutionError")
 
+    def test_this_machine_can_be_called_localhost(self, webhooks, recording, receiver):
+        webhooks.registrations.add(receiver.url.replace("127.0.0.1", "localhost"))
+        [delivery] = webhooks.send("meeting.ended")
+        assert delivery.outcome == "delivered"
+
 
 class TestRetries:
     @pytest.fixture
