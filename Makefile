@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test check format build deploy clean
+.PHONY: help demo up put-event request invoke test bench package check format build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -37,19 +37,25 @@ request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GE
 invoke: $(LOCAL) ## Invoke a function of the running stack [FUNCTION=follow_up EVENT=follow-up.schedule-tick]
 	@.venv/bin/python -m local invoke $(FUNCTION) $(EVENT)
 
-test: $(TESTS) $(SAM) $(RIC) ## Run all tests
+test: package ## Run all tests
+	@.venv/bin/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
+	@.venv/bin/python -m bench.cold_start
+
+# What would be deployed, but for this machine's Python and architecture.
+package: $(TESTS) $(SAM) $(RIC)
 	@runtime=$$(.venv/bin/python -c "import sys; print('python%d.%d' % sys.version_info[:2])"); \
 	architecture=$$(uname -m | sed s/aarch64/arm64/); \
 	$(SAM_BUILD) --build-dir .local/build --parameter-overrides \
 		"ParameterKey=Runtime,ParameterValue=$$runtime ParameterKey=Architecture,ParameterValue=$$architecture" \
 		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \
 	.venv/bin/python -m local.bytecode $$runtime .local/build
-	@.venv/bin/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(TESTS) $(SAM) ## Check format, lint, types and the template
 	@.venv/bin/ruff format --check --quiet . || { echo "make format would change this"; exit 1; }
 	@.venv/bin/ruff check --quiet .
-	@.venv/bin/mypy functions local
+	@.venv/bin/mypy functions local realtimekit_recordings bench
 	@.venv-sam/bin/sam validate --lint --region us-east-1
 
 format: $(TESTS) ## Format the code

@@ -160,7 +160,7 @@ For the AWS command line and SDKs:
     AWS_ACCESS_KEY_ID={described["aws_access_key_id"]} \\
     AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]}
 
-A meeting was recorded, and nobody told of it. From another shell, have its end announced, and read the row:
+A meeting was recorded, and nobody told of it. From another shell, announce its end, and read it:
 
   make put-event EVENT=eventbridge-entry.meeting-ended
   make request METHOD=GET API_PATH=/recordings/{recording_id}

@@ -54,10 +54,10 @@ def test_a_meetings_webhooks_make_its_row_and_subscribers_hear_of_each_change_on
 
     assert [delivery.message.event for delivery in deliveries] == [
         "meeting.started",
-        "recording.statusUpdate",
-        "recording.statusUpdate",
+        "recording.statusUpdate",  # RECORDING
         "meeting.ended",
-        "recording.statusUpdate",
+        "recording.statusUpdate",  # UPLOADING
+        "recording.statusUpdate",  # UPLOADED
     ]
     assert {delivery.outcome for delivery in deliveries} == {Outcome.DELIVERED}
     wait_for(lambda: final(fresh, [recording]))
