@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_each_function_is_given_exactly_the_variables_it_reads(resources: Resour
         source = (FUNCTIONS / properties["Handler"]).with_suffix(".py").read_text()
         reads = set(re.findall(r'os\.environ\["(\w+)"\]', source))
         assert reads == set(properties["Environment"]["Variables"]), name
+
+
+def test_a_missing_setting_stops_a_function_at_init_with_its_name() -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", "import follow_up"],
+        cwd=FUNCTIONS,
+        env={"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-central-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert started.returncode == 1
+    assert started.stderr.splitlines()[-1] == "KeyError: 'INGEST_QUEUE_URL'"
 
 
 def test_each_function_has_a_role_and_a_log_group_of_its_own(resources: Resources) -> None:

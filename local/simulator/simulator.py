@@ -1,6 +1,5 @@
 """A world behind a server."""
 
-from types import TracebackType
 from typing import Self
 
 from flask import Flask, Response, request
@@ -93,12 +92,7 @@ class Simulator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def _app(self) -> Flask:
