@@ -99,7 +99,7 @@ def accept(event: dict[str, Any]) -> dict[str, Any]:
     logger.append_keys(event_name=name)
     metrics.add_metric("WebhookReceived", MetricUnit.Count, 1)
     organization = webhook.organization_id(event)
-    if ORGANIZATION_ID and organization and organization != ORGANIZATION_ID:
+    if ORGANIZATION_ID and organization and organization.lower() != ORGANIZATION_ID.lower():
         return ignore("the event is of another organization")
     request = webhook.ingest_request(event)
     if request is None:

@@ -245,6 +245,7 @@ def test_other_events_are_acknowledged_and_counted(
     [
         ("", ORGANIZATION_ID, 202),
         (ORGANIZATION_ID, ORGANIZATION_ID, 202),
+        (ORGANIZATION_ID, ORGANIZATION_ID.upper(), 202),
         (ORGANIZATION_ID, None, 202),
         (ORGANIZATION_ID, "c94c437b-592a-4a39-b9e2-47ef1451e43b", 200),
     ],
