@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import boto3
 import pytest
 import urllib3
+from botocore.config import Config
 
 from doubles import API_TOKEN, Answer, Upstream
 from recordings.realtimekit import (
@@ -283,6 +285,14 @@ def test_a_secret_without_a_value_is_no_token_yet(secretsmanager: Any) -> None:
         ApiToken(secretsmanager, "empty").value()
 
 
+def test_secrets_manager_out_of_reach_is_no_token() -> None:
+    once = Config(retries={"total_max_attempts": 1}, connect_timeout=1)
+    nobody = boto3.client("secretsmanager", endpoint_url="http://127.0.0.1:9", config=once)
+
+    with pytest.raises(UnauthorizedError, match="Secrets Manager cannot be reached"):
+        ApiToken(nobody, "realtimekit-api-token").value()
+
+
 def test_the_token_is_read_once_in_five_minutes(token: ApiToken, secretsmanager: Any) -> None:
     assert token.value() == API_TOKEN
     secretsmanager.put_secret_value(
@@ -399,6 +409,15 @@ def test_a_server_that_ignores_the_page_number_is_asked_no_further(
 
     assert found(client) == [2, 1]
     assert len(upstream.requests) == 2
+
+
+def test_a_list_without_end_is_given_up(client: RealtimeKit, upstream: Upstream) -> None:
+    upstream.says(*[page(listed(number), number, number, 1000) for number in range(1, 200)])
+
+    with pytest.raises(UnintelligibleError, match="more than 100 pages"):
+        found(client)
+
+    assert len(upstream.requests) == 100
 
 
 def test_no_recordings_are_no_error(client: RealtimeKit, upstream: Upstream) -> None:
