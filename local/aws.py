@@ -17,7 +17,7 @@ from typing import Self
 import urllib3
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 15
 
 

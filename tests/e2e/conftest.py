@@ -20,7 +20,7 @@ EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
 RUNTIME_PYTHON = ROOT / ".venv-runtime/bin/python"
 
 
-def wait_for(look: Callable[[], Found | None], seconds: float = 30) -> Found:
+def wait_for(look: Callable[[], Found | None], seconds: float = 60) -> Found:
     """What `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while True:

@@ -68,7 +68,7 @@ def test_a_stack_that_cannot_be_deployed_leaves_nothing() -> None:
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -108,7 +108,7 @@ def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
     finally:
         up.send_signal(stop)
-        said, _ = up.communicate(timeout=60)
+        said, _ = up.communicate(timeout=120)
 
     assert up.returncode == 0
     assert described["api_url"] in said
@@ -172,7 +172,7 @@ def test_the_demo_keeps_its_promises(environment: dict[str, str]) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
     assert told.returncode == 0, told.stderr
