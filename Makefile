@@ -47,6 +47,7 @@ bench: package ## Measure the webhook's cold start and warm time, as ratios to a
 package: $(TESTS) $(SAM) $(RIC)
 	@runtime=$$(.venv/bin/python -c "import sys; print('python%d.%d' % sys.version_info[:2])"); \
 	architecture=$$(uname -m | sed s/aarch64/arm64/); \
+	mkdir -p .local; \
 	$(SAM_BUILD) --build-dir .local/build --parameter-overrides \
 		"ParameterKey=Runtime,ParameterValue=$$runtime ParameterKey=Architecture,ParameterValue=$$architecture" \
 		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \

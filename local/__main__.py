@@ -12,18 +12,23 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import urllib3
+
 from . import stack
+from .aws import MinistackError
 from .simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Simulator, World
-from .stack import ROOT, SEED, WORK_DIR, LocalStack
+from .stack import ROOT, SEED, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
 WEBHOOK_EVENTS = ("meeting.ended", "recording.statusUpdate")
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Run until Ctrl-C or SIGTERM."""
+    """Run until Ctrl-C, SIGTERM, or the end of the terminal; refuses to be a second one here."""
+    if running := _running():
+        sys.exit(f"A local stack is already running here: {running['aws_endpoint_url']}")
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     world = World(clock=Clock(speed=arguments.speed), seed=SEED)
     with (
@@ -113,15 +118,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("path", help="such as /recordings/<recording_id>")
     command.set_defaults(run=request)
     parsed = parser.parse_args(arguments)
-    code: int = parsed.run(parsed)
+    try:
+        code: int = parsed.run(parsed)
+    except (MinistackError, DeploymentError) as error:
+        sys.exit(f"The local stack did not start: {error}")
     return code
 
 
 def _described() -> dict[str, Any]:
+    return _running() or sys.exit("No local stack is running here; start one with: make up")
+
+
+def _running() -> dict[str, Any] | None:
+    """What `up` described, if it still answers: one that was killed left its description."""
     try:
         described: dict[str, Any] = json.loads(DESCRIPTION_FILE.read_text())
-    except FileNotFoundError:
-        sys.exit("No local stack is running here; start one with: make up")
+        url = f"{described['aws_endpoint_url']}/_ministack/health"
+        urllib3.request("GET", url, retries=False, timeout=2)
+    except (FileNotFoundError, urllib3.exceptions.HTTPError):
+        return None
     return described
 
 

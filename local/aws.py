@@ -47,6 +47,7 @@ class Ministack:
 
     def start(self) -> Self:
         """Returns when it answers. Raises `MinistackError`, and leaves nothing, if it does not."""
+        _require_free(self.port)
         self._work_dir.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="aws-", dir=self._work_dir))
         try:
@@ -132,6 +133,17 @@ def _free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _require_free(port: int) -> None:
+    """Another emulator on that port would answer our health check, and be deployed to."""
+    with socket.socket() as probe:
+        # As servers do: a port on which old connections merely linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise MinistackError(f"port {port}: {error.strerror}") from None
 
 
 def _kill_group(group: int) -> None:

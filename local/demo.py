@@ -43,7 +43,9 @@ class BrokenPromiseError(Exception):
 
 def main() -> int:
     """Tell the story; 0 if all of it came true."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Also when the terminal is closed: the emulator is in a session of its own and would live on.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     started = time.monotonic()
     # RealtimeKit's time stands still unless the story moves it; it begins an hour ago.
     clock = Clock(datetime.now().astimezone() - timedelta(hours=1), speed=0)

@@ -5,16 +5,20 @@ What is emulated and what is not is told in docs/local-stack.md.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
+import botocore.session
 import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 
 from . import template
@@ -113,17 +117,15 @@ class LocalStack:
         return request(self.description, method, path, signed=signed)
 
     def logs(self) -> list[str]:
-        """All that the functions have logged."""
+        """All that the functions have logged, however much it is."""
         logs = self.client("logs")
+        groups = logs.get_paginator("describe_log_groups").paginate()
+        streams = logs.get_paginator("describe_log_streams")
         return [
-            event["message"]
-            for group in logs.describe_log_groups()["logGroups"]
-            for stream in logs.describe_log_streams(logGroupName=group["logGroupName"])[
-                "logStreams"
-            ]
-            for event in logs.get_log_events(
-                logGroupName=group["logGroupName"], logStreamName=stream["logStreamName"]
-            )["events"]
+            message
+            for group in groups.search("logGroups[].logGroupName")
+            for stream in streams.paginate(logGroupName=group).search("logStreams[].logStreamName")
+            for message in _messages(logs, group, stream)
         ]
 
     def _deploy(self) -> None:
@@ -256,14 +258,44 @@ class LocalStack:
 
 
 def client(service: str, endpoint_url: str) -> Any:
-    """A boto3 client of a local stack, with root's rights."""
-    return boto3.client(
+    """A boto3 client of a local stack, with root's rights, whatever the caller's AWS settings."""
+    return _session().client(
         service,  # type: ignore[call-overload]
         endpoint_url=endpoint_url,
+        # The proxy of the caller's network does not lead to this machine.
+        config=Config(proxies={}),
+    )
+
+
+@functools.cache
+def _session() -> boto3.Session:
+    """Blind to AWS_PROFILE and to ~/.aws, which may name what is not there."""
+    nowhere = (None, None, os.devnull, None)
+    variables = {
+        "profile": (None, None, None, None),
+        "config_file": nowhere,
+        "credentials_file": nowhere,
+    }
+    return boto3.Session(
+        botocore_session=botocore.session.Session(variables),
         region_name=REGION,
         aws_access_key_id=ACCESS_KEY_ID,
         aws_secret_access_key=SECRET_ACCESS_KEY,
     )
+
+
+def _messages(logs: Any, group: str, stream: str) -> Iterator[str]:
+    """Page by page: one page holds 10,000, and the emulator's FilterLogEvents has but one."""
+    position: dict[str, str] = {}
+    while True:
+        page = logs.get_log_events(
+            logGroupName=group, logStreamName=stream, startFromHead=True, **position
+        )
+        yield from (event["message"] for event in page["events"])
+        # The end is where the token stays the same.
+        if position.get("nextToken") == page["nextForwardToken"]:
+            return
+        position = {"nextToken": page["nextForwardToken"]}
 
 
 def request(

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,15 @@ def test_an_emulator_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_port_of_another_emulator_is_refused_and_the_other_left_alone(tmp_path: Path) -> None:
+    with Ministack(tmp_path / "first") as first:
+        with pytest.raises(MinistackError, match=f"port {first.port}"):
+            Ministack(tmp_path / "second", port=first.port).start()
+
+        assert listens(first.port)
+    assert not (tmp_path / "second").exists()
+
+
 def test_a_stack_that_cannot_be_deployed_leaves_nothing() -> None:
     before = folders()
     stack = LocalStack({"CloudflareAccountId": "a"}, "token")
@@ -72,12 +83,13 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
     environment: dict[str, str], stop: signal.Signals
 ) -> None:
     before = folders()
     description_file = WORK_DIR / "stack.json"
+    assert not description_file.exists(), "stop `make up` first: these tests start one of their own"
     up = subprocess.Popen(
         [sys.executable, "-m", "local", "up"],
         cwd=ROOT,
@@ -104,6 +116,9 @@ def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
         [live] = made.json()["recordings"]
         path = f"/recordings/{live['recording_id']}"
         wait_for(lambda: run(environment, "request", "GET", path).returncode == 0)
+        second = run(environment, "up")
+        assert second.returncode == 1
+        assert "already running" in second.stderr
         assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
     finally:
@@ -123,6 +138,41 @@ def test_without_a_stack_the_commands_say_how_to_start_one(environment: dict[str
 
     assert answer.returncode == 1
     assert "make up" in answer.stderr
+
+
+def test_the_description_of_a_stack_that_was_killed_is_not_believed(
+    environment: dict[str, str],
+) -> None:
+    description_file = WORK_DIR / "stack.json"
+    assert not description_file.exists(), "stop `make up` first: this test writes its description"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        description_file.write_text(json.dumps({"aws_endpoint_url": url}))
+        try:
+            answer = run(environment, "put-event", "eventbridge-entry.meeting-ended")
+        finally:
+            description_file.unlink()
+
+    assert answer.returncode == 1
+    assert "make up" in answer.stderr
+
+
+def test_all_log_lines_are_seen_and_not_only_a_page_of_them(deployed: Any) -> None:
+    logs = deployed.stack.client("logs")
+    logs.create_log_group(logGroupName="long")
+    logs.create_log_stream(logGroupName="long", logStreamName="s")
+    now = int(time.time() * 1000)
+    for batch in range(2):
+        events = [{"timestamp": now + batch, "message": f"line {batch} {n}"} for n in range(6000)]
+        logs.put_log_events(logGroupName="long", logStreamName="s", logEvents=events)
+
+    try:
+        seen = [line for line in deployed.stack.logs() if line.startswith("line ")]
+    finally:
+        logs.delete_log_group(logGroupName="long")
+
+    assert len(seen) == len(set(seen)) == 12_000
 
 
 def test_the_description_names_all_that_a_user_needs(deployed: Any) -> None:
@@ -150,9 +200,11 @@ def test_what_is_built_has_its_bytecode() -> None:
     [package] = [path for path in (ROOT / ".local/build").iterdir() if path.is_dir()]
 
     sources = list(package.rglob("*.py"))
-    compiled = {path.name.split(".")[0] for path in package.rglob("*.pyc")}
     assert len(sources) > 100
-    assert {path.stem for path in sources} <= compiled
+    for source in sources:
+        header = Path(cache_from_source(str(source))).read_bytes()[:8]
+        # Checked against nothing (PEP 552): zipping changes the time stamps.
+        assert header == MAGIC_NUMBER + b"\x01\0\0\0", source
 
 
 def test_what_is_deployed_carries_no_heavy_dependency() -> None:
@@ -162,13 +214,18 @@ def test_what_is_deployed_carries_no_heavy_dependency() -> None:
     assert names & {"pydantic", "aws_xray_sdk", "cloudflare", "requests", "moto"} == set()
 
 
-def test_the_demo_keeps_its_promises(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"AWS_PROFILE": "not-there", "HTTP_PROXY": "http://127.0.0.1:9"}]
+)
+def test_the_demo_keeps_its_promises_whatever_the_callers_settings(
+    environment: dict[str, str], settings: dict[str, str]
+) -> None:
     before = folders()
 
     told = subprocess.run(
         [sys.executable, "-m", "local.demo"],
         cwd=ROOT,
-        env=environment,
+        env=environment | settings,
         capture_output=True,
         text=True,
         check=False,
