@@ -171,7 +171,8 @@ The stack is up; Ctrl-C stops it. All of it is described in {DESCRIPTION_FILE.re
 
 For the AWS command line and SDKs:
 
-  export AWS_ENDPOINT_URL={described["aws_endpoint_url"]} AWS_REGION={described["region"]} \\
+  export AWS_ENDPOINT_URL={described["aws_endpoint_url"]} \\
+    AWS_REGION={described["region"]} AWS_DEFAULT_REGION={described["region"]} \\
     AWS_ACCESS_KEY_ID={described["aws_access_key_id"]} \\
     AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]}
 

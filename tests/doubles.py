@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -91,7 +92,8 @@ class Upstream:
                 }.items():
                     self.send_header(header, value)
                 self.end_headers()
-                self.wfile.write(answer.content)
+                with contextlib.suppress(ConnectionError):  # the client was in a hurry
+                    self.wfile.write(answer.content)
                 self.close_connection = "Content-Length" in answer.headers
 
             def log_message(self, format: str, *args: Any) -> None:

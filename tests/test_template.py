@@ -270,6 +270,11 @@ def test_the_webhooks_key_comes_from_realtimekit(
     assert pattern == webhook.KEY_URL.pattern
 
 
+def test_there_is_no_second_stage_that_no_throttle_covers(resources: Resources) -> None:
+    """SAM adds a public stage "Stage" unless the API says its OpenAPI version."""
+    assert resources["Api"]["Properties"]["OpenApiVersion"] == "3.0.1"
+
+
 def test_no_token_is_a_parameter(template: Mapping[str, Any]) -> None:
     assert "SecretString" not in template["Resources"]["ApiTokenSecret"]["Properties"]
     assert "GenerateSecretString" not in template["Resources"]["ApiTokenSecret"]["Properties"]

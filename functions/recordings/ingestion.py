@@ -78,7 +78,7 @@ class Ingestion:
     def postpone(self, request: Request, error: RealtimeKitError) -> None:
         """Leave a check behind, due when the other side, if it said so, wants to be asked again."""
         if request.source is Source.FOLLOW_UP:
-            self.worklist.note_trouble(request.key, error.cause, error.retry_after)
+            self.worklist.note_cause(request.key, error.cause, error.retry_after)
         else:
             seconds = max(_SOON, error.retry_after or 0)
             self.worklist.check_in(seconds, request.key, messages.fields(request), error.cause)
@@ -112,6 +112,8 @@ class Ingestion:
         elif upserted.changed or not asked_again:
             interval = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _SOON
             self.worklist.check_in(interval, request.key, messages.fields(request), NOT_FINAL)
+        else:
+            self.worklist.note_cause(request.key, NOT_FINAL)
 
     def _check_unfinished(self, row: Item, source: Source) -> None:
         if not is_final(row["status"]):

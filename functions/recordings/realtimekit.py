@@ -35,10 +35,12 @@ TIMEOUT = urllib3.Timeout(connect=2, read=6)
 
 PAGE_SIZE = 100
 MOST_PAGES = 100
+LONGEST_LIST_SECONDS = 20
 
 # "blocked for the next five minutes" (Cloudflare docs, API rate limits), where a 429 says no time.
 PENALTY_SECONDS = 300
 LONGEST_RETRY_AFTER = 3600
+REREAD_SECONDS = 30
 
 _AUTHENTICATION_ERROR = 10000
 
@@ -133,6 +135,8 @@ class ApiToken:
         except UnauthorizedError:
             if self._value is None:
                 raise
+            # Not again with the next request: an outage of Secrets Manager takes its time to tell.
+            self._read_at = time.monotonic() - self._max_age + REREAD_SECONDS
             return self._value
 
     def read(self) -> str:
@@ -215,6 +219,7 @@ class RealtimeKit:
 
     def _items(self, filters: Mapping[str, str]) -> Iterator[object]:
         """All pages' items. Whether pages count from 0 or 1 is not documented: page 1 tells."""
+        deadline = time.monotonic() + LONGEST_LIST_SECONDS
         number, page = 1, self._page(filters, 1)
         if page.total and (not page.items or page.start > 1):
             number, page = 0, self._page(filters, 0)
@@ -225,6 +230,8 @@ class RealtimeKit:
             number, previous = number + 1, page
             if number > MOST_PAGES:
                 raise UnintelligibleError(f"a list of more than {MOST_PAGES} pages")
+            if time.monotonic() > deadline:
+                raise UnavailableError("the list takes too long")
             page = self._page(filters, number)
             if page.items == previous.items:
                 return

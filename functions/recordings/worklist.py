@@ -43,13 +43,15 @@ class Check:
     cause: str
     due_at: str
     since: datetime
+    not_found_since: datetime | None
     interval: int
     attempts: int
 
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
-        patience = PATIENCE_WITH_UNKNOWN if self.cause == NOT_FOUND else PATIENCE
-        return now - self.since > patience
+        if self.not_found_since and now - self.not_found_since > PATIENCE_WITH_UNKNOWN:
+            return True
+        return now - self.since > PATIENCE
 
 
 class Worklist:
@@ -67,12 +69,15 @@ class Worklist:
         """
         now = self._now()
         hint = request.get("hint")
+        is_unknown = cause == NOT_FOUND
         self._table.update(
             {"work_id": _check_id(key)},
             "SET #pending = :pending, #due_at = :due_at, #since = :since, #interval = :interval,"
             " #attempts = :attempts, #cause = :cause, #request = :request,"
             " #expires_at = :expires_at,"
-            f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'} REMOVE #given_up_at",
+            f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'}"
+            f"{', #not_found_since = :since' if is_unknown else ''}"
+            f" REMOVE #given_up_at{'' if is_unknown else ', #not_found_since'}",
             {
                 "pending": _PENDING,
                 "due_at": timestamp(now + timedelta(seconds=seconds)),
@@ -86,17 +91,24 @@ class Worklist:
             },
         )
 
-    def note_trouble(self, key: str, cause: str, not_before: int | None) -> None:
+    def note_cause(self, key: str, cause: str, not_before: int | None = None) -> None:
         """Say why a check that `follow_up` put back on the queue could not be settled.
 
         `not_before` is in seconds, where RealtimeKit or the budget gave a time; else the check
-        stays due when `follow_up` said. One that was settled in the meantime stays settled.
+        stays due when `follow_up` said. One that was settled in the meantime stays settled. How
+        long an id has been unknown is counted from the first time in a row.
         """
+        now = self._now()
         values: dict[str, Any] = {"cause": cause}
         expression = "SET #cause = :cause"
         if not_before is not None:
             expression += ", #due_at = :due_at"
-            values["due_at"] = timestamp(self._now() + timedelta(seconds=not_before))
+            values["due_at"] = timestamp(now + timedelta(seconds=not_before))
+        if cause == NOT_FOUND:
+            expression += ", #not_found_since = if_not_exists(#not_found_since, :now)"
+            values["now"] = timestamp(now)
+        else:
+            expression += " REMOVE #not_found_since"
         work_id = {"work_id": _check_id(key)}
         with contextlib.suppress(ConditionFailedError):
             self._table.update(work_id, expression, values, "attribute_exists(#pending)")
@@ -204,6 +216,10 @@ def _check_id(key: str) -> str:
     return f"check#{key}"
 
 
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def _expiry(time: datetime) -> int:
     return int(time.timestamp())
 
@@ -216,6 +232,7 @@ def _check(row: Item) -> Check:
         cause=row["cause"],
         due_at=row["due_at"],
         since=datetime.fromisoformat(row["since"]),
+        not_found_since=_time(row.get("not_found_since")),
         interval=row["interval"],
         attempts=row["attempts"],
     )

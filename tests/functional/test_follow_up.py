@@ -113,17 +113,28 @@ def test_a_check_is_sent_once_and_again_after_twice_the_time(
     assert len(received()) == 1
 
 
-def test_a_tick_takes_as_many_as_the_budget_lets_through_and_the_next_goes_on(
-    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+def test_a_tick_takes_as_many_as_the_budget_lets_through_spread_over_the_minute(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, queue: Any
 ) -> None:
-    for n in range(255):
+    delays: list[int] = []
+
+    def note_delays(params: dict[str, Any], **_: Any) -> None:
+        delays.extend(entry["DelaySeconds"] for entry in params["Entries"])
+
+    for n in range(185):
         check_in(worklist, number(n))
     clock.advance(60)
-
-    tick()
-    assert len(received()) == 250
-    tick()
-    assert len(received()) == 5
+    events = follow_up.sqs.meta.events
+    events.register("before-parameter-build.sqs.SendMessageBatch", note_delays)
+    try:
+        tick()
+        assert len(delays) == 180
+        assert delays == sorted(delays)
+        assert (delays[0], delays[-1]) == (0, 51)
+        tick()
+        assert delays[180:] == [0] * 5
+    finally:
+        events.unregister("before-parameter-build.sqs.SendMessageBatch", note_delays)
 
 
 def test_every_message_is_one_that_the_ingest_queue_understands(

@@ -299,6 +299,27 @@ def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_month(
         assert "artifacts" not in item
 
 
+def test_a_recording_of_a_thousand_tracks_fits_into_a_row(catalogue: Catalogue) -> None:
+    """Its URLs do not; they are fetched anew for a download anyway."""
+    tracks = tuple(
+        replace(
+            VIDEO,
+            name=f"track/default/{number:04}-05e57591-d89e-45c9-ae44-08dc1eaad0e0.webm",
+            kind="track",
+            file_name=f"{number:04}-05e57591-d89e-45c9-ae44-08dc1eaad0e0.webm",
+            url="https://storage.googleapis.com/" + "x" * 900,
+        )
+        for number in range(1000)
+    )
+    recording = replace(UPLOADED, artifacts=tracks)
+
+    row = catalogue.upsert(recording, NOON).row
+
+    assert len(row["artifacts"]) == 1000
+    assert not any("url" in artifact for artifact in row["artifacts"].values())
+    assert not catalogue.upsert(recording, later(5)).changed
+
+
 def test_what_is_not_known_is_not_in_the_row(catalogue: Catalogue) -> None:
     """DynamoDB refuses a null as an index key."""
     row = catalogue.upsert(

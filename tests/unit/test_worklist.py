@@ -91,7 +91,7 @@ def test_a_check_that_was_settled_meanwhile_is_not_brought_back(
     worklist.settle(KEY)
     worklist.advance(check)
     worklist.give_up(check)
-    worklist.note_trouble(KEY, "throttled", 300)
+    worklist.note_cause(KEY, "throttled", 300)
 
     clock.advance(86_400)
     assert due(worklist) == []
@@ -100,7 +100,7 @@ def test_a_check_that_was_settled_meanwhile_is_not_brought_back(
 def test_trouble_moves_a_check_to_when_it_may_be_tried(worklist: Worklist, clock: Clock) -> None:
     worklist.check_in(60, KEY, REQUEST, "not_final")
 
-    worklist.note_trouble(KEY, "throttled", 300)
+    worklist.note_cause(KEY, "throttled", 300)
 
     clock.advance(299)
     assert due(worklist) == []
@@ -113,7 +113,7 @@ def test_trouble_without_a_time_leaves_the_check_when_it_was_due(
 ) -> None:
     worklist.check_in(60, KEY, REQUEST, "not_final")
 
-    worklist.note_trouble(KEY, "unavailable", None)
+    worklist.note_cause(KEY, "unavailable", None)
 
     clock.advance(60)
     assert due(worklist)[0].cause == "unavailable"
@@ -141,6 +141,25 @@ def test_patience_ends_after_eight_days_and_after_an_hour_with_an_unknown_id(
     assert [check.is_hopeless(clock()) for check in due(worklist)] == [False, True]
     clock.advance(8 * 86_400)
     assert [check.is_hopeless(clock()) for check in due(worklist)] == [True, True]
+
+
+def test_an_id_that_was_known_is_given_its_own_hour_when_it_is_not(
+    worklist: Worklist, clock: Clock
+) -> None:
+    """One 404 after hours of following is not the end of it, nor are two with an answer between."""
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(5 * 3600)
+    worklist.note_cause(KEY, "not_found")
+    assert not due(worklist)[0].is_hopeless(clock())
+
+    clock.advance(3000)
+    worklist.note_cause(KEY, "not_final")
+    worklist.note_cause(KEY, "not_found")
+    clock.advance(3600)
+    worklist.note_cause(KEY, "not_found")
+    assert not due(worklist)[0].is_hopeless(clock())
+    clock.advance(1)
+    assert due(worklist)[0].is_hopeless(clock())
 
 
 def test_what_is_given_up_is_not_due_but_stays_to_be_looked_at(
