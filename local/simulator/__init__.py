@@ -1,4 +1,4 @@
-"""A simulator of Cloudflare RealtimeKit: a world of meetings, its REST API, its webhooks.
+"""A simulator of Cloudflare RealtimeKit: a world of meetings, its REST API, webhooks, media.
 
 All over HTTP on loopback.
 
@@ -10,6 +10,10 @@ All over HTTP on loopback.
         simulator.webhooks.registrations.add("http://127.0.0.1:8000/webhook")
         since = recording.session.started_at
         simulator.webhooks.deliver(since, simulator.world.clock.now(), order="shuffled", seed=1)
+
+        [video] = simulator.world.media_files(recording)
+        simulator.faults.add(Truncate(size=1_000_000), path="^/media/")
+        archived = …  # is to have video.size, video.sha256() and video.crc32()
 
 `python -m local.simulator` runs one by itself; `GET /_simulator` says how to control it.
 """
@@ -33,6 +37,17 @@ from .faults import (
     unsuccessful,
 )
 from .gateway import LoggedRequest, RateLimit, Tokens
+from .media_faults import (
+    Chunked,
+    Headers,
+    IgnoreRange,
+    Replaced,
+    Reset,
+    Resize,
+    Slow,
+    storage_failure,
+)
+from .media_files import MediaFile
 from .meetings import Artifact, Meeting, Recording, Session
 from .options import Kind, RecordingOptions, Status
 from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook
@@ -64,6 +79,7 @@ __all__ = [
     "Answer",
     "Artifact",
     "Attempt",
+    "Chunked",
     "Clock",
     "ConflictError",
     "Delay",
@@ -72,9 +88,12 @@ __all__ = [
     "Drop",
     "Effect",
     "EventName",
+    "Headers",
+    "IgnoreRange",
     "InvalidWebhookError",
     "Kind",
     "LoggedRequest",
+    "MediaFile",
     "Meeting",
     "Message",
     "Outcome",
@@ -83,9 +102,13 @@ __all__ = [
     "Recording",
     "RecordingOptions",
     "Registrations",
+    "Replaced",
+    "Reset",
+    "Resize",
     "Session",
     "SigningKey",
     "Simulator",
+    "Slow",
     "Stale",
     "Status",
     "TimelineEvent",
@@ -102,5 +125,6 @@ __all__ = [
     "gateway_error",
     "html",
     "rate_limited",
+    "storage_failure",
     "unsuccessful",
 ]

@@ -4,6 +4,7 @@ For those who run the simulator beside the local stack. It asks for no token, an
 `{"error": …}` to what it cannot do.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -16,11 +17,20 @@ from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
 from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog, Tokens
+from .media_faults import MEDIA_EFFECTS
+from .media_files import MediaFile
 from .meetings import Meeting, Recording, Session
 from .options import Kind, RecordingOptions, Status
 from .shapes import timestamp
 from .webhooks import Webhooks
 from .world import ALL_PARTICIPANTS_LEFT, ConflictError, TimelineEvent, UnknownError, World
+
+ALL_EFFECTS: Mapping[str, Callable[..., Effect]] = {**EFFECTS, **MEDIA_EFFECTS}
+
+CHECKSUMS: Mapping[str, Callable[[MediaFile], str]] = {
+    "sha256": MediaFile.sha256,
+    "crc32": MediaFile.crc32,
+}
 
 RECORDING_ACTIONS: Mapping[str, Callable[[World, Recording], None]] = {
     "pause": lambda world, recording: world.pause(recording),
@@ -72,10 +82,11 @@ class Control:
                 **self._clock(),
                 "meetings": len(self._world.meetings()),
                 "recordings": len(self._world.recordings()),
-                "effects": list(EFFECTS),
+                "media": self._world.media_base_url,
+                "effects": {name: _manual(effect) for name, effect in ALL_EFFECTS.items()},
                 "webhooks": [webhook.url for webhook in self._webhooks.registrations.all()],
                 "routes": {
-                    f"{method} {CONTROL_PATH}{rule}": " ".join((view.__doc__ or "").split())
+                    f"{method} {CONTROL_PATH}{rule}": _text(view)
                     for method, rule, view in self._routes()
                 },
             },
@@ -134,6 +145,27 @@ class Control:
         RECORDING_ACTIONS[action](self._world, recording)
         return as_json(200, self._recording(recording))
 
+    def list_media(self, recording_id: str) -> Response:
+        """?checksum=sha256 (in hexadecimal) or crc32 (in base64, as S3 has it), or several: a
+        recording's files, each with its URL; checksums take seconds for each few gigabytes.
+        """
+        recording = self._world.recording(recording_id)
+        checksums = {name: CHECKSUMS[name] for name in request.args.getlist("checksum")}
+        files = [
+            {
+                "file_name": file.artifact.file_name,
+                "kind": file.artifact.kind,
+                "layer": file.artifact.layer,
+                "size": file.size,
+                "content_type": file.content_type,
+                "etag": file.etag,
+                "url": self._world.media_url(recording, file.artifact),
+                **{name: checksum(file) for name, checksum in checksums.items()},
+            }
+            for file in self._world.media_files(recording)
+        ]
+        return as_json(200, {"files": files})
+
     def timeline(self) -> Response:
         """?since=&until= (ISO 8601): what takes place between these times; until now by default."""
         since = self._time(request.args.get("since", "1970-01-01T00:00:00Z"))
@@ -148,7 +180,8 @@ class Control:
     def add_fault(self) -> Response:
         """{"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
         "probability", "seed"}: let requests fail whose path and method match these regular
-        expressions; the next one, or as many as "times" says, null for all.
+        expressions ("^/media/" is downloads); the next one, or as many as "times" says, null for
+        all. What each effect takes and does is told in this index.
         """
         wanted = _body("effects", "path", "method", "times", "probability", "seed")
         effects = [_effect(effect) for effect in wanted.pop("effects", [])]
@@ -198,7 +231,9 @@ class Control:
         return as_json(200, settings)
 
     def list_requests(self) -> Response:
-        """?path=&method= (regular expressions): the requests that came, without tokens."""
+        """?path=&method= (regular expressions): the requests that came, without tokens, but with
+        whether they had an Authorization header.
+        """
         found = self._requests.matching(
             request.args.get("path", ""), request.args.get("method", "")
         )
@@ -267,6 +302,7 @@ class Control:
             ("POST", "/sessions/<session_id>/end", self.end_session),
             ("POST", "/recordings", self.record_meetings),
             ("POST", "/recordings/<recording_id>/<action>", self.act_on_recording),
+            ("GET", "/recordings/<recording_id>/media", self.list_media),
             ("GET", "/timeline", self.timeline),
             ("GET", "/faults", self.list_faults),
             ("POST", "/faults", self.add_fault),
@@ -383,7 +419,16 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
 
 def _effect(wanted: dict[str, Any]) -> Effect:
     arguments = dict(wanted)
-    return EFFECTS[arguments.pop("effect")](**arguments)
+    return ALL_EFFECTS[arguments.pop("effect")](**arguments)
+
+
+def _manual(effect: Callable[..., Effect]) -> str:
+    """What an effect takes, and does."""
+    return f"({', '.join(inspect.signature(effect).parameters)}) {_text(effect)}"
+
+
+def _text(documented: object) -> str:
+    return " ".join((inspect.getdoc(documented) or "").split())
 
 
 def _body(*names: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The three forms of an answer: RealtimeKit's success and error, and Cloudflare's own error."""
+"""The forms of an answer: RealtimeKit's success and error, Cloudflare's error, and its bucket's."""
 
+import html
 import json
 from typing import Any
 
@@ -28,6 +29,13 @@ def cloudflare_error(status: int, code: int, message: str) -> Response:
     """The gateway's v4 envelope: a list of `errors`, each with Cloudflare's own code."""
     error = {"code": code, "message": message}
     return as_json(status, {"success": False, "errors": [error], "messages": [], "result": None})
+
+
+def storage_error(status: int, code: str, message: str) -> Response:
+    """The XML of S3 and R2 (developers.cloudflare.com/r2/api/error-codes)."""
+    content = f"<Code>{html.escape(code)}</Code><Message>{html.escape(message)}</Message>"
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{content}</Error>'
+    return Response(body, status=status, content_type="application/xml")
 
 
 def authentication_error(status: int) -> Response:

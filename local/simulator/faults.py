@@ -8,7 +8,6 @@ import itertools
 import json
 import random
 import re
-import selectors
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from flask import Response, g, request
 
 from .envelopes import cloudflare_error, realtimekit_error, too_many_requests
 from .options import Status
+from .streams import broken_after, hung_up
 
 
 class Effect:
@@ -44,10 +44,7 @@ class Delay(Effect):
             raise ValueError("a delay is from 0 to 3600 seconds")
 
     def before(self) -> Response | None:
-        # A connection in the middle of a request has nothing to read but its own end.
-        with selectors.DefaultSelector() as selector:
-            selector.register(_connection(), selectors.EVENT_READ)
-            selector.select(self.seconds)
+        hung_up(connection(), self.seconds)
         return None
 
 
@@ -56,25 +53,27 @@ class Drop(Effect):
     """Close the connection before a byte of an answer."""
 
     def before(self) -> Response | None:
-        _connection().shutdown(socket.SHUT_RDWR)
+        connection().shutdown(socket.SHUT_RDWR)
         g.dropped = True
         return Response(status=500)
 
 
 @dataclass(frozen=True, slots=True)
 class Truncate(Effect):
-    """Promise the whole body, send a part of it, and close the connection."""
+    """Promise the whole body, send a part of it, or `size` bytes, and close the connection."""
 
     part: float = 0.5
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < 1:
             raise ValueError("a part is from 0 to less than 1")
+        checked_size(self.size or 0)
 
     def after(self, response: Response) -> Response:
-        whole = response.get_data()
-        response.set_data(whole[: int(len(whole) * self.part)])
-        response.content_length = len(whole)
+        part = int((response.content_length or 0) * self.part)
+        size = part if self.size is None else self.size
+        response.response = broken_after(response.iter_encoded(), size)
         return response
 
 
@@ -128,12 +127,12 @@ class Overlay(Effect):
 
 def error(status: int, message: str = "simulated fault") -> Answer:
     """RealtimeKit's own error envelope."""
-    return _answer(realtimekit_error(status, message))
+    return answer_of(realtimekit_error(status, message))
 
 
 def gateway_error(status: int, code: int = 10000, message: str = "simulated fault") -> Answer:
     """Cloudflare's v4 error envelope."""
-    return _answer(cloudflare_error(status, code, message))
+    return answer_of(cloudflare_error(status, code, message))
 
 
 def html(status: int = 502) -> Answer:
@@ -160,7 +159,7 @@ def unsuccessful(message: str = "simulated fault") -> Answer:
 
 def rate_limited(retry_after: float | str | None = 300) -> Answer:
     """A 429; `retry_after` is seconds, an HTTP date, or None for no such header."""
-    return _answer(too_many_requests(retry_after))
+    return answer_of(too_many_requests(retry_after))
 
 
 EFFECTS: Mapping[str, Callable[..., Effect]] = {
@@ -272,7 +271,8 @@ class Faults:
             self._faults.clear()
 
 
-def _answer(response: Response) -> Answer:
+def answer_of(response: Response) -> Answer:
+    """The effect of answering this."""
     return Answer(
         response.status_code,
         response.get_data(as_text=True),
@@ -280,6 +280,13 @@ def _answer(response: Response) -> Answer:
     )
 
 
-def _connection() -> socket.socket:
-    connection: socket.socket = request.environ["werkzeug.socket"]
-    return connection
+def checked_size(size: int) -> None:
+    """ValueError if there can be no such number of bytes."""
+    if size < 0:
+        raise ValueError("a size is from 0 bytes")
+
+
+def connection() -> socket.socket:
+    """The socket that the request came by."""
+    client: socket.socket = request.environ["werkzeug.socket"]
+    return client

@@ -21,11 +21,16 @@ CONTROL_PATH = "/_simulator"
 
 @dataclass(slots=True, kw_only=True)
 class LoggedRequest:
-    """A request that arrived; never its token. `status` is None until answered, or if dropped."""
+    """A request that arrived; never its token, but whether it had an Authorization header.
+
+    `range` is the Range header. `status` is None until answered, or if dropped.
+    """
 
     method: str
     path: str
     query: str
+    has_authorization: bool
+    range: str | None
     simulated_at: datetime
     real_at: datetime
     status: int | None = None
@@ -181,6 +186,8 @@ class Gateway:
             method=request.method,
             path=request.path,
             query=request.query_string.decode(errors="replace"),
+            has_authorization="Authorization" in request.headers,
+            range=request.headers.get("Range"),
             simulated_at=self._world.clock.now(),
             real_at=datetime.now(UTC),
         )

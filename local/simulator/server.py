@@ -2,10 +2,12 @@
 
 import io
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from threading import Thread
 from typing import Any
 
+from werkzeug.datastructures import Headers
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.test import run_wsgi_app
 
@@ -33,20 +35,30 @@ class RequestHandler(WSGIRequestHandler):
             self.send_response(int(code), phrase)
             for name, value in headers:
                 self.send_header(name, value)
-            promised = headers.get("Content-Length", type=int)
-            if promised is None:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            sent = sum(self.wfile.write(chunk) for chunk in body)
+            is_whole = self._send_body(body, headers)
         finally:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        if self.command != "HEAD" and sent != promised:
+        if self.command != "HEAD" and not is_whole:
             self.close_connection = True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: the request log is the place to look."""
+
+    def _send_body(self, body: Iterable[bytes], headers: Headers) -> bool:
+        """End the headers and send what follows; whether a client can tell where that ends."""
+        if headers.get("Transfer-Encoding") == "chunked" and self.command != "HEAD":
+            self.end_headers()
+            for chunk in filter(None, body):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self.wfile.write(b"0\r\n\r\n")
+            return True
+        promised = headers.get("Content-Length", type=int)
+        if promised is None:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        return sum(self.wfile.write(chunk) for chunk in body) == promised
 
     def _body_size(self) -> int:
         return int(self.headers.get("Content-Length") or 0)

@@ -11,6 +11,7 @@ from .delivery import DeliveryRules
 from .envelopes import as_json, cloudflare_error, realtimekit_error
 from .faults import Faults
 from .gateway import API_PATH, Gateway, LoggedRequest, RateLimit, RequestLog, Tokens
+from .media import MEDIA_PATH, Media
 from .server import Server
 from .signing import KEY_PATH, SigningKey
 from .webhook_api import WebhookApi
@@ -21,10 +22,11 @@ LOOPBACK = "127.0.0.1"
 
 
 class Simulator:
-    """RealtimeKit's REST API over HTTP on loopback, from `start` to `stop`; a context manager.
+    """RealtimeKit's API and media over HTTP on loopback, from `start` to `stop`; a context manager.
 
     What is done to `world`, `faults`, `tokens` and `rate_limit` is seen by the next request.
-    Unless the world says where its media is, its URLs are those of this server, below `/media`.
+    Unless the world says where its media is, its URLs are those of this server, below `/media`;
+    what they lead to is told by `world.media_files`.
     `webhooks` are delivered on demand, and as things happen if it `delivers_live`; its key is made
     when first needed, unless given. Port 0 is any free one. A stopped simulator leaves no thread,
     and is not started again.
@@ -48,7 +50,7 @@ class Simulator:
         self.request_log = RequestLog()
         self._server = Server(LOOPBACK, port, self._app())
         if self.world.media_base_url is None:
-            self.world.media_base_url = f"{self.url}/media"
+            self.world.media_base_url = f"{self.url}{MEDIA_PATH}"
 
     @property
     def url(self) -> str:
@@ -107,6 +109,7 @@ class Simulator:
         gateway.guard(app)
         app.register_blueprint(Api(self.world).blueprint())
         app.register_blueprint(WebhookApi(self.world, self.webhooks.registrations).blueprint())
+        app.register_blueprint(Media(self.world).blueprint())
         app.add_url_rule(KEY_PATH, view_func=self._publish_key)
         control = Control(
             self.world,

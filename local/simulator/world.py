@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from .clock import Clock
+from .media_files import MediaFile
 from .meetings import RETENTION, Artifact, Caller, Meeting, Peer, Reason, Recording, Session, Step
 from .options import ACTIVE, Kind, RecordingOptions, Status
 
@@ -25,6 +26,12 @@ EMPTY_ROOM = timedelta(seconds=60)
 
 UNSERVED_MEDIA = "https://rtk-prod-recording.simulated.r2.cloudflarestorage.com"
 """Where media is said to be if nobody serves it; a host such as RealtimeKit's own."""
+
+PRESIGNED_DATE = "%Y%m%dT%H%M%SZ"
+"""How a presigned URL writes a time."""
+
+URL_SECONDS = int(RETENTION.total_seconds())
+"""How long a presigned URL is valid; R2 allows no more (R2 docs, presigned-urls)."""
 
 ALL_PARTICIPANTS_LEFT = "ALL_PARTICIPANTS_LEFT"
 HOST_ENDED_MEETING = "HOST_ENDED_MEETING"
@@ -64,6 +71,9 @@ class Undocumented:
     started, or when the meeting was created. `default_sort` is the order of a list that asks for
     none. `keeps_expired_urls`: whether `download_url` stays after the media is gone.
     `internal_caller`: whether a stop that nobody asked for names a caller of type INTERNAL.
+    `url_seconds`: download URLs are signed when the recording stops, for as long as its media is
+    kept; or, if this is a number, whenever they are told, for so many seconds. `expired_url` is the
+    bucket's answer to those that have expired, S3's 403 AccessDenied or R2's 400 ExpiredRequest.
     """
 
     first_page: Literal[0, 1] = 1
@@ -73,14 +83,19 @@ class Undocumented:
     default_sort: Literal["ASC", "DESC"] = "DESC"
     keeps_expired_urls: bool = True
     internal_caller: bool = False
+    url_seconds: int | None = None
+    expired_url: Literal["AccessDenied", "ExpiredRequest"] = "AccessDenied"
 
     def __post_init__(self) -> None:
         if not 1 <= self.default_per_page <= self.max_per_page:
             raise ValueError("default_per_page must be between 1 and max_per_page")
+        if self.url_seconds is not None and not 1 <= self.url_seconds <= URL_SECONDS:
+            raise ValueError("url_seconds must be between 1 and 604800")
         for value, allowed in (
             (self.first_page, (0, 1)),
             (self.time_range, ("recording", "session", "meeting")),
             (self.default_sort, ("ASC", "DESC")),
+            (self.expired_url, ("AccessDenied", "ExpiredRequest")),
         ):
             if value not in allowed:
                 raise ValueError(f"{value!r} is none of {allowed}")
@@ -384,30 +399,43 @@ class World:
             now = self.clock.now()
             return self.timeline(since, now + timedelta.resolution), now
 
+    def media_files(self, recording: Recording) -> list[MediaFile]:
+        """What an upload leaves, or will leave, at the recording's URLs, the main file first."""
+        artifacts = recording.artifacts
+        return [MediaFile(recording_id=recording.id, artifact=artifact) for artifact in artifacts]
+
     def media_url(self, recording: Recording, artifact: Artifact) -> str:
         """Where to download a file: `<media base>/<recording id>/<file name>`, presigned.
 
-        Valid from the recording's stop for seven days, as X-Amz-Date and X-Amz-Expires say.
+        Valid from the recording's stop for seven days, as X-Amz-Date and X-Amz-Expires say, unless
+        `undocumented.url_seconds` says otherwise.
         """
         signed_at = recording.at(datetime.max.replace(tzinfo=UTC)).stopped_at
         if signed_at is None:
             raise ConflictError("a recording that never stops has no media")
+        seconds = self.undocumented.url_seconds
+        if seconds is not None:
+            signed_at = self.clock.now()
         path = f"/{recording.id}/{quote(artifact.file_name)}"
-        date = signed_at.strftime("%Y%m%dT%H%M%SZ")
-        query = {
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{self.account_id}/{date[:8]}/auto/s3/aws4_request",
-            "X-Amz-Date": date,
-            "X-Amz-Expires": str(int(RETENTION.total_seconds())),
-            "X-Amz-SignedHeaders": "host",
-            "X-Amz-Signature": self.media_signature(path, date),
-        }
+        lifetime = URL_SECONDS if seconds is None else seconds
+        query = self.media_query(path, signed_at.strftime(PRESIGNED_DATE), str(lifetime))
         base = self.media_base_url or UNSERVED_MEDIA
         return f"{base}{path}?{urlencode(query)}"
 
-    def media_signature(self, path: str, date: str) -> str:
-        """The X-Amz-Signature that `media_url` gives for a path below the media base and a date."""
-        return hmac.new(self._signing_key, f"{path}\n{date}".encode(), hashlib.sha256).hexdigest()
+    def media_query(self, path: str, date: str, seconds: str) -> dict[str, str]:
+        """The query that presigns a GET of a path below the media base, from a date for seconds.
+
+        Path, date and seconds are as the URL spells them; no other has the same signature.
+        """
+        signed = f"{path}\n{date}\n{seconds}".encode()
+        return {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{self.account_id}/{date[:8]}/auto/s3/aws4_request",
+            "X-Amz-Date": date,
+            "X-Amz-Expires": seconds,
+            "X-Amz-SignedHeaders": "host",
+            "X-Amz-Signature": hmac.new(self._signing_key, signed, hashlib.sha256).hexdigest(),
+        }
 
     def _time(self, at: datetime | None) -> datetime:
         return at.astimezone(UTC) if at else self.clock.now()

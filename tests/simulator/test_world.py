@@ -306,7 +306,8 @@ class TestMedia:
 
         assert url.startswith(f"http://127.0.0.1:9/media{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256")
         assert "X-Amz-Date=20260603T120103Z&X-Amz-Expires=604800&" in url
-        assert url.endswith(f"&X-Amz-Signature={world.media_signature(path, '20260603T120103Z')}")
+        signed = world.media_query(path, "20260603T120103Z", "604800")
+        assert url.endswith(f"&X-Amz-Signature={signed['X-Amz-Signature']}")
 
 
 class TestTimeline:
