@@ -1,4 +1,4 @@
-"""Every minute: put what is due to be looked at again back on the ingest queue.
+"""Every minute: put what is due to be looked at again back on its queue.
 
 Promise: a check is asked for again, at growing intervals, until it is settled, or given up with an
 error in the log and a metric that an alarm watches. A crash at any point only asks once more.
@@ -17,13 +17,16 @@ from botocore.config import Config
 
 from recordings import messages
 from recordings.dynamodb import Table
-from recordings.messages import Source
+from recordings.messages import ArchiveRequest, Source
 from recordings.worklist import Check, Worklist, utcnow
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 INGEST_QUEUE_URL = os.environ["INGEST_QUEUE_URL"]
+# Empty where archiving is switched off.
+ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
+URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 WORK_TABLE = os.environ["WORK_TABLE"]
 
 # What the default budget lets through in a minute, and spread over it: the budget is counted in
@@ -45,17 +48,41 @@ worklist = Worklist(Table(boto3.client("dynamodb", config=quick), WORK_TABLE))
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """A tick; what the event says does not matter."""
     due = worklist.due(MOST_CHECKS)
-    hopeless = [check for check in due if check.is_hopeless(utcnow())]
-    hopeful = [check for check in due if check not in hopeless]
+    now = utcnow()
+    hopeless = [check for check in due if check.is_hopeless(now)]
     for check in hopeless:
         give_up(check)
-    for start in range(0, len(hopeful), SQS_BATCH):
-        delay = start * SPREAD_SECONDS // MOST_CHECKS
-        ask_again(hopeful[start : start + SQS_BATCH], delay)
+    for queue_url, checks in by_queue([check for check in due if check not in hopeless]).items():
+        for start in range(0, len(checks), SQS_BATCH):
+            delay = start * SPREAD_SECONDS // MOST_CHECKS
+            ask_again(queue_url, checks[start : start + SQS_BATCH], delay)
     metrics.add_metric("ChecksDue", MetricUnit.Count, len(due))
+    # Only what has a deadline is urgent: files that are deleted in less than two days.
+    at_risk = [check for check in due if check.is_urgent(now)]
+    metrics.add_metric("RecordingAtRisk", MetricUnit.Count, len(at_risk))
+    for check in at_risk:
+        logger.warning("recording at risk", key=check.key, deadline=check.deadline)
 
 
-def ask_again(checks: list[Check], delay: int) -> None:
+def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
+    """In the order that they are due in; those of what is switched off are settled."""
+    found: dict[str, list[Check]] = {}
+    for check in checks:
+        if queue_url := queue_of(check):
+            found.setdefault(queue_url, []).append(check)
+        else:
+            worklist.settle(check.key)
+    return found
+
+
+def queue_of(check: Check) -> str:
+    """Its URL; what is urgent does not stand in line with what is not."""
+    if not isinstance(messages.request(check.request, Source.FOLLOW_UP), ArchiveRequest):
+        return INGEST_QUEUE_URL
+    return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(utcnow()) else ARCHIVE_QUEUE_URL
+
+
+def ask_again(queue_url: str, checks: list[Check], delay: int) -> None:
     """Sent first, then advanced: dying in between asks twice, the other way round not at all."""
     entries: list[SendMessageBatchRequestEntryTypeDef] = [
         {
@@ -65,7 +92,7 @@ def ask_again(checks: list[Check], delay: int) -> None:
         }
         for n, check in enumerate(checks)
     ]
-    answer = sqs.send_message_batch(QueueUrl=INGEST_QUEUE_URL, Entries=entries)
+    answer = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
     for sent in answer.get("Successful", []):
         worklist.advance(checks[int(sent["Id"])])
     for refused in answer.get("Failed", []):

@@ -18,7 +18,12 @@ from recordings import messages
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
-from recordings.messages import MalformedMessageError, RecordingRequest, Request
+from recordings.messages import (
+    ArchiveRequest,
+    IngestRequest,
+    MalformedMessageError,
+    RecordingRequest,
+)
 from recordings.realtimekit import ApiToken, RealtimeKit, RealtimeKitError, UnavailableError
 from recordings.worklist import UpstreamBudget, Worklist
 
@@ -66,14 +71,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]], list[str]]:
+def read(records: list[dict[str, Any]]) -> tuple[list[tuple[IngestRequest, list[str]]], list[str]]:
     """Each thing that is asked for, with the messages that ask for it; the unreadable messages."""
-    requests: dict[str, tuple[Request, list[str]]] = {}
+    requests: dict[str, tuple[IngestRequest, list[str]]] = {}
     malformed: list[str] = []
     for record in records:
         message_id = record["messageId"]
         try:
             request = messages.parse(record["body"])
+            if isinstance(request, ArchiveRequest):
+                raise MalformedMessageError("the message is for the archive queue")
         except MalformedMessageError as error:
             logger.error("message malformed", message_id=message_id, reason=str(error))
             metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
@@ -84,7 +91,7 @@ def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]]
     return list(requests.values()), malformed
 
 
-def ingest(request: Request, *, out_of_time: bool) -> None:
+def ingest(request: IngestRequest, *, out_of_time: bool) -> None:
     """Do what the message asks for, or leave a check behind."""
     try:
         if out_of_time:

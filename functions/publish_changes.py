@@ -1,13 +1,15 @@
-"""From the recordings table's stream: tell subscribers, on the event bus, what changed.
+"""From the recordings table's stream: have files archived, and tell subscribers what changed.
 
 Promise: an event is published if and only if the row changed, at least once, and in order for each
-recording; `id` in its detail is the same each time, for deduplication. What cannot be published
+recording; `id` in its detail is the same each time, for deduplication. A recording with files to be
+archived is put on an archive queue, and a check is left that comes back for it. What cannot be done
 stays in the stream and is tried again; when the stream forgets it, a dead-letter queue notes it.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,24 +20,39 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages
-from recordings.dynamodb import unmarshal
-from recordings.messages import Event
+from recordings.catalogue import expiry, unsettled
+from recordings.dynamodb import Item, Table, unmarshal
+from recordings.messages import ArchiveRequest, Event, Source
+from recordings.worklist import Worklist, is_urgent, utcnow
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 EVENT_BUS_NAME = os.environ["EVENT_BUS_NAME"]
+WORK_TABLE = os.environ["WORK_TABLE"]
+# Empty where archiving is switched off.
+ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
+URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 
-# PutEvents takes ten entries at most.
+# PutEvents takes ten entries, of 256 KB together.
 MOST_ENTRIES = 10
+MOST_BYTES = 240_000
 TRIES = 3
+
+# As long as the queue may take before `follow_up` asks as well.
+ARCHIVE_CHECK_SECONDS = 900
+ARCHIVE_PENDING = "archive_pending"
 
 logger = Logger(service="publish_changes")
 metrics = Metrics(service="publish_changes")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 eventbridge = boto3.client("events", config=quick)
+sqs = boto3.client("sqs", config=quick)
+worklist = Worklist(Table(boto3.client("dynamodb", config=quick), WORK_TABLE))
 
+Row = tuple[str, Item, Item]
+"""A stream record's sequence number, and the row as it was, `{}` if new, and as it is."""
 Change = tuple[str, Event]
 """An event, and the sequence number of the stream record that it comes from."""
 
@@ -43,8 +60,69 @@ Change = tuple[str, Event]
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answers with the first record that was not published: the stream goes on from there."""
-    changes = read(event["Records"])
+    """Answers with the first record that was not dealt with: the stream goes on from there."""
+    rows = read(event["Records"])
+    failed = archive_all(rows) if ARCHIVE_QUEUE_URL else []
+    failed += publish_all(rows)
+    if not failed:
+        return {"batchItemFailures": []}
+    first = min(failed, key=int)
+    logger.error("changes not dealt with", sequence_number=first, count=len(failed))
+    return {"batchItemFailures": [{"itemIdentifier": first}]}
+
+
+def read(records: list[dict[str, Any]]) -> list[Row]:
+    """The rows that changed, in the stream's order; not those that were deleted."""
+    return [
+        (
+            record["dynamodb"]["SequenceNumber"],
+            unmarshal(record["dynamodb"].get("OldImage", {})),
+            unmarshal(record["dynamodb"]["NewImage"]),
+        )
+        for record in records
+        if "NewImage" in record["dynamodb"]
+    ]
+
+
+def archive_all(rows: list[Row]) -> list[str]:
+    """Have archived what there is now and was not before; the sequence numbers that failed."""
+    failed = []
+    for sequence_number, old, new in rows:
+        if unsettled(new).keys() - unsettled(old).keys():
+            try:
+                archive(new)
+            except (ClientError, BotoCoreError):
+                logger.exception("archiving not asked for", recording_id=new["recording_id"])
+                failed.append(sequence_number)
+    return failed
+
+
+def archive(row: Mapping[str, Any]) -> None:
+    """The check first: a message may be lost with its queue, a check is not."""
+    request = ArchiveRequest(
+        recording_id=row["recording_id"], deadline=expiry(dict(row)), source=Source.CATALOGUE
+    )
+    worklist.check_in(
+        ARCHIVE_CHECK_SECONDS,
+        request.key,
+        messages.fields(request),
+        ARCHIVE_PENDING,
+        request.deadline,
+    )
+    urgent = is_urgent(request.deadline, utcnow())
+    sqs.send_message(
+        QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
+        MessageBody=messages.body(request),
+    )
+
+
+def publish_all(rows: list[Row]) -> list[str]:
+    """Tell subscribers; the sequence numbers of what was not told, of which there is a first."""
+    changes = [
+        (sequence_number, event)
+        for sequence_number, old, new in rows
+        for event in messages.events(old, new)
+    ]
     refused: list[str] = []
     published = 0
     while changes and not refused:
@@ -53,31 +131,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         published += len(batch) - len(refused)
         changes = changes[len(batch) :]
     metrics.add_metric("EventPublished", MetricUnit.Count, published)
-    if not refused:
-        return {"batchItemFailures": []}
-    first = min(refused, key=int)
-    logger.error("events not published", sequence_number=first, count=len(refused))
-    return {"batchItemFailures": [{"itemIdentifier": first}]}
-
-
-def read(records: list[dict[str, Any]]) -> list[Change]:
-    """The events that the records are, in the stream's order."""
-    changes = []
-    for record in records:
-        images = record["dynamodb"]
-        if "NewImage" in images:
-            old = unmarshal(images["OldImage"]) if "OldImage" in images else None
-            for event in messages.events(old, unmarshal(images["NewImage"])):
-                changes.append((images["SequenceNumber"], event))
-    return changes
+    return refused
 
 
 def take(changes: list[Change]) -> list[Change]:
     """As many as one call may hold, and no recording twice: of one call's entries any may fail."""
     batch: list[Change] = []
     taken: set[str] = set()
+    size = 0
     for sequence_number, event in changes[:MOST_ENTRIES]:
-        if event.recording_id in taken:
+        size += len(event.detail.encode())
+        if event.recording_id in taken or (batch and size > MOST_BYTES):
             break
         taken.add(event.recording_id)
         batch.append((sequence_number, event))

@@ -16,7 +16,14 @@ import urllib3
 
 from . import stack
 from .aws import MinistackError
-from .simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Simulator, World
+from .simulator import (
+    DEFAULT_TOKEN,
+    Clock,
+    DeliveryRules,
+    RecordingOptions,
+    Simulator,
+    World,
+)
 from .stack import ROOT, SEED, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
@@ -30,7 +37,9 @@ def up(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    world = World(clock=Clock(speed=arguments.speed), seed=SEED)
+    # Half an hour has some 150 MB, which the emulator would hold in memory, several times over.
+    small = RecordingOptions(file_size=12_000_000, audio_file_size=2_000_000)
+    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=small)
     with (
         Simulator(
             world,

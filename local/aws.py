@@ -99,7 +99,8 @@ class Ministack:
         }
         with (folder / "ministack.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ministack"],
+                # -P: what is beside the script is not to be imported.
+                [sys.executable, "-P", str(Path(__file__).with_name("emulator.py"))],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -48,6 +48,7 @@ def parameters(simulator: Simulator) -> dict[str, str]:
         "RealtimeKitAppId": simulator.world.app_id,
         "RealtimeKitApiUrl": simulator.api_url,
         "WebhookKeyUrl": f"{simulator.url}/.well-known/webhooks.json",
+        "MediaHosts": simulator.url,
     }
 
 
@@ -219,6 +220,7 @@ class LocalStack:
             "tables": self._tables(by_type["AWS::DynamoDB::Table"]),
             "queues": self._queues(by_type["AWS::SQS::Queue"]),
             "functions": self._functions(by_type["AWS::Lambda::Function"]),
+            "archive_bucket": outputs.get("ArchiveBucketName"),
         }
 
     def _tables(self, names: Mapping[str, str]) -> dict[str, Any]:

@@ -63,20 +63,26 @@ def _adapt_rights(template: Mapping[str, Any]) -> None:
     """Where the emulator's IAM is not AWS's.
 
     SendMessageBatch is a right of its own for ministack, and covered by SendMessage for AWS; the
-    condition key events:source is not known to ministack.
+    condition key events:source is not known to ministack. Nor does it speak TLS, which the bucket's
+    policy asks for.
     """
-    for statement in _statements(template):
+    for statement in statements(template):
         if statement["Action"] == "sqs:SendMessage":
             statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
         if "events:source" in str(statement.get("Condition")):
             del statement["Condition"]
+    for name, resource in list(template["Resources"].items()):
+        if resource["Type"] == "AWS::S3::BucketPolicy":
+            del template["Resources"][name]
 
 
-def _statements(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def statements(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of the roles' policies, with the ones that depend on a condition."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::IAM::Role":
             for policy in resource["Properties"]["Policies"]:
-                yield from policy["PolicyDocument"]["Statement"]
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def _functions(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

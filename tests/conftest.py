@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,13 @@ os.environ.update(
         "WEBHOOK_KEY_URL": "http://127.0.0.1:9/nobody-listens-here",
         "WEBHOOK_PUBLIC_KEY": "",
         "INGEST_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue",
+        "ARCHIVE_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/ArchiveQueue",
+        "URGENT_ARCHIVE_QUEUE_URL": (
+            "https://sqs.eu-central-1.amazonaws.com/123456789012/UrgentArchiveQueue"
+        ),
+        "ARCHIVE_BUCKET": "archive-bucket",
+        "ARCHIVE_PART_MIB": "5",
+        "MEDIA_HOSTS": "http://127.0.0.1",
     }
 )
 for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
@@ -39,15 +47,20 @@ for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUN
 import boto3
 import pytest
 import urllib3
+from botocore.config import Config
 from hypothesis import HealthCheck, settings
 from moto import mock_aws
 
+from local.aws import Ministack
 from local.simulator import Clock as SimulatedClock
 from local.simulator import Simulator, World
 from local.template import load
+from recordings.archive import S3_CONFIG, Archive
+from recordings.archiving import Archiving
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
+from recordings.media import Media
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.worklist import UpstreamBudget, Worklist
 
@@ -179,6 +192,53 @@ def ingestion(
         ),
         catalogue=catalogue,
         worklist=worklist,
+        now=clock,
+    )
+
+
+@pytest.fixture(scope="session")
+def storage() -> Iterator[str]:
+    """The emulator's S3, which checks checksums and conditions as moto does not; its URL."""
+    with Ministack(ROOT / ".local") as emulator:
+        yield emulator.url
+
+
+@pytest.fixture
+def s3(storage: str) -> Any:
+    """S3 as `Archive` needs it; none of moto's, even where the rest is."""
+    return boto3.client("s3", endpoint_url=storage, config=Config(proxies={}, **S3_CONFIG))
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    """A new, versioned bucket."""
+    name = f"archive-{uuid.uuid4()}"
+    location = {"LocationConstraint": "eu-central-1"}
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=location)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
+
+
+@pytest.fixture
+def archive(s3: Any, bucket: str) -> Archive:
+    """With the smallest parts that S3 takes."""
+    return Archive(s3, bucket, part_size=5 * 1024 * 1024)
+
+
+@pytest.fixture
+def media() -> Media:
+    """Which may be on this machine, and soon has enough of silence."""
+    return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=1, read=1))
+
+
+@pytest.fixture
+def archiving(ingestion: Ingestion, media: Media, archive: Archive, clock: Clock) -> Archiving:
+    return Archiving(
+        realtimekit=ingestion.realtimekit,
+        catalogue=ingestion.catalogue,
+        worklist=ingestion.worklist,
+        media=media,
+        archive=archive,
         now=clock,
     )
 

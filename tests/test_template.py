@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from doubles import ROOT
 from recordings import webhook
+from recordings.catalogue import RETENTION
 
 FUNCTIONS = ROOT / "functions"
 Resources = Mapping[str, Any]
@@ -35,8 +37,10 @@ def functions(resources: Resources) -> dict[str, Any]:
 
 
 def statements(role: Any) -> Iterator[Any]:
+    """Also those that depend on a condition."""
     for policy in role["Properties"]["Policies"]:
-        yield from policy["PolicyDocument"]["Statement"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def test_each_handler_is_a_file_and_each_file_a_handler(resources: Resources) -> None:
@@ -96,30 +100,43 @@ def test_no_function_may_delete_a_recording(resources: Resources) -> None:
 
 def test_every_queue_that_is_worked_on_has_a_dead_letter_queue(resources: Resources) -> None:
     queues = of_type(resources, "AWS::SQS::Queue")
-    targets = {
-        str(q["Properties"].get("RedrivePolicy", {}).get("deadLetterTargetArn"))
-        for q in queues.values()
-    }
     worked_on = {name for name in queues if not name.endswith("DeadLetterQueue")}
 
-    assert worked_on == {"IngestQueue"}
-    assert str({"Fn::GetAtt": ["IngestDeadLetterQueue", "Arn"]}) in targets
+    assert worked_on == {"IngestQueue", "ArchiveQueue", "UrgentArchiveQueue"}
+    for name in worked_on:
+        target = queues[name]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]
+        assert target["Fn::GetAtt"][0] in queues.keys() - worked_on
     for name in queues.keys() - worked_on:
         assert queues[name]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def queue_sources(resources: Resources) -> list[tuple[Any, Any]]:
+    """Each function that works on a queue, and how it is fed."""
+    return [
+        (function, source["Properties"])
+        for function in functions(resources).values()
+        for source in function["Events"].values()
+        if source["Type"] == "SQS"
+    ]
 
 
 def test_a_message_is_invisible_for_six_times_as_long_as_a_function_may_take(
     resources: Resources,
 ) -> None:
-    visibility = resources["IngestQueue"]["Properties"]["VisibilityTimeout"]
-
-    assert visibility == 6 * functions(resources)["IngestRecordingFunction"]["Timeout"]
+    assert len(queue_sources(resources)) == 3
+    for function, source in queue_sources(resources):
+        queue = resources[source["Queue"]["Fn::GetAtt"][0]]["Properties"]
+        assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
 
 
 def test_partial_failures_are_asked_for(resources: Resources) -> None:
-    source = functions(resources)["IngestRecordingFunction"]["Events"]["IngestQueue"]
+    for _, source in queue_sources(resources):
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
-    assert source["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+def test_no_queue_takes_all_of_the_accounts_concurrency(resources: Resources) -> None:
+    for _, source in queue_sources(resources):
+        assert "MaximumConcurrency" in source["ScalingConfig"]
 
 
 def test_every_rule_has_a_dead_letter_queue_that_it_may_send_to(resources: Resources) -> None:
@@ -313,10 +330,118 @@ def test_the_defaults_are_current(template: Mapping[str, Any]) -> None:
 
 
 def test_alarms_watch_metrics_that_the_code_emits(resources: Resources) -> None:
-    alarm = resources["ChecksGivenUpAlarm"]["Properties"]
+    alarms = [
+        alarm["Properties"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+    ]
+    ours = [alarm for alarm in alarms if alarm["Namespace"] != "AWS/SQS"]
 
-    assert f'"{alarm["MetricName"]}"' in (FUNCTIONS / "follow_up.py").read_text()
-    assert alarm["Dimensions"] == [{"Name": "service", "Value": "follow_up"}]
+    assert len(ours) == 3
+    for alarm in ours:
+        [dimension] = alarm["Dimensions"]
+        source = (FUNCTIONS / f"{dimension['Value']}.py").read_text()
+        assert dimension["Name"] == "service"
+        assert f'add_metric("{alarm["MetricName"]}"' in source
+
+
+def test_every_dead_letter_queue_has_an_alarm(resources: Resources) -> None:
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm").values()
+    watched = {
+        alarm["Properties"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
+        for alarm in alarms
+        if alarm["Properties"]["Namespace"] == "AWS/SQS"
+    }
+
+    queues = of_type(resources, "AWS::SQS::Queue")
+    assert watched == {name for name in queues if name.endswith("DeadLetterQueue")}
+
+
+def test_the_bucket_is_private_encrypted_versioned_and_outlives_the_stack(
+    resources: Resources,
+) -> None:
+    bucket = resources["ArchiveBucket"]
+    properties = bucket["Properties"]
+
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"] == [
+        {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    ]
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def test_the_bucket_is_reached_over_tls_only(resources: Resources) -> None:
+    policy = resources["ArchiveBucketPolicy"]["Properties"]["PolicyDocument"]
+
+    [statement] = policy["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Action"] == "s3:*"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [
+        {"Fn::GetAtt": ["ArchiveBucket", "Arn"]},
+        {"Fn::Sub": "${ArchiveBucket.Arn}/*"},
+    ]
+
+
+def test_what_a_crash_leaves_is_removed_but_not_while_its_copy_may_go_on(
+    resources: Resources,
+) -> None:
+    rules = resources["ArchiveBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+
+    [days] = [
+        rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+        for rule in rules
+        if "AbortIncompleteMultipartUpload" in rule
+    ]
+    assert days * timedelta(days=1) > RETENTION
+
+
+def test_files_are_written_below_the_apps_own_prefix_and_by_one_function(
+    resources: Resources,
+) -> None:
+    writers = [
+        (name, statement["Resource"]["Fn::Sub"][0])
+        for name, role in of_type(resources, "AWS::IAM::Role").items()
+        for statement in statements(role)
+        if "s3:PutObject" in statement["Action"]
+    ]
+
+    assert writers == [
+        ("ArchiveRecordingRole", "arn:${AWS::Partition}:s3:::${Bucket}/${RealtimeKitAppId}/*")
+    ]
+
+
+def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
+    conditional = {name for name, resource in resources.items() if "Condition" in resource}
+
+    assert conditional - {"ApiTokenSecret"} == {
+        name
+        for name in resources
+        if name.startswith(("Archive", "UrgentArchive", "Artifacts", "RecordingsAtRisk"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("hosts", "allowed"),
+    [
+        (".r2.cloudflarestorage.com,storage.googleapis.com", True),
+        ("media.example.org", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://localhost", True),
+        ("http://media.example.org", False),
+        ("https://media.example.org", False),
+        ("*.example.org", False),
+        ("com", False),
+        ("", False),
+    ],
+)
+def test_media_come_over_https_or_from_this_machine(
+    template: Mapping[str, Any], hosts: str, allowed: bool
+) -> None:
+    pattern = template["Parameters"]["MediaHosts"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, hosts)) is allowed
 
 
 def test_every_alarm_has_its_heading_in_the_runbook(resources: Resources) -> None:

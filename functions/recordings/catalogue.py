@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.model import Artifact, Recording, is_final, rank, timestamp
+from recordings.model import (
+    Artifact,
+    Recording,
+    RecordingStatus,
+    is_final,
+    rank,
+    timestamp,
+)
 
 MOST_HISTORY = 50
 # With a URL a file takes some 1.2 KB of the 400 KB that a row may have; without, some 0.3.
 MOST_URLS = 200
+RETENTION = timedelta(days=7)
+"""How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
+
 _MOST_TRIES = 8
 _SAID = (
     "session_id",
@@ -78,6 +88,30 @@ class Catalogue:
             return Upserted(written, changed=True, was_final=was_final)
         raise ConflictError(f"recording {recording.recording_id} is being written by others")
 
+    def record_archive(self, recording_id: str, states: Mapping[str, Item]) -> Item | None:
+        """Say what became of artifacts, by name, and return the row; `None` where there is none.
+
+        A state is `{"state": "archived", "bucket", "key", "size", "checksum_crc32",
+        "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}` or
+        `{"state": "expired", "expired_at"}`. Raises `ConflictError`.
+        """
+        for _ in range(_MOST_TRIES):
+            row = self.get(recording_id)
+            if row is None:
+                return None
+            artifacts = dict(row["artifacts"]) if "artifacts" in row else {}
+            for name, state in states.items():
+                artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
+            if artifacts == row.get("artifacts"):
+                return row
+            changes = {"artifacts": artifacts, "archived": _archived(artifacts)}
+            changes["version"] = row["version"] + 1
+            try:
+                return self._write(recording_id, row["version"], changes)
+            except ConditionFailedError:
+                continue
+        raise ConflictError(f"recording {recording_id} is being written by others")
+
     def _write(self, recording_id: str, version: int | None, changes: Mapping[str, Any]) -> Item:
         assignments = ", ".join(f"#{name} = :{name}" for name in changes)
         if version is None:
@@ -100,6 +134,9 @@ class Catalogue:
         artifacts = _merged_artifacts(row.get("artifacts", {}), recording.artifacts, fresh)
         if artifacts != row.get("artifacts", {}):
             changes["artifacts"] = artifacts
+        if changes.get("status", row.get("status")) == RecordingStatus.UPLOADED:
+            archived = _archived(artifacts)
+            changes |= {"archived": archived} if archived != row.get("archived") else {}
         if "invoked_at" in changes:
             changes["app_month"] = f"{self._app_id}#{changes['invoked_at'][:7]}"
         if not changes:
@@ -120,6 +157,50 @@ def public(row: Item) -> Item:
         for name, artifact in row.get("artifacts", {}).items()
     }
     return {**shown, "artifacts": artifacts}
+
+
+def unsettled(row: Item) -> dict[str, Item]:
+    """The artifacts, by name, that something must still be done about: archived, or told of.
+
+    An uploaded recording without any has one that was never offered. What was noted as elsewhere,
+    or as lost, is unsettled again if RealtimeKit offers it after all.
+    """
+    if row.get("status") != RecordingStatus.UPLOADED:
+        return {}
+    artifacts: dict[str, Item] = row.get("artifacts") or {"video": {"kind": "video"}}
+    return {name: artifact for name, artifact in artifacts.items() if not _is_settled(artifact)}
+
+
+def _is_settled(artifact: Item) -> bool:
+    archive: Item = artifact.get("archive", {})
+    match archive.get("state"):
+        case "archived":
+            return True
+        case "external":
+            return "url" not in artifact
+        case "expired":
+            return bool(artifact.get("url_expires_at", "") <= archive["expired_at"])
+        case _:
+            return False
+
+
+def expiry(row: Item) -> str:
+    """When the first of its unsettled files is gone; where RealtimeKit does not say, 7 days on."""
+    said = [artifact.get("url_expires_at") for artifact in unsettled(row).values()]
+    known: list[str] = [time for time in said if time]
+    if known:
+        return min(known)
+    times = ("stopped_at", "started_at", "invoked_at", "first_seen_at")
+    latest = next(row[name] for name in times if name in row)
+    return timestamp(datetime.fromisoformat(latest) + RETENTION)
+
+
+def _archived(artifacts: Mapping[str, Item]) -> str:
+    """Of how much the owner has a copy in the archive: "yes" is all, "partly", or "no"."""
+    states = [artifact.get("archive", {}).get("state") for artifact in artifacts.values()]
+    if states and all(state == "archived" for state in states):
+        return "yes"
+    return "partly" if "archived" in states else "no"
 
 
 def _is_fresh(row: Item, recording: Recording, fetched_at: datetime) -> bool:
@@ -164,7 +245,7 @@ def _merged_artifacts(
     for artifact in said:
         known, item = merged.get(artifact.name), _artifact_item(artifact)
         if len(said) > MOST_URLS:
-            del item["url"]
+            item.pop("url", None)
         if known is None or (fresh and not _is_known(known, item)):
             merged[artifact.name] = {**(known or {}), **item}
     return merged

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class Table:
     ) -> Item:
         """Write and return the row's new state. Raises `ConditionFailedError`."""
         conditional: Any = {"ConditionExpression": condition} if condition else {}
-        try:
+        with _conditions():
             answer = self._dynamodb.update_item(
                 TableName=self._name,
                 Key=_marshal(key),
@@ -61,15 +62,22 @@ class Table:
                 ReturnValues="ALL_NEW",
                 **conditional,
             )
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                raise ConditionFailedError from None
-            raise
         return unmarshal(answer["Attributes"])
 
     def delete(self, key: Mapping[str, str]) -> None:
         """Also where there is no such row."""
         self._dynamodb.delete_item(TableName=self._name, Key=_marshal(key))
+
+    def delete_if(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any]) -> None:
+        """Raises `ConditionFailedError`, and deletes nothing."""
+        with _conditions():
+            self._dynamodb.delete_item(
+                TableName=self._name,
+                Key=_marshal(key),
+                ConditionExpression=condition,
+                ExpressionAttributeNames=_names(condition),
+                ExpressionAttributeValues=_values(values),
+            )
 
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Write up to 25 rows over what was there; those that DynamoDB throttles are left out."""
@@ -89,6 +97,16 @@ class Table:
             Limit=limit,
         )
         return [unmarshal(item) for item in answer["Items"]]
+
+
+@contextlib.contextmanager
+def _conditions() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+            raise ConditionFailedError from None
+        raise
 
 
 def unmarshal(item: Mapping[str, Any]) -> Item:

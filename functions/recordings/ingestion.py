@@ -13,7 +13,7 @@ from datetime import datetime
 from recordings import messages
 from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import Item
-from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
+from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.worklist import Worklist, utcnow
@@ -75,7 +75,7 @@ class Ingestion:
             self.worklist.check_in(_SOON, request.key, messages.fields(request), NONE_LISTED)
         return rows
 
-    def postpone(self, request: Request, error: RealtimeKitError) -> None:
+    def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check behind, due when the other side, if it said so, wants to be asked again."""
         if request.source is Source.FOLLOW_UP:
             self.worklist.note_cause(request.key, error.cause, error.retry_after)

@@ -1,9 +1,11 @@
-"""The messages of the ingest queue and the events for subscribers; the only place that spells them.
+"""The messages of the queues and the events for subscribers; the only place that spells them.
 
-A message asks for one recording, or for the recordings of one ended session:
+A message asks for one recording, for the recordings of one ended session, or, on the archive
+queues, for the files of a recording to be archived before they are gone:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
+    {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
 
 The template's event rules write the same JSON. They render what an event does not say as "".
 
@@ -13,6 +15,7 @@ An event tells that a row changed: ids, times and sizes, never a URL.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,6 +24,11 @@ from typing import Any
 from recordings.model import RecordingStatus, text, uuid
 
 VERSION = 1
+_ARCHIVE = "archive"
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+# An event may be 256 KB; with the longest names, a file is told in less than 3 KB.
+_MOST_FILES = 50
+_TOLD_OF_FILES = ("bucket", "key", "size", "checksum_crc32")
 EVENT_SOURCE = "realtimekit.recordings"
 
 _TOLD = (
@@ -40,13 +48,14 @@ _TOLD = (
 
 
 class Source(StrEnum):
-    """Who asks. `follow_up` asks again for what others asked for before."""
+    """Who asks. `follow_up` asks again for what others asked for; `catalogue` is a row's change."""
 
     WEBHOOK = "webhook"
     EVENTBRIDGE = "eventbridge"
     API = "api"
     FOLLOW_UP = "follow_up"
     SWEEP = "sweep"
+    CATALOGUE = "catalogue"
 
 
 class EventType(StrEnum):
@@ -55,6 +64,8 @@ class EventType(StrEnum):
     CATALOGUED = "Recording Catalogued"
     UPLOADED = "Recording Uploaded"
     ERRORED = "Recording Errored"
+    ARCHIVED = "Recording Archived"
+    EXPIRED = "Recording Expired"
 
 
 _TOLD_STATUSES = {
@@ -125,10 +136,25 @@ class SessionRequest:
         return f"session#{self.meeting_id}#{self.session_id or ''}"
 
 
-Request = RecordingRequest | SessionRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveRequest:
+    """Archive the files of one recording. `deadline`, a timestamp, is when the first is gone."""
+
+    recording_id: str
+    deadline: str
+    source: Source
+
+    @property
+    def key(self) -> str:
+        """The same for all requests for the same thing."""
+        return f"archive#{self.recording_id}"
 
 
-def merged(first: Request, second: Request) -> Request:
+IngestRequest = RecordingRequest | SessionRequest
+Request = IngestRequest | ArchiveRequest
+
+
+def merged(first: IngestRequest, second: IngestRequest) -> IngestRequest:
     """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
@@ -156,6 +182,13 @@ def parse(body: str) -> Request:
 
 def request(fields: Mapping[str, Any], source: Source) -> Request:
     """What is asked for, by its ids. Raises `MalformedMessageError`."""
+    if fields.get("task") == _ARCHIVE:
+        deadline = fields.get("deadline")
+        if not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
+            raise MalformedMessageError("deadline is not a timestamp")
+        return ArchiveRequest(
+            recording_id=_id(fields, "recording_id"), deadline=deadline, source=source
+        )
     if "recording_id" in fields:
         recording_id = _id(fields, "recording_id")
         return RecordingRequest(
@@ -169,6 +202,9 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
 
 def fields(request: Request) -> dict[str, Any]:
     """The ids, and the hint, that say what is asked for: the inverse of `request`."""
+    if isinstance(request, ArchiveRequest):
+        ids = {"recording_id": request.recording_id, "deadline": request.deadline}
+        return {"task": _ARCHIVE, **ids}
     if isinstance(request, RecordingRequest):
         hint = request.hint.said()
         return {"recording_id": request.recording_id} | ({"hint": hint} if hint else {})
@@ -182,17 +218,54 @@ def body(request: Request) -> str:
 
 
 def events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
-    """What a change of a row is to subscribers, in order: it is new, its status became final."""
-    types = [] if old else [EventType.CATALOGUED]
-    if not old or old.get("status") != new.get("status"):
-        final = _TOLD_STATUSES.get(new["status"])
-        types += [final] if final else []
-    return [_event(type_, new) for type_ in types]
+    """What a change of a row is to subscribers, in order.
+
+    It is new, its status became final, the last of its files was archived, or files were lost.
+    """
+    before = old or {}
+    told = [] if old else [_event(EventType.CATALOGUED, new)]
+    final = _TOLD_STATUSES.get(new["status"])
+    if final and before.get("status") != new["status"]:
+        told.append(_event(final, new))
+    if new.get("archived") == "yes" != before.get("archived"):
+        told.append(_event(EventType.ARCHIVED, new, **_archived_files(new)))
+    expired = _names(new, "expired")
+    if expired - _names(before, "expired"):
+        told.append(_event(EventType.EXPIRED, new, expired=sorted(expired)[:_MOST_FILES]))
+    return told
 
 
-def _event(type_: EventType, row: Mapping[str, Any]) -> Event:
+def _names(row: Mapping[str, Any], state: str) -> set[str]:
+    """Of the artifacts in that state of archiving."""
+    artifacts = row.get("artifacts", {})
+    return {
+        name
+        for name, artifact in artifacts.items()
+        if artifact.get("archive", {}).get("state") == state
+    }
+
+
+def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Where they are; of a recording with very many, what fits an event: the row has them all."""
+    files = [
+        {
+            "name": name,
+            "kind": artifact["kind"],
+            **{
+                key: artifact["archive"][key]
+                for key in _TOLD_OF_FILES
+                if key in artifact["archive"]
+            },
+        }
+        for name, artifact in sorted(row["artifacts"].items())
+    ]
+    return {"artifact_count": len(files), "artifacts": files[:_MOST_FILES]}
+
+
+def _event(type_: EventType, row: Mapping[str, Any], **more: Any) -> Event:
     detail = {"id": f"{row['recording_id']}#{row['version']}"}
     detail |= {name: row[name] for name in _TOLD if name in row}
+    detail |= more
     # A duration is the only number that may not be an integer.
     return Event(
         type=type_, recording_id=row["recording_id"], detail=json.dumps(detail, default=float)

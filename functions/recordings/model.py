@@ -45,6 +45,9 @@ _RANKS: dict[str, int] = {
 }
 
 
+_KINDS = {"mp3": "audio", "aac": "audio"}
+
+
 class MalformedRecordingError(ValueError):
     """Raised for what cannot be a recording: no object, no usable id, or no status."""
 
@@ -54,13 +57,14 @@ class Artifact:
     """One file of a recording. `name` is unique within it and the same at every fetch.
 
     `url` is a bearer credential: whoever has it can download the file until `url_expires_at`.
+    Without one the file is where the recording's `storage` says, and nowhere else.
     """
 
     name: str
     kind: str
     file_name: str | None = None
     file_size: int | None = None
-    url: str
+    url: str | None = None
     url_expires_at: datetime | None = None
 
 
@@ -124,6 +128,10 @@ class Recording:
             raise MalformedRecordingError("a recording without a status")
         # A webhook calls the session roomUUID. Of two differing ids the recording's own counts.
         session_id = _first(fields, "session_id", "sessionId", "roomUUID")
+        storage = _storage(_first(fields, "storage_config", "storageConfig"))
+        artifacts = tuple(_artifacts(fields))
+        if storage and not artifacts and status == RecordingStatus.UPLOADED:
+            artifacts = (_external(text(_first(fields, "output_file_name", "outputFileName"))),)
         meeting_id = _first(fields, "meeting_id", "meetingId")
         return cls(
             recording_id=recording_id,
@@ -140,8 +148,8 @@ class Recording:
             file_size=_size(_first(fields, "file_size", "fileSize")),
             start_reason=_reason(_first(fields, "start_reason", "startReason")),
             stop_reason=_reason(_first(fields, "stop_reason", "stopReason")),
-            storage=_storage(_first(fields, "storage_config", "storageConfig")),
-            artifacts=tuple(_artifacts(fields)),
+            storage=storage,
+            artifacts=artifacts,
         )
 
 
@@ -263,6 +271,16 @@ def _artifacts(fields: Mapping[str, Any]) -> Iterator[Artifact]:
     tracks = {name: (file_name, url) for name, file_name, url in _tracks(download)}
     for name, (file_name, url) in tracks.items():
         yield Artifact(name=name, kind="track", file_name=file_name, url=url, url_expires_at=expiry)
+
+
+def _external(file_name: str | None) -> Artifact:
+    """With RealtimeKit's own bucket disabled there are no URLs, and the file is the owner's.
+
+    That of a TRACK recording is a template's: one entry stands for all its files.
+    """
+    suffix = (file_name or "").rpartition(".")[2].lower()
+    kind = "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
+    return Artifact(name=kind, kind=kind, file_name=file_name)
 
 
 def _tracks(download: object) -> Iterator[tuple[str, str, str]]:

@@ -1,22 +1,26 @@
 """The service's own memory: what must be looked at again, and how often RealtimeKit may be asked.
 
-Waiting lives here, never in a message. A *check* is one recording, or one ended session, that must
-be asked for again, with the time at which it is due; there is at most one for each.
+Waiting lives here, never in a message. A *check* is one recording, one ended session, or one
+recording's files to be archived, that must be seen to again, with the time at which it is due;
+there is at most one for each. What takes long is *claimed*, so that nobody else does it as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import timestamp
 
+FIRST_INTERVAL = 60
 LONGEST_INTERVAL = 3600
 NOT_FOUND = "not_found"
+CLAIMED = "claimed"
+AGAIN = "asked_again"
 
 # RealtimeKit deletes the file after seven days; what is not settled a day later never will be.
 PATIENCE = timedelta(days=8)
@@ -24,7 +28,11 @@ PATIENCE = timedelta(days=8)
 PATIENCE_WITH_UNKNOWN = timedelta(hours=1)
 _KEPT_FOR = timedelta(days=30)
 
+# What has a deadline is urgent so long before it.
+URGENT = timedelta(hours=48)
+
 _PENDING = "yes"
+_URGENT = "urgent"
 
 Now = Callable[[], datetime]
 
@@ -34,9 +42,17 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+class ClaimLostError(Exception):
+    """Raised when a claim ran out and somebody else has taken it; what was to be noted was not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Something to be asked for again; `request` are the fields of the message that does it."""
+    """Something to be asked for again; `request` are the fields of the message that does it.
+
+    `deadline` is when it is too late. `lease` is the claim's, where it is claimed, and `progress`
+    is what was saved of earlier attempts.
+    """
 
     key: str
     request: Mapping[str, Any]
@@ -46,12 +62,24 @@ class Check:
     not_found_since: datetime | None
     interval: int
     attempts: int
+    deadline: str | None = None
+    lease: str | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_urgent(self, now: datetime) -> bool:
+        """Whether its deadline is near, or over."""
+        return is_urgent(self.deadline, now)
 
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
         if self.not_found_since and now - self.not_found_since > PATIENCE_WITH_UNKNOWN:
             return True
         return now - self.since > PATIENCE
+
+
+def is_urgent(deadline: str | None, now: datetime) -> bool:
+    """Whether a deadline, if there is one, is less than two days away."""
+    return deadline is not None and deadline < timestamp(now + URGENT)
 
 
 class Worklist:
@@ -61,7 +89,14 @@ class Worklist:
         self._table = table
         self._now = now
 
-    def check_in(self, seconds: int, key: str, request: Mapping[str, Any], cause: str) -> None:
+    def check_in(
+        self,
+        seconds: int,
+        key: str,
+        request: Mapping[str, Any],
+        cause: str,
+        deadline: str | None = None,
+    ) -> None:
         """Let it be asked for in so many seconds, and from then on at growing intervals.
 
         There is news of it, so a check that is already there starts anew; only a hint that it holds
@@ -74,12 +109,12 @@ class Worklist:
             {"work_id": _check_id(key)},
             "SET #pending = :pending, #due_at = :due_at, #since = :since, #interval = :interval,"
             " #attempts = :attempts, #cause = :cause, #request = :request,"
-            " #expires_at = :expires_at,"
+            f" #expires_at = :expires_at,{' #deadline = :deadline,' if deadline else ''}"
             f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'}"
             f"{', #not_found_since = :since' if is_unknown else ''}"
             f" REMOVE #given_up_at{'' if is_unknown else ', #not_found_since'}",
             {
-                "pending": _PENDING,
+                "pending": _pending(deadline, now),
                 "due_at": timestamp(now + timedelta(seconds=seconds)),
                 "since": timestamp(now),
                 "interval": seconds,
@@ -88,6 +123,7 @@ class Worklist:
                 "request": {name: value for name, value in request.items() if name != "hint"},
                 "hint": hint or {},
                 "expires_at": _expiry(now + _KEPT_FOR),
+                **({"deadline": deadline} if deadline else {}),
             },
         )
 
@@ -117,23 +153,130 @@ class Worklist:
         """It need not be asked for again."""
         self._table.delete({"work_id": _check_id(key)})
 
-    def due(self, limit: int) -> list[Check]:
-        """The checks whose time has come, those that wait longest first."""
-        rows = self._table.query(
-            "due",
-            "#pending = :pending AND #due_at <= :now",
-            {"pending": _PENDING, "now": timestamp(self._now())},
-            limit,
+    def claim(
+        self, key: str, request: Mapping[str, Any], deadline: str, seconds: int
+    ) -> Check | None:
+        """Have it alone for so many seconds; after that, unless it is finished, it is due again.
+
+        `None` where somebody else has it. Who asked had a reason to: the other will find it due at
+        once when it is done, for there may be something that it has not seen.
+        """
+        while True:
+            now = timestamp(self._now())
+            with contextlib.suppress(ConditionFailedError):
+                return self._claim(key, request, deadline, seconds)
+            with contextlib.suppress(ConditionFailedError):
+                self._table.update(
+                    {"work_id": _check_id(key)},
+                    "SET #again = :again",
+                    {"again": True, "now": now},
+                    "#lease > :now",
+                )
+                return None
+
+    def _claim(self, key: str, request: Mapping[str, Any], deadline: str, seconds: int) -> Check:
+        now = self._now()
+        row = self._table.update(
+            {"work_id": _check_id(key)},
+            "SET #pending = :pending, #due_at = :lease, #lease = :lease, #request = :request,"
+            " #cause = :cause, #deadline = :deadline, #expires_at = :expires_at,"
+            " #since = if_not_exists(#since, :now), #hint = if_not_exists(#hint, :hint),"
+            " #interval = if_not_exists(#interval, :interval),"
+            " #attempts = if_not_exists(#attempts, :none)"
+            " REMOVE #again, #given_up_at",
+            {
+                "pending": _pending(deadline, now),
+                "lease": timestamp(now + timedelta(seconds=seconds)),
+                "request": request,
+                "now": timestamp(now),
+                "interval": FIRST_INTERVAL,
+                "none": 0,
+                "cause": CLAIMED,
+                "deadline": deadline,
+                "hint": {},
+                "expires_at": _expiry(now + _KEPT_FOR),
+            },
+            "attribute_not_exists(#lease) OR #lease <= :now",
         )
-        return [_check(row) for row in rows]
+        return _check(row)
+
+    def save_progress(self, check: Check, progress: Mapping[str, Any]) -> None:
+        """Keep it for whoever claims the check next. Raises `ClaimLostError`."""
+        self._change_claimed(check, "SET #progress = :progress", {"progress": progress})
+
+    def release(
+        self, check: Check, cause: str, progress: Mapping[str, Any], seconds: int | None = None
+    ) -> None:
+        """Not finished: due in so many seconds, or the longer the more often it was tried.
+
+        Raises `ClaimLostError`.
+        """
+        if seconds is None:
+            seconds = min(FIRST_INTERVAL << min(check.attempts, 10), LONGEST_INTERVAL)
+        values = {"cause": cause, "progress": progress}
+        self._let_go(check, values, seconds, "attribute_not_exists(#again)")
+
+    def finish(self, check: Check) -> None:
+        """Done. Raises `ClaimLostError`."""
+        condition = "#lease = :lease AND attribute_not_exists(#again)"
+        try:
+            self._table.delete_if(
+                {"work_id": _check_id(check.key)}, condition, {"lease": check.lease}
+            )
+        except ConditionFailedError:
+            self._let_go(check, {"cause": AGAIN, "progress": {}}, 0)
+
+    def _let_go(
+        self, check: Check, values: Mapping[str, Any], seconds: int, condition: str = ""
+    ) -> None:
+        due_at = timestamp(self._now() + timedelta(seconds=seconds))
+        expression = (
+            "SET #cause = :cause, #progress = :progress, #due_at = :due_at REMOVE #lease, #again"
+        )
+        try:
+            self._change_claimed(check, expression, {**values, "due_at": due_at}, condition)
+        except ClaimLostError:
+            if not condition:
+                raise
+            self._let_go(check, values, 0)
+
+    def _change_claimed(
+        self, check: Check, expression: str, values: Mapping[str, Any], condition: str = ""
+    ) -> None:
+        conditions = " AND ".join(filter(None, ["#lease = :lease", condition]))
+        try:
+            self._table.update(
+                {"work_id": _check_id(check.key)},
+                expression,
+                {**values, "lease": check.lease},
+                conditions,
+            )
+        except ConditionFailedError:
+            raise ClaimLostError(check.key) from None
+
+    def due(self, limit: int) -> list[Check]:
+        """The checks whose time has come: the urgent, and then those that wait longest, first."""
+        found: list[Check] = []
+        for pending in (_URGENT, _PENDING):
+            if len(found) < limit:
+                rows = self._table.query(
+                    "due",
+                    "#pending = :pending AND #due_at <= :now",
+                    {"pending": pending, "now": timestamp(self._now())},
+                    limit - len(found),
+                )
+                found.extend(_check(row) for row in rows)
+        return found
 
     def advance(self, check: Check) -> None:
         """It was asked for: due again after twice the time, unless it is settled by then."""
         interval = min(2 * check.interval, LONGEST_INTERVAL)
         self._change(
             check,
-            "SET #due_at = :due_at, #interval = :interval, #attempts = :attempts",
+            "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
+            " #attempts = :attempts",
             {
+                "pending": _pending(check.deadline, self._now()),
                 "due_at": timestamp(self._now() + timedelta(seconds=interval)),
                 "interval": interval,
                 "attempts": check.attempts + 1,
@@ -212,6 +355,10 @@ class UpstreamBudget:
         return (window + 1) * self.WINDOW_SECONDS + 3600
 
 
+def _pending(deadline: str | None, now: datetime) -> str:
+    return _URGENT if is_urgent(deadline, now) else _PENDING
+
+
 def _check_id(key: str) -> str:
     return f"check#{key}"
 
@@ -235,4 +382,7 @@ def _check(row: Item) -> Check:
         not_found_since=_time(row.get("not_found_since")),
         interval=row["interval"],
         attempts=row["attempts"],
+        deadline=row.get("deadline"),
+        lease=row.get("lease"),
+        progress=row.get("progress", {}),
     )

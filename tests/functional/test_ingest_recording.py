@@ -212,7 +212,7 @@ def test_media_in_the_owners_own_bucket_is_no_error(
     row = catalogue.get(recording.id)
     assert row is not None
     assert row["storage"] == {"type": "cloudflare", "bucket": "ours", "path": "meetings"}
-    assert "artifacts" not in row
+    assert row["artifacts"] == {"video": {"kind": "video", "file_name": row["file_name"]}}
     assert checks() == {}
 
 

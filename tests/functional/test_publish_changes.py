@@ -10,8 +10,9 @@ import boto3
 import pytest
 
 import publish_changes
-from doubles import Context, sample
+from doubles import Clock, Context, sample
 from recordings import messages
+from recordings.worklist import Worklist
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
 EVENTS = "after-call.eventbridge.PutEvents"
@@ -24,6 +25,7 @@ def record(number: int, recording_id: str, status: str, old: str | None = None) 
         return {
             "recording_id": {"S": recording_id},
             "status": {"S": status},
+            "first_seen_at": {"S": "2026-06-03T10:00:01.000Z"},
             "version": {"N": str(number)},
         }
 
@@ -69,8 +71,15 @@ def published(bus: Any) -> Published:
 
 
 @pytest.fixture
-def handle(context: Context) -> Handle:
+def handle(
+    context: Context, dynamodb: Any, worklist: Worklist, clock: Clock, monkeypatch: Any
+) -> Handle:
     """Give the function stream records; from which on the stream is to be read again."""
+
+    for name in ("ArchiveQueue", "UrgentArchiveQueue"):
+        boto3.client("sqs").create_queue(QueueName=name)
+    monkeypatch.setattr(publish_changes, "worklist", worklist)
+    monkeypatch.setattr(publish_changes, "utcnow", clock)
 
     def handle(*records: dict[str, Any]) -> list[str]:
         answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]

@@ -88,6 +88,7 @@ def test_a_new_recording_becomes_a_row(catalogue: Catalogue) -> None:
                 "url_expires_at": "2026-06-10T10:30:00.000Z",
             }
         },
+        "archived": "no",
         "first_seen_at": "2026-06-03T12:00:00.000Z",
         "fetched_at": "2026-06-03T12:00:00.000Z",
         "version": 1,

@@ -1,0 +1,137 @@
+"""From the archive queues: copy a recording's files to the owner's bucket before they are deleted.
+
+Promise: a message that comes off a queue has its files archived, or a check is left that comes back
+for them until they are gone. A copy that runs out of time, or is killed, goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+import urllib3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from recordings import messages
+from recordings.archive import S3_CONFIG, Archive
+from recordings.archiving import Archiving, Outcome
+from recordings.catalogue import Catalogue
+from recordings.dynamodb import Table
+from recordings.media import Media
+from recordings.messages import ArchiveRequest, MalformedMessageError
+from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.worklist import UpstreamBudget, Worklist
+
+APP_ID = os.environ["APP_ID"]
+APP_URL = os.environ["REALTIMEKIT_APP_URL"]
+API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
+RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
+WORK_TABLE = os.environ["WORK_TABLE"]
+REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
+ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+MEDIA_HOSTS = tuple(os.environ["MEDIA_HOSTS"].split(","))
+PART_SIZE = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
+
+# A stalled read, S3's last answers, and what is left to write down.
+MARGIN_MS = 30_000
+# Longer than the invocation, so that a claim outlives the one who holds it.
+LEASE_MARGIN_SECONDS = 30
+
+logger = Logger(service="archive_recording")
+metrics = Metrics(service="archive_recording")
+
+quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+streaming = Config(
+    connect_timeout=2,
+    read_timeout=20,
+    retries={"mode": "standard", "max_attempts": 3},
+    max_pool_connections=16,
+    **S3_CONFIG,
+)
+dynamodb = boto3.client("dynamodb", config=quick)
+work_table = Table(dynamodb, WORK_TABLE)
+archiving = Archiving(
+    realtimekit=RealtimeKit(
+        APP_URL,
+        ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+        UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
+        urllib3.PoolManager(),
+    ),
+    catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
+    worklist=Worklist(work_table),
+    media=Media(MEDIA_HOSTS),
+    archive=Archive(boto3.client("s3", config=streaming), ARCHIVE_BUCKET, PART_SIZE),
+)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answers with the messages that are to stay on the queue (ReportBatchItemFailures)."""
+    failed = []
+    for record in event["Records"]:
+        message_id = record["messageId"]
+        try:
+            archive(read(record["body"]), context)
+        except MalformedMessageError as error:
+            logger.error("message malformed", message_id=message_id, reason=str(error))
+            metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
+            failed.append(message_id)
+        except Exception:
+            # A fault of our own: S3's, DynamoDB's. The check is due again before the message is.
+            logger.exception("message failed", message_id=message_id)
+            failed.append(message_id)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def read(body: str) -> ArchiveRequest:
+    """Raises `MalformedMessageError`."""
+    request = messages.parse(body)
+    if not isinstance(request, ArchiveRequest):
+        raise MalformedMessageError("the message is not for the archive queue")
+    return request
+
+
+def archive(request: ArchiveRequest, context: LambdaContext) -> None:
+    """Archive what can be archived, and say what became of it."""
+    seconds = context.get_remaining_time_in_millis() // 1000 + LEASE_MARGIN_SECONDS
+    outcome = archiving.archive_recording(
+        request, seconds, lambda: context.get_remaining_time_in_millis() < MARGIN_MS
+    )
+    if outcome.is_busy:
+        logger.info("left to a run under way", recording_id=request.recording_id)
+        return
+    tell(request, outcome)
+    count(outcome)
+
+
+def tell(request: ArchiveRequest, outcome: Outcome) -> None:
+    """In the log: a line for the recording, and one for each loss."""
+    logger.info(
+        "recording archived" if not outcome.causes else "recording not archived yet",
+        recording_id=request.recording_id,
+        source=request.source,
+        done={name: state["state"] for name, state in outcome.done.items()},
+        causes=outcome.causes,
+        details=outcome.details,
+        resumed=outcome.resumed,
+    )
+    if outcome.restarted:
+        logger.warning(
+            "copies begun anew", recording_id=request.recording_id, count=outcome.restarted
+        )
+    for name in outcome.lost:
+        logger.error("file lost", recording_id=request.recording_id, artifact=name)
+
+
+def count(outcome: Outcome) -> None:
+    """In metrics."""
+    archived = [state for state in outcome.done.values() if state["state"] == "archived"]
+    metrics.add_metric("ArtifactArchived", MetricUnit.Count, len(archived))
+    metrics.add_metric("BytesArchived", MetricUnit.Bytes, sum(state["size"] for state in archived))
+    metrics.add_metric("ArchivePostponed", MetricUnit.Count, len(outcome.causes))
+    metrics.add_metric("ArtifactLost", MetricUnit.Count, len(outcome.lost))

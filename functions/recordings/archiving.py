@@ -1,0 +1,316 @@
+"""From a request to archived files: what `archive_recording` does, and how far it gets.
+
+One run at a time works on a recording. It fetches the details anew, for URLs that are current,
+copies what is not yet archived, and writes down what became of it in one go. Whatever is left is
+released as a check: the uploads under way are in it, and S3 has their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from recordings import catalogue as rows
+from recordings import messages
+from recordings.archive import Archive, OutOfTimeError, Stored, Upload, UploadLostError, key
+from recordings.catalogue import Catalogue
+from recordings.dynamodb import Item
+from recordings.media import (
+    Media,
+    MediaChangedError,
+    MediaError,
+    MediaFile,
+    UrlExpiredError,
+    WrongLengthError,
+)
+from recordings.messages import ArchiveRequest
+from recordings.model import timestamp
+from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.worklist import Check, Worklist, utcnow
+
+OUT_OF_TIME = "out_of_time"
+NOT_OFFERED = "not_offered"
+NOT_THERE = "not_there"
+COPY_LOST = "copy_lost"
+
+_AT_ONCE = 0
+# After a file's expiry, as long as RealtimeKit cannot be asked whether it has a later one.
+_PATIENCE_WITH_EXPIRED = timedelta(hours=12)
+_TRIES = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a recording's files, by artifact's name.
+
+    `done` are the states that were recorded, `causes` why others are not archived yet, in a word,
+    and `details` in more. `lost` are those of the expired ones that could have been saved.
+    `resumed` counts copies that went on where an earlier run had stopped, `restarted` those that
+    had to begin anew. A run that was `busy` left it all to another that is under way.
+    """
+
+    done: dict[str, Item] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    resumed: int = 0
+    restarted: int = 0
+    is_busy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archiving:
+    """Archives recordings' files, and leaves checks for what is not archived yet."""
+
+    realtimekit: RealtimeKit
+    catalogue: Catalogue
+    worklist: Worklist
+    media: Media
+    archive: Archive
+    now: Callable[[], datetime] = utcnow
+
+    def archive_recording(
+        self, request: ArchiveRequest, seconds: int, out_of_time: Callable[[], bool]
+    ) -> Outcome:
+        """Copy what can be copied before `out_of_time`; `seconds` is the longest it may take.
+
+        S3's and DynamoDB's errors come through. The check stays then, and is due when the seconds
+        are over.
+        """
+        row = self.catalogue.get(request.recording_id)
+        if row is None or not rows.unsettled(row):
+            self.worklist.settle(request.key)
+            return Outcome()
+        deadline = rows.expiry(row)
+        fields = messages.fields(request) | {"deadline": deadline}
+        check = self.worklist.claim(request.key, fields, deadline, seconds)
+        if check is None:
+            return Outcome(is_busy=True)
+        run = _Run(self, check, row, out_of_time)
+        run.work()
+        return run.outcome
+
+
+class _Run:
+    """One claim's work on one recording."""
+
+    def __init__(
+        self, owner: Archiving, check: Check, row: Item, out_of_time: Callable[[], bool]
+    ) -> None:
+        self._owner = owner
+        self._check = check
+        self._row = row
+        self._out_of_time = out_of_time
+        self._uploads = {
+            name: Upload.of(fields) for name, fields in check.progress.get("uploads", {}).items()
+        }
+        self.outcome = Outcome()
+
+    def work(self) -> None:
+        """As far as it gets; then the check is finished, or released with what is left."""
+        seconds: int | None = None
+        try:
+            self._expire(self._row["fetched_at"])
+            if rows.unsettled(self._row):
+                self._fetch()
+                self._archive_all()
+        except RealtimeKitError as error:
+            self._despair(error)
+            self._blame(error.cause, str(error))
+            seconds = error.retry_after
+        except OutOfTimeError:
+            self._blame(OUT_OF_TIME, "the function's time is over")
+            seconds = _AT_ONCE
+        finally:
+            # Also where S3 or DynamoDB fail: what was archived is.
+            self._record()
+        self._let_go(seconds)
+
+    def _expire(self, as_of: str) -> None:
+        """What was gone at that time is lost."""
+        for name, artifact in rows.unsettled(self._row).items():
+            expires_at = artifact.get("url_expires_at") or rows.expiry(self._row)
+            if expires_at <= as_of:
+                self._lose(name, expires_at)
+        self._record()
+
+    def _lose(self, name: str, expires_at: str) -> None:
+        now = timestamp(self._owner.now())
+        self.outcome.done[name] = {"state": "expired", "expired_at": now}
+        # What was gone when we first heard of it could not have been saved: no alarm for that.
+        if expires_at > self._row["first_seen_at"]:
+            self.outcome.lost.append(name)
+        self._abort(name)
+
+    def _despair(self, error: RealtimeKitError) -> None:
+        """No answer tells of a later expiry; one that is long over need not be waited for."""
+        patience = timedelta(0) if isinstance(error, NotFoundError) else _PATIENCE_WITH_EXPIRED
+        self._expire(timestamp(self._owner.now() - patience))
+
+    def _fetch(self) -> None:
+        """The row, and in it the URLs, as RealtimeKit has them now.
+
+        When time is short, one that cannot be fetched anew is as good as none: the old URL may do.
+        """
+        asked_at = self._owner.now()
+        try:
+            recording = self._owner.realtimekit.recording(self._row["recording_id"])
+        except RealtimeKitError:
+            have_urls = all("url" in artifact for artifact in rows.unsettled(self._row).values())
+            if self._check.is_urgent(asked_at) and have_urls:
+                return
+            raise
+        row = self._owner.catalogue.upsert(recording, asked_at).row
+        # A row keeps the older of two URLs that expire at the same time, and none of very many.
+        artifacts = dict(row.get("artifacts", {}))
+        for artifact in recording.artifacts:
+            if artifact.url:
+                artifacts[artifact.name] = {**artifacts[artifact.name], "url": artifact.url}
+        self._row = {**row, "artifacts": artifacts}
+        self._expire(timestamp(asked_at))
+
+    def _archive_all(self) -> None:
+        """One file's trouble is not the others'."""
+        for name in sorted(rows.unsettled(self._row), key=self._expiry_of):
+            if self._out_of_time():
+                raise OutOfTimeError
+            try:
+                self._archive(name)
+            except (MediaError, UploadLostError) as error:
+                self.outcome.causes[name] = getattr(error, "cause", COPY_LOST)
+                self.outcome.details[name] = str(error)
+
+    def _expiry_of(self, name: str) -> str:
+        return str(rows.unsettled(self._row)[name].get("url_expires_at", ""))
+
+    def _archive(self, name: str) -> None:
+        for remaining in reversed(range(_TRIES)):
+            artifact = rows.unsettled(self._row)[name]
+            if "url" not in artifact:
+                self._place(name)
+                return
+            try:
+                self._copy(name, artifact)
+                return
+            except UrlExpiredError:
+                if not remaining:
+                    raise
+                self._fetch()
+            except (MediaChangedError, UploadLostError):
+                self._abort(name)
+                if not remaining:
+                    raise
+                self.outcome.restarted += 1
+
+    def _copy(self, name: str, artifact: Item) -> None:
+        file = self._owner.media.open(artifact["url"])
+        try:
+            self._require_length(file, artifact)
+            upload = self._upload(name, file)
+            if isinstance(upload, Upload):
+                stored = self._owner.archive.copy(file, upload, self._out_of_time)
+            else:
+                stored = upload
+        finally:
+            file.close()
+        self._uploads.pop(name, None)
+        self.outcome.done[name] = self._archived(stored)
+
+    def _require_length(self, file: MediaFile, artifact: Item) -> None:
+        """RealtimeKit says 0 of TRACK recordings. A length that is wrong to the end is right."""
+        said = artifact.get("file_size")
+        if said and said != file.size and not self._check.is_urgent(self._owner.now()):
+            raise WrongLengthError(f"{file.size} bytes, not {said}")
+
+    def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
+        """The copy under way, if it is of this very file; else a new one, kept at once."""
+        known = self._uploads.get(name)
+        if known:
+            if file.has_ranges and (known.etag, known.size) == (file.etag, file.size):
+                self.outcome.resumed += 1
+                return known
+            self._abort(name)
+            self.outcome.restarted += 1
+        recording_id = self._row["recording_id"]
+        upload = self._owner.archive.begin(key(self._row, name), file, recording_id)
+        if isinstance(upload, Upload):
+            self._uploads[name] = upload
+            self._owner.worklist.save_progress(self._check, self._progress())
+        return upload
+
+    def _abort(self, name: str) -> None:
+        if upload := self._uploads.pop(name, None):
+            self._owner.archive.abort(upload)
+
+    def _place(self, name: str) -> None:
+        """Note where a file is that RealtimeKit put elsewhere, if it says where."""
+        location = _location(self._row, self._row.get("artifacts", {}).get(name, {}))
+        if not location:
+            self.outcome.causes[name] = NOT_OFFERED
+        elif location.get("bucket") != self._owner.archive.bucket or "key" not in location:
+            now = timestamp(self._owner.now())
+            self.outcome.done[name] = {"state": "external", "location": location, "noted_at": now}
+        elif stored := self._owner.archive.find(location["key"]):
+            self.outcome.done[name] = self._archived(stored)
+        else:
+            self.outcome.causes[name] = NOT_THERE
+
+    def _archived(self, stored: Stored) -> Item:
+        checksum = stored.checksum_crc32
+        return {
+            "state": "archived",
+            "bucket": stored.bucket,
+            "key": stored.key,
+            "size": stored.size,
+            **({"checksum_crc32": checksum} if checksum else {}),
+            "archived_at": timestamp(self._owner.now()),
+        }
+
+    def _record(self) -> None:
+        recorded = {
+            name: artifact.get("archive")
+            for name, artifact in self._row.get("artifacts", {}).items()
+        }
+        news = {
+            name: state for name, state in self.outcome.done.items() if recorded.get(name) != state
+        }
+        if news:
+            row = self._owner.catalogue.record_archive(self._row["recording_id"], news)
+            self._row = row or {}
+
+    def _blame(self, cause: str, detail: str) -> None:
+        for name in rows.unsettled(self._row).keys() - self.outcome.done.keys():
+            if name not in self.outcome.causes:
+                self.outcome.causes[name] = cause
+                self.outcome.details[name] = detail
+
+    def _let_go(self, seconds: int | None) -> None:
+        unsettled = rows.unsettled(self._row)
+        self.outcome.causes = {
+            name: self.outcome.causes.get(name, NOT_OFFERED) for name in unsettled
+        }
+        if not unsettled:
+            self._owner.worklist.finish(self._check)
+            return
+        cause = min(self.outcome.causes.values())
+        self._owner.worklist.release(self._check, cause, self._progress(), seconds)
+
+    def _progress(self) -> dict[str, Any]:
+        return {"uploads": {name: upload.fields() for name, upload in self._uploads.items()}}
+
+
+def _location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> Item:
+    """Where RealtimeKit put it: the owner's storage, at `path/output_file_name` (RealtimeKit docs,
+    custom cloud storage). A TRACK recording's name is a template, and tells no file."""
+    storage = dict(row.get("storage", {}))
+    path = str(storage.pop("path", "")).strip("/")
+    name = artifact.get("file_name")
+    if not storage:
+        return {}
+    if name and "{{" not in name:
+        storage["key"] = f"{path}/{name}".lstrip("/")
+    elif path:
+        storage["path"] = path
+    return storage

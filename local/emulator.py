@@ -1,0 +1,61 @@
+"""ministack, with two things mended; run as a script by `local.aws`. Its version is pinned.
+
+Of objects that are uploaded in parts it knows only COMPOSITE checksums, those of the parts'
+checksums, and refuses a completion that gives the CRC-32 of all bytes, which S3 checks (AWS docs,
+"Checking object integrity in Amazon S3", full object checksums). And a queue's MaximumConcurrency
+that is a parameter of the template stays text, which stops the delivery of all queues.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import runpy
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from ministack.services import lambda_svc, s3  # type: ignore[import-untyped]
+
+_COMPLETE = s3._complete_multipart_upload
+_CONCURRENCY = lambda_svc._sqs_esm_concurrency
+
+
+@functools.wraps(_COMPLETE)
+def _complete_multipart_upload(
+    bucket: str, key: str, body: bytes, query: Mapping[str, Any], headers: dict[str, str] | None
+) -> Any:
+    said = dict(headers or {})
+    upload = s3._multipart_uploads.get(s3._qp(query, "uploadId"))
+    if said.pop("x-amz-checksum-type", "") != "FULL_OBJECT" or upload is None:
+        return _COMPLETE(bucket, key, body, query, headers)
+    checksum = _crc32(upload["parts"])
+    if said.pop("x-amz-checksum-crc32", checksum) != checksum:
+        message = "The CRC32 you specified did not match the calculated checksum."
+        return s3._error("BadDigest", message, 400, f"/{bucket}/{key}")
+    answer = _COMPLETE(bucket, key, body, query, said)
+    if answer[0] == 200:
+        stored = s3._buckets[bucket]["objects"][key]
+        stored |= {"checksums": {"CRC32": checksum}, "checksum_type": "FULL_OBJECT"}
+    return answer
+
+
+def _crc32(parts: Mapping[int, Mapping[str, Any]]) -> str:
+    """As S3 writes it."""
+    checksum = 0
+    for _, part in sorted(parts.items()):
+        checksum = zlib.crc32(part["body"], checksum)
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
+def _sqs_esm_concurrency(mapping: dict[str, Any], *others: Any) -> int:
+    scaling = mapping.get("ScalingConfig") or {}
+    numbers = {name: int(value) for name, value in scaling.items()}
+    limit: int = _CONCURRENCY({**mapping, "ScalingConfig": numbers}, *others)
+    return limit
+
+
+if __name__ == "__main__":
+    s3._complete_multipart_upload = _complete_multipart_upload
+    lambda_svc._sqs_esm_concurrency = _sqs_esm_concurrency
+    runpy.run_module("ministack", run_name="__main__")

@@ -1,0 +1,284 @@
+"""The archive: each file in the bucket, once and whole, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.simulator import (
+    DEFAULT_TOKEN,
+    Kind,
+    Recording,
+    RecordingOptions,
+    Slow,
+    Truncate,
+    storage_failure,
+)
+
+from .conftest import Deployment, deployment, wait_for
+
+MIB = 1024 * 1024
+PART = 5 * MIB
+FUNCTION = "ArchiveRecordingFunction"
+
+
+@pytest.fixture(scope="module")
+def _archiving() -> Iterator[Deployment]:
+    with deployment(ArchivePartMiB="5") as own:
+        yield own
+
+
+@pytest.fixture
+def archiving(_archiving: Deployment) -> Iterator[Deployment]:
+    """A deployment that archives in the smallest parts that S3 takes."""
+    yield _archiving
+    _archiving.simulator.faults.clear()
+
+
+def sync(archiving: Deployment, **options: Any) -> Recording:
+    """A recording that is uploaded and catalogued; its archiving begins."""
+    recording = archiving.simulator.world.record_meeting(options=RecordingOptions(**options))
+    assert archiving.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200
+    return recording
+
+
+def archived(archiving: Deployment, recording: Recording) -> dict[str, Any]:
+    """The artifacts of its row, when all of them are archived."""
+
+    def look() -> dict[str, Any] | None:
+        row = archiving.row(recording)
+        return row if row and row.get("archived") == "yes" else None
+
+    artifacts: dict[str, Any] = wait_for(look)["artifacts"]
+    return artifacts
+
+
+def expect_whole_and_once(archiving: Deployment, recording: Recording) -> None:
+    """Each file is one object of one version, byte for byte, and no upload is left over."""
+    s3, bucket = archiving.stack.client("s3"), archiving.stack.description["archive_bucket"]
+    app_id = archiving.simulator.world.app_id
+    found = s3.list_object_versions(Bucket=bucket, Prefix=app_id).get("Versions", [])
+    versions = [version for version in found if recording.id in version["Key"]]
+    stored = {archive["archive"]["key"] for archive in archived(archiving, recording).values()}
+
+    assert sorted(version["Key"] for version in versions) == sorted(stored)
+    objects = (s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in stored)
+    files = archiving.simulator.world.media_files(recording)
+    assert sorted(hashlib.sha256(body).hexdigest() for body in objects) == sorted(
+        file.sha256() for file in files
+    )
+    uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    assert [upload for upload in uploads if recording.id in upload["Key"]] == []
+
+
+def ranges(archiving: Deployment, recording: Recording) -> list[tuple[int, int]]:
+    """The parts of its files that were fetched so far, whole or not; not the looks at the start."""
+    asked = [
+        logged.range
+        for logged in archiving.simulator.requests
+        if logged.path.startswith(f"/media/{recording.id}/") and logged.range
+    ]
+    parsed = [range_.removeprefix("bytes=").split("-") for range_ in asked]
+    return [(int(start), int(stop) + 1) for start, stop in parsed if int(stop) > 511]
+
+
+def finished_parts(archiving: Deployment, recording: Recording) -> list[int]:
+    """Of the upload that is under way."""
+    s3, bucket = archiving.stack.client("s3"), archiving.stack.description["archive_bucket"]
+    uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    for upload in uploads:
+        if recording.id in upload["Key"]:
+            answer = s3.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            return [part["PartNumber"] for part in answer.get("Parts", [])]
+    return []
+
+
+def follow_up(archiving: Deployment, recording: Recording) -> None:
+    """As if the time had come to look at it again."""
+    archiving.make_due(f"archive#{recording.id}")
+    archiving.invoke("FollowUpFunction", "follow-up.schedule-tick")
+
+
+def cause(archiving: Deployment, recording: Recording) -> str | None:
+    check = archiving.check(f"archive#{recording.id}")
+    return check["cause"]["S"] if check else None
+
+
+def is_settled(archiving: Deployment, recording: Recording) -> bool:
+    return archiving.check(f"archive#{recording.id}") is None
+
+
+def test_video_and_audio_are_archived_and_subscribers_are_told(archiving: Deployment) -> None:
+    subscriber = archiving.subscribe()
+
+    recording = sync(archiving, file_size=12 * MIB, separate_audio=True, audio_file_size=MIB)
+
+    artifacts = archived(archiving, recording)
+    assert sorted(artifacts) == ["audio", "video"]
+    for file in archiving.simulator.world.media_files(recording):
+        archive = artifacts[file.artifact.kind]["archive"]
+        assert (archive["size"], archive["checksum_crc32"]) == (file.size, file.crc32())
+        assert archive["key"].endswith(
+            f"/{recording.id}/{file.artifact.kind}/{file.artifact.file_name}"
+        )
+    expect_whole_and_once(archiving, recording)
+    told: list[tuple[str, str]] = []
+
+    def told_of_all() -> bool:
+        told.extend(archiving.heard(subscriber))
+        return ("Recording Archived", recording.id) in told
+
+    wait_for(told_of_all)
+    wait_for(lambda: is_settled(archiving, recording))
+
+
+def test_every_track_is_archived(archiving: Deployment) -> None:
+    recording = sync(archiving, kind=Kind.TRACK, participants=3, duration=60, file_size=0)
+
+    assert len(archived(archiving, recording)) == 3
+    expect_whole_and_once(archiving, recording)
+
+
+def test_a_truncated_source_becomes_no_object_and_is_cured_later(archiving: Deployment) -> None:
+    archiving.simulator.faults.add(Truncate(0), path="^/media/", times=None)
+    recording = sync(archiving, file_size=6 * MIB)
+    wait_for(lambda: cause(archiving, recording) == "media_unavailable")
+    row = archiving.row(recording)
+    assert row
+    assert row["archived"] == "no"
+
+    archiving.simulator.faults.clear()
+    follow_up(archiving, recording)
+
+    archived(archiving, recording)
+    expect_whole_and_once(archiving, recording)
+
+
+def test_an_expired_url_is_cured_by_a_new_one(archiving: Deployment) -> None:
+    archiving.simulator.faults.add(
+        storage_failure(400, "ExpiredRequest", "Request has expired"), path="^/media/", times=1
+    )
+
+    recording = sync(archiving, file_size=MIB)
+
+    archived(archiving, recording)
+    expect_whole_and_once(archiving, recording)
+    path = f"/recordings/{recording.id}"
+    asked = [r for r in archiving.simulator.requests if r.path.endswith(path)]
+    # For the sync, before the copy, and for a new URL.
+    assert len(asked) == 3
+
+
+def test_a_kill_in_the_middle_of_a_copy_costs_only_the_parts_under_way(
+    archiving: Deployment,
+) -> None:
+    archiving.simulator.faults.add(Slow(3 * MIB), path="^/media/", times=None)
+    recording = sync(archiving, file_size=6 * PART)
+    wait_for(lambda: finished_parts(archiving, recording))
+
+    kill_runtime("archive_recording.handler")
+
+    done = finished_parts(archiving, recording)
+    before = len(ranges(archiving, recording))
+    assert 0 < len(done) < 6
+    archiving.simulator.faults.clear()
+    follow_up(archiving, recording)
+    archived(archiving, recording)
+    again = ranges(archiving, recording)[before:]
+    assert sorted(again) == [
+        ((part - 1) * PART, part * PART) for part in range(1, 7) if part not in done
+    ]
+    expect_whole_and_once(archiving, recording)
+
+
+def kill_runtime(handler: str) -> None:
+    """The processes of ours that run it."""
+    listed = subprocess.run(
+        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    processes = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    parents = {int(pid): int(parent) for pid, parent, *_ in processes}
+    running = [int(pid) for pid, _, *command in processes if handler in " ".join(command)]
+    ours = [pid for pid in running if os.getpid() in ancestors(pid, parents)]
+    assert ours
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+
+
+def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
+
+def test_a_copy_that_runs_out_of_time_goes_on_where_it_stopped(archiving: Deployment) -> None:
+    functions = archiving.stack.client("lambda")
+    name = archiving.stack.description["functions"][FUNCTION]["name"]
+    # Half a minute of it is the margin.
+    functions.update_function_configuration(FunctionName=name, Timeout=33)
+    archiving.simulator.faults.add(Slow(3 * MIB), path="^/media/", times=None)
+    try:
+        recording = sync(archiving, file_size=8 * PART)
+        wait_for(lambda: cause(archiving, recording) == "out_of_time")
+    finally:
+        functions.update_function_configuration(FunctionName=name, Timeout=900)
+    done = finished_parts(archiving, recording)
+    before = len(ranges(archiving, recording))
+    assert 0 < len(done) < 8
+    archiving.simulator.faults.clear()
+
+    follow_up(archiving, recording)
+
+    archived(archiving, recording)
+    again = ranges(archiving, recording)[before:]
+    assert sorted(again) == [
+        ((part - 1) * PART, part * PART) for part in range(1, 9) if part not in done
+    ]
+    expect_whole_and_once(archiving, recording)
+
+
+def test_a_job_that_comes_twice_copies_nothing_twice(archiving: Deployment) -> None:
+    recording = sync(archiving, file_size=MIB)
+    archived(archiving, recording)
+    wait_for(lambda: is_settled(archiving, recording))
+    before = len(ranges(archiving, recording))
+    # That of a function that was killed is only invisible.
+    waiting = archiving.waiting("ArchiveQueue")
+    message = {"v": 1, "source": "catalogue", "task": "archive", "recording_id": recording.id}
+    body = json.dumps({**message, "deadline": "2026-12-01T00:00:00.000Z"})
+
+    for _ in range(3):
+        archiving.stack.client("sqs").send_message(
+            QueueUrl=archiving.stack.description["queues"]["ArchiveQueue"]["url"], MessageBody=body
+        )
+
+    wait_for(lambda: archiving.waiting("ArchiveQueue") == waiting)
+    assert len(ranges(archiving, recording)) == before
+    expect_whole_and_once(archiving, recording)
+
+
+def test_no_secret_is_in_the_bucket_the_queues_the_tables_or_the_logs(
+    archiving: Deployment,
+) -> None:
+    recording = sync(archiving, file_size=MIB)
+    archived(archiving, recording)
+
+    s3, bucket = archiving.stack.client("s3"), archiving.stack.description["archive_bucket"]
+    heads = [
+        s3.head_object(Bucket=bucket, Key=version["Key"])
+        for version in s3.list_object_versions(Bucket=bucket)["Versions"]
+    ]
+    everything = f"{heads} {archiving.items('WorkTable')} {archiving.stack.logs()}"
+    assert recording.id in everything
+    assert DEFAULT_TOKEN not in everything
+    assert "X-Amz-Signature" not in everything
