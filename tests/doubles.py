@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -115,6 +118,42 @@ class Upstream:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def s3_fails(
+    s3: Any,
+    operation: str,
+    status: int,
+    code: str,
+    times: int | None = None,
+    reads_body: bool = False,
+) -> Iterator[list[str]]:
+    """Let S3 answer an error to the next of these calls, perhaps after a chunk of the body.
+
+    What it gives is the list of the URLs that were refused.
+    """
+    refused: list[str] = []
+
+    def refuse(request: Any, **_: Any) -> AWSResponse | None:
+        if times is not None and len(refused) >= times:
+            return None
+        refused.append(request.url)
+        if reads_body:
+            request.body.read()
+        error = f"<Error><Code>{code}</Code><Message>simulated fault</Message></Error>"
+        return AWSResponse(request.url, status, {}, _Raw(error.encode()))
+
+    s3.meta.events.register_first(f"before-send.s3.{operation}", refuse)
+    try:
+        yield refused
+    finally:
+        s3.meta.events.unregister(f"before-send.s3.{operation}", refuse)
+
+
+class _Raw(io.BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
 
 
 class Signer:

@@ -60,7 +60,7 @@ class Upload:
     upload_id: str
     part_size: int
     size: int
-    etag: str | None
+    etag: str | None = None
     replaces: bool = False
 
     @classmethod
@@ -341,7 +341,7 @@ def key(row: Mapping[str, Any], artifact_name: str) -> str:
 def safe_name(name: str) -> str:
     """A file's name of letters, digits, and `._-` only; different names stay different."""
     safe = re.sub(r"[^0-9A-Za-z._-]", "_", name).lstrip(".")
-    if safe == name and len(name) <= LONGEST_FILE_NAME:
+    if name and safe == name and len(name) <= LONGEST_FILE_NAME:
         return name
     stem, dot, suffix = safe.rpartition(".")
     if not stem or len(suffix) > 10:

@@ -187,7 +187,10 @@ class _Run:
 
     def _archive(self, name: str) -> None:
         for remaining in reversed(range(_TRIES)):
-            artifact = rows.unsettled(self._row)[name]
+            artifact = rows.unsettled(self._row).get(name)
+            if artifact is None:
+                # It expired while another was copied.
+                return
             if "url" not in artifact:
                 self._place(name)
                 return

@@ -25,7 +25,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
-CHUNK_SIZE = 262_144
+CHUNK_SIZE = 1_048_576
 
 # A stall is shorter than the margin that a function leaves before its time is over.
 TIMEOUT = urllib3.Timeout(connect=5, read=10)

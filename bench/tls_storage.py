@@ -1,0 +1,207 @@
+"""A storage on loopback, over TLS: RealtimeKit's side of a copy, and S3's.
+
+A process for each connection, so that what is measured is not this server's interpreter lock. It
+sends a pattern of any length and keeps nothing of what it is sent; but of a completed upload it
+checks the CRC-32 against that of the pattern, as S3 does.
+
+    GET  /media/<size>/recording.mp4     a file of so many bytes, or a range of it
+    PUT  /bucket/<size>…                 a part, or a whole object, of that file
+    POST /bucket/<size>…?uploads         and the rest of S3's multipart protocol
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import ipaddress
+import os
+import re
+import signal
+import socket
+import ssl
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing import get_context
+from pathlib import Path
+from socketserver import ForkingMixIn
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+BLOCK = 1024 * 1024
+PATTERN = (b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 4095).ljust(BLOCK, b"\xa5")
+ETAG = '"8f0c4ad0d6a34bb2a1f0d5a6c4e0f9b1-16"'
+XML = '<?xml version="1.0" encoding="UTF-8"?>'
+
+
+def crc32(size: int) -> str:
+    """Of a file of that size, as S3 writes it."""
+    checksum = 0
+    for _ in range(size // BLOCK):
+        checksum = zlib.crc32(PATTERN, checksum)
+    checksum = zlib.crc32(PATTERN[: size % BLOCK], checksum)
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
+class _Server(ForkingMixIn, HTTPServer):
+    request_queue_size = 64
+    max_children = 64
+
+    def __init__(self, context: ssl.SSLContext, checksums: Mapping[int, str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Storage)
+        self.context = context
+        self.checksums = checksums
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the child: the handshake holds nobody up."""
+        with contextlib.suppress(OSError):
+            with self.context.wrap_socket(request, server_side=True) as connection:
+                super().finish_request(connection, client_address)  # type: ignore[arg-type]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: clients come and go as they like."""
+
+
+class _Storage(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        """A file, or the range that is asked for."""
+        if not self.path.startswith("/media/"):
+            self._answer(200, f"{XML}<ListPartsResult/>".encode())
+            return
+        size = self._size()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, stop = (int(asked[1]), min(int(asked[2]) + 1, size)) if asked else (0, size)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("ETag", ETAG)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.end_headers()
+        pattern = memoryview(PATTERN)
+        while start < stop:
+            offset = start % BLOCK
+            chunk = pattern[offset : offset + stop - start]
+            self.wfile.write(chunk)
+            start += len(chunk)
+
+    def do_HEAD(self) -> None:
+        """Nothing is kept."""
+        self._answer(404)
+
+    def do_PUT(self) -> None:
+        """Take what comes, and forget it."""
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while size := int(self.rfile.readline(), 16):
+                self._skip(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            self._skip(int(self.headers["Content-Length"]))
+        self._answer(200, ETag=ETAG)
+
+    def do_POST(self) -> None:
+        """Begin or complete an upload."""
+        self._skip(int(self.headers.get("Content-Length", 0)))
+        if "uploads" in parse_qs(urlsplit(self.path).query, keep_blank_values=True):
+            name = "InitiateMultipartUploadResult"
+            body = f"{XML}<{name}><UploadId>upload</UploadId></{name}>"
+            self._answer(200, body.encode())
+        elif self.headers.get("x-amz-checksum-crc32", "") in ("", self._checksum()):
+            name = "CompleteMultipartUploadResult"
+            self._answer(200, f"{XML}<{name}><ETag>e</ETag></{name}>".encode())
+        else:
+            self._answer(400, f"{XML}<Error><Code>BadDigest</Code></Error>".encode())
+
+    def _size(self) -> int:
+        return int(urlsplit(self.path).path.split("/")[2])
+
+    def _checksum(self) -> str:
+        return self.server.checksums[self._size()]
+
+    def _skip(self, size: int) -> None:
+        buffer = memoryview(bytearray(min(BLOCK, size)))
+        while size:
+            received = self.rfile.readinto(buffer[:size])  # type: ignore[attr-defined]
+            if not received:
+                raise ConnectionError
+            size -= received
+
+    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the terminal is for the table."""
+
+
+@contextlib.contextmanager
+def tls_storage(folder: Path, sizes: list[int]) -> Iterator[tuple[str, Path]]:
+    """Its origin, and the certificate to trust; files are of these sizes. It ends with the block."""
+    certificate, key = _certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = _Server(context, {size: crc32(size) for size in sizes})
+    process = get_context("fork").Process(target=_serve, args=(server,))
+    process.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}", certificate
+    finally:
+        server.socket.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(server: _Server) -> None:
+    """Until SIGTERM; the connections' processes go with it."""
+    os.setpgrp()
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.killpg(0, signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
+    # Both ways of a copy pass through loopback: large buffers save switches between processes.
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BLOCK)
+    sys.stderr = Path(os.devnull).open("w")
+    server.serve_forever()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Of this machine, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_file, key_file

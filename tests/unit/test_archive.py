@@ -1,0 +1,560 @@
+"""A file's way into the bucket, whatever its size and whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doubles import s3_fails
+from local.simulator import (
+    Effect,
+    Headers,
+    IgnoreRange,
+    Recording,
+    RecordingOptions,
+    Replaced,
+    Reset,
+    Resize,
+    Simulator,
+    Truncate,
+)
+from local.simulator import MediaFile as Source
+from recordings.archive import (
+    LONGEST_FILE_NAME,
+    MOST_PARTS,
+    Archive,
+    OutOfTimeError,
+    Stored,
+    Upload,
+    UploadLostError,
+    crc32_combine,
+    key,
+    safe_name,
+)
+from recordings.media import Media, MediaChangedError, MediaFile, MediaUnavailableError
+
+MIB = 1024 * 1024
+PART = 5 * MIB
+KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.fixture
+def recording(simulator: Simulator) -> Recording:
+    """Of three parts, the last of which is shorter."""
+    return simulator.world.record_meeting(options=RecordingOptions(file_size=12 * MIB + 1))
+
+
+@pytest.fixture
+def source(simulator: Simulator, recording: Recording) -> Source:
+    [source] = simulator.world.media_files(recording)
+    return source
+
+
+@pytest.fixture
+def url(simulator: Simulator, recording: Recording) -> str:
+    return simulator.world.media_url(recording, recording.artifacts[0])
+
+
+@pytest.fixture
+def file(media: Media, url: str) -> MediaFile:
+    return media.open(url)
+
+
+@pytest.fixture
+def upload(archive: Archive, file: MediaFile) -> Upload:
+    return begun(archive, file)
+
+
+def begun(archive: Archive, file: MediaFile) -> Upload:
+    upload = archive.begin(KEY, file, "recording")
+    assert isinstance(upload, Upload)
+    return upload
+
+
+def parts(s3: Any, bucket: str, upload: Upload) -> dict[int, int]:
+    """The sizes of those that S3 has, by number."""
+    answer = s3.list_parts(Bucket=bucket, Key=KEY, UploadId=upload.upload_id)
+    return {part["PartNumber"]: part["Size"] for part in answer.get("Parts", [])}
+
+
+def versions(s3: Any, bucket: str) -> list[str]:
+    answer = s3.list_object_versions(Bucket=bucket)
+    return [version["Key"] for version in answer.get("Versions", [])]
+
+
+def fetched(simulator: Simulator) -> list[tuple[int, int]]:
+    """The parts that were asked for, in order; not the looks at the start."""
+    asked = (re.findall(r"\d+", logged.range) for logged in simulator.requests if logged.range)
+    return sorted((int(start), int(stop) + 1) for start, stop in asked if int(stop) != 511)
+
+
+def test_a_copy_is_the_file_with_its_type_and_its_checksum(
+    archive: Archive, file: MediaFile, upload: Upload, source: Source, s3: Any, bucket: str
+) -> None:
+    assert versions(s3, bucket) == []
+
+    stored = archive.copy(file, upload, never)
+
+    assert stored == Stored(
+        bucket=bucket, key=KEY, size=12 * MIB + 1, checksum_crc32=source.crc32()
+    )
+    found = s3.get_object(Bucket=bucket, Key=KEY, ChecksumMode="ENABLED")
+    assert found["Body"].read() == source.read()
+    assert found["ContentType"] == "video/mp4"
+    assert found["ChecksumCRC32"] == source.crc32()
+    assert found["Metadata"]["recording-id"] == "recording"
+    assert archive.find(KEY) == stored
+
+
+def test_a_file_smaller_than_a_part_is_copied_too(
+    archive: Archive, media: Media, simulator: Simulator, s3: Any, bucket: str
+) -> None:
+    recording = simulator.world.record_meeting(options=RecordingOptions(file_size=1))
+    file = media.open(simulator.world.media_url(recording, recording.artifacts[0]))
+
+    archive.copy(file, begun(archive, file), never)
+
+    [source] = simulator.world.media_files(recording)
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+
+
+def test_each_byte_is_fetched_once(
+    archive: Archive, file: MediaFile, upload: Upload, simulator: Simulator
+) -> None:
+    archive.copy(file, upload, never)
+
+    assert fetched(simulator) == [(0, PART), (PART, 2 * PART), (2 * PART, 12 * MIB + 1)]
+
+
+def test_a_file_of_which_there_is_a_copy_is_not_copied_again(
+    archive: Archive, file: MediaFile, upload: Upload, media: Media, url: str
+) -> None:
+    stored = archive.copy(file, upload, never)
+
+    assert archive.begin(KEY, media.open(url), "recording") == stored
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [Replaced(), Headers({"ETag": None}), Resize(7), Headers({"ETag": '"other"'})],
+    ids=repr,
+)
+def test_another_file_replaces_the_copy(
+    archive: Archive,
+    file: MediaFile,
+    upload: Upload,
+    media: Media,
+    url: str,
+    simulator: Simulator,
+    effect: Effect,
+) -> None:
+    archive.copy(file, upload, never)
+    whole = (IgnoreRange(),) if isinstance(effect, Resize) else ()
+    simulator.faults.add(*whole, effect, path="^/media/")
+
+    begun_anew = archive.begin(KEY, media.open(url), "recording")
+
+    assert isinstance(begun_anew, Upload)
+    assert begun_anew.replaces
+
+
+def test_a_copy_replaces_what_was_there_before_it_began(
+    archive: Archive, file: MediaFile, source: Source, s3: Any, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key=KEY, Body=b"something else")
+
+    archive.copy(file, begun(archive, file), never)
+
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+
+
+def test_a_very_long_file_has_longer_parts(
+    archive: Archive, media: Media, simulator: Simulator
+) -> None:
+    size = 100 * 1024 * 1024 * MIB
+    recording = simulator.world.record_meeting(options=RecordingOptions(file_size=size))
+    file = media.open(simulator.world.media_url(recording, recording.artifacts[0]))
+
+    upload = begun(archive, file)
+
+    assert upload.part_size * MOST_PARTS >= size
+    assert upload.part_size * (MOST_PARTS - 1) < size
+
+
+def test_memory_does_not_grow_with_the_file(
+    archive: Archive, media: Media, simulator: Simulator
+) -> None:
+    """The simulator's memory is counted with it."""
+    options = RecordingOptions(file_size=96 * MIB)
+    recording = simulator.world.record_meeting(options=options)
+    file = media.open(simulator.world.media_url(recording, recording.artifacts[0]))
+    upload = begun(archive, file)
+    tracemalloc.start()
+    try:
+        archive.copy(file, upload, never)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 24 * MIB
+
+
+# --- what breaks off ---
+
+
+def stop_after(s3: Any, count: int) -> Callable[[], bool]:
+    """The time is over when so many parts have been sent."""
+    sent: list[object] = []
+    s3.meta.events.register("after-call.s3.UploadPart", lambda **_: sent.append(None))
+    return lambda: len(sent) >= count
+
+
+def test_a_copy_that_runs_out_of_time_leaves_its_parts_and_no_object(
+    s3: Any, bucket: str, file: MediaFile
+) -> None:
+    archive = Archive(s3, bucket, part_size=PART, parts_in_flight=1)
+    upload = begun(archive, file)
+
+    with pytest.raises(OutOfTimeError):
+        archive.copy(file, upload, stop_after(s3, 2))
+
+    assert parts(s3, bucket, upload) == {1: PART, 2: PART}
+    assert versions(s3, bucket) == []
+
+
+def test_a_copy_goes_on_with_what_is_missing(
+    s3: Any,
+    bucket: str,
+    file: MediaFile,
+    media: Media,
+    url: str,
+    simulator: Simulator,
+    source: Source,
+) -> None:
+    archive = Archive(s3, bucket, part_size=PART, parts_in_flight=1)
+    upload = begun(archive, file)
+    with pytest.raises(OutOfTimeError):
+        archive.copy(file, upload, stop_after(s3, 2))
+    before = fetched(simulator)
+    known = Upload.of(upload.fields())
+
+    stored = Archive(s3, bucket).copy(media.open(url), known, never)
+
+    assert stored.checksum_crc32 == source.crc32()
+    again = [part for part in fetched(simulator) if part not in before]
+    assert again == [(2 * PART, 12 * MIB + 1)]
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+
+
+def test_a_part_of_another_size_is_sent_anew(
+    archive: Archive, file: MediaFile, upload: Upload, source: Source, s3: Any, bucket: str
+) -> None:
+    s3.upload_part(
+        Bucket=bucket, Key=KEY, UploadId=upload.upload_id, PartNumber=1, Body=b"x" * 6 * MIB
+    )
+
+    archive.copy(file, upload, never)
+
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+
+
+def test_without_ranges_a_copy_is_made_in_one_go(
+    archive: Archive,
+    media: Media,
+    url: str,
+    simulator: Simulator,
+    source: Source,
+    s3: Any,
+    bucket: str,
+) -> None:
+    simulator.faults.add(IgnoreRange(), path="^/media/", times=None)
+    file = media.open(url)
+
+    archive.copy(file, begun(archive, file), never)
+    file.close()
+
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+    assert len(simulator.requests) == 2
+
+
+@pytest.mark.parametrize("effect", [Truncate(0.5), Reset(MIB)], ids=repr)
+def test_a_source_that_breaks_off_now_and_then_is_copied_whole(
+    archive: Archive,
+    file: MediaFile,
+    upload: Upload,
+    simulator: Simulator,
+    source: Source,
+    effect: Effect,
+) -> None:
+    simulator.faults.add(effect, path="^/media/", times=5)
+
+    assert archive.copy(file, upload, never).checksum_crc32 == source.crc32()
+
+
+@pytest.mark.parametrize(
+    ("effect", "error"),
+    [(Truncate(0), MediaUnavailableError), (Replaced(), MediaChangedError)],
+    ids=repr,
+)
+def test_a_source_that_fails_becomes_no_object(
+    archive: Archive,
+    file: MediaFile,
+    upload: Upload,
+    simulator: Simulator,
+    s3: Any,
+    bucket: str,
+    effect: Effect,
+    error: type[Exception],
+) -> None:
+    simulator.faults.add(effect, path="^/media/", times=None)
+
+    with pytest.raises(error):
+        archive.copy(file, upload, never)
+
+    assert versions(s3, bucket) == []
+
+
+# --- S3's faults ---
+
+
+def test_a_part_that_s3_refuses_half_way_is_sent_again_from_its_start(
+    archive: Archive, file: MediaFile, upload: Upload, source: Source, s3: Any
+) -> None:
+    with s3_fails(s3, "UploadPart", 503, "SlowDown", times=1, reads_body=True) as refused:
+        stored = archive.copy(file, upload, never)
+
+    assert len(refused) == 1
+    assert stored.checksum_crc32 == source.crc32()
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "code"),
+    [
+        ("CreateMultipartUpload", 403, "AccessDenied"),
+        ("HeadObject", 500, "InternalError"),
+        ("ListParts", 403, "AccessDenied"),
+        ("UploadPart", 403, "AccessDenied"),
+        ("CompleteMultipartUpload", 403, "AccessDenied"),
+    ],
+)
+def test_what_s3_refuses_is_its_own_error_and_no_object(
+    archive: Archive, file: MediaFile, s3: Any, bucket: str, operation: str, status: int, code: str
+) -> None:
+    with s3_fails(s3, operation, status, code), pytest.raises(ClientError):
+        archive.copy(file, begun(archive, file), never)
+
+    assert versions(s3, bucket) == []
+
+
+def test_an_upload_that_is_gone_must_begin_anew(
+    archive: Archive, file: MediaFile, upload: Upload
+) -> None:
+    archive.abort(upload)
+
+    with pytest.raises(UploadLostError):
+        archive.copy(file, upload, never)
+
+
+@pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload"])
+def test_an_upload_that_goes_while_it_is_copied_must_begin_anew(
+    archive: Archive, file: MediaFile, upload: Upload, s3: Any, operation: str
+) -> None:
+    with s3_fails(s3, operation, 404, "NoSuchUpload"), pytest.raises(UploadLostError):
+        archive.copy(file, upload, never)
+
+
+def test_s3_keeps_nothing_that_has_another_checksum(
+    archive: Archive, file: MediaFile, upload: Upload, s3: Any, bucket: str
+) -> None:
+    """Bytes that changed on their way: S3 has others than those that we read."""
+
+    def change(params: dict[str, Any], **_: Any) -> None:
+        params["ChecksumCRC32"] = "AAAAAA=="
+
+    s3.meta.events.register("provide-client-params.s3.CompleteMultipartUpload", change)
+
+    with pytest.raises(UploadLostError):
+        archive.copy(file, upload, never)
+
+    assert versions(s3, bucket) == []
+
+
+def test_of_two_copies_at_once_one_is_kept(
+    archive: Archive, file: MediaFile, upload: Upload, media: Media, url: str, s3: Any, bucket: str
+) -> None:
+    other = begun(archive, file)
+    first = archive.copy(file, upload, never)
+
+    second = archive.copy(media.open(url), other, never)
+
+    assert second == first
+    assert versions(s3, bucket) == [KEY]
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_a_copy_does_not_replace_another_file_that_came_first(
+    archive: Archive, file: MediaFile, upload: Upload, s3: Any, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key=KEY, Body=b"something else")
+
+    with pytest.raises(UploadLostError):
+        archive.copy(file, upload, never)
+
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == b"something else"
+
+
+def test_an_answer_that_was_lost_is_made_up_for_by_a_look(
+    archive: Archive, file: MediaFile, upload: Upload, source: Source, s3: Any, bucket: str
+) -> None:
+    """S3 completed the upload, and we never heard of it: the next try finds no such upload."""
+
+    def lose(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        http_response.status_code = 404
+        parsed["Error"] = {"Code": "NoSuchUpload", "Message": "lost"}
+
+    s3.meta.events.register("after-call.s3.CompleteMultipartUpload", lose)
+
+    assert archive.copy(file, upload, never).checksum_crc32 == source.crc32()
+    assert versions(s3, bucket) == [KEY]
+
+
+def test_what_is_not_there_or_not_ours_to_see_is_not_found(archive: Archive, s3: Any) -> None:
+    assert archive.find(KEY) is None
+    with s3_fails(s3, "HeadObject", 403, "AccessDenied"):
+        assert archive.find(KEY) is None
+
+
+def test_a_checksum_of_parts_checksums_is_not_the_files(
+    archive: Archive, s3: Any, bucket: str, file: MediaFile
+) -> None:
+    """Such as another program's upload has it."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=KEY, ChecksumAlgorithm="CRC32")
+    part = s3.upload_part(
+        Bucket=bucket,
+        Key=KEY,
+        UploadId=upload["UploadId"],
+        PartNumber=1,
+        Body=b"x" * PART,
+        ChecksumAlgorithm="CRC32",
+    )
+    completed = {"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}
+    s3.complete_multipart_upload(
+        Bucket=bucket,
+        Key=KEY,
+        UploadId=upload["UploadId"],
+        MultipartUpload={"Parts": [completed]},
+    )
+
+    found = archive.find(KEY)
+
+    assert found is not None
+    assert (found.size, found.checksum_crc32) == (PART, None)
+    assert isinstance(archive.begin(KEY, file, "recording"), Upload)
+
+
+def test_to_abort_twice_is_to_abort(archive: Archive, upload: Upload, s3: Any, bucket: str) -> None:
+    archive.abort(upload)
+    archive.abort(upload)
+
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_an_abort_that_is_refused_is_said(archive: Archive, upload: Upload, s3: Any) -> None:
+    with s3_fails(s3, "AbortMultipartUpload", 403, "AccessDenied"), pytest.raises(ClientError):
+        archive.abort(upload)
+
+
+def test_an_upload_is_read_back_as_it_was_written(upload: Upload) -> None:
+    for one in (upload, replace(upload, etag=None), replace(upload, replaces=True)):
+        assert Upload.of(one.fields()) == one
+
+
+# --- keys ---
+
+ROW: dict[str, Any] = {
+    "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68",
+    "app_id": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
+    "invoked_at": "2026-06-03T23:59:59.999Z",
+    "first_seen_at": "2026-06-04T08:00:00.000Z",
+    "artifacts": {
+        "video": {"kind": "video", "file_name": "weekly-sync_1780480804000.mp4"},
+        "audio": {"kind": "audio"},
+        "track/default/peer_1.webm": {"kind": "track", "file_name": "peer_1.webm"},
+        "track/../../etc": {"kind": "track", "file_name": "../../etc/passwd"},
+    },
+}
+FOLDER = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13/2026/06/03/97cb480d-5840-4528-ace3-919b5e386c68"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("video", "video/weekly-sync_1780480804000.mp4"),
+        ("audio", "audio/audio"),
+        ("track/default/peer_1.webm", "track/default/peer_1.webm"),
+    ],
+)
+def test_a_key_says_app_date_recording_kind_and_name(name: str, expected: str) -> None:
+    assert key(ROW, name) == f"{FOLDER}/{expected}"
+
+
+def test_a_name_that_would_climb_stays_where_it_is() -> None:
+    found = key(ROW, "track/../../etc")
+
+    assert found.startswith(f"{FOLDER}/track/")
+    assert ".." not in found.split("/")
+
+
+def test_a_recording_whose_time_is_not_known_goes_where_it_was_first_seen() -> None:
+    row = {name: value for name, value in ROW.items() if name != "invoked_at"}
+
+    assert "/2026/06/04/" in key(row, "video")
+
+
+def test_two_recordings_of_one_meeting_do_not_collide() -> None:
+    other = {**ROW, "recording_id": "00000000-0000-4000-8000-000000000001"}
+
+    assert key(ROW, "video") != key(other, "video")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("weekly-sync.mp4", r"weekly-sync\.mp4"),
+        ("Wöchentlich.mp4", r"W_chentlich-[0-9a-f]{12}\.mp4"),
+        ("a/b.mp4", r"a_b-[0-9a-f]{12}\.mp4"),
+        (".mp4", r"mp4-[0-9a-f]{12}"),
+        ("..", r"[0-9a-f]{12}"),
+        ("x" * 400 + ".mp4", r"x{120}-[0-9a-f]{12}\.mp4"),
+        ("a." + "x" * 400, r"a\.x{118}-[0-9a-f]{12}"),
+    ],
+)
+def test_a_name_keeps_what_is_safe_in_it(name: str, expected: str) -> None:
+    assert re.fullmatch(expected, safe_name(name))
+
+
+@given(st.text(), st.text())
+def test_names_are_safe_and_different_ones_stay_different(one: str, other: str) -> None:
+    assert re.fullmatch(r"[0-9A-Za-z_-][0-9A-Za-z._-]*", safe_name(one))
+    assert len(safe_name(one)) <= LONGEST_FILE_NAME
+    assert (safe_name(one) == safe_name(other)) is (one == other)
+
+
+@given(st.binary(), st.binary())
+def test_the_checksum_of_a_whole_follows_from_that_of_its_pieces(one: bytes, other: bytes) -> None:
+    combined = crc32_combine(zlib.crc32(one), zlib.crc32(other), len(other))
+
+    assert combined == zlib.crc32(one + other)
