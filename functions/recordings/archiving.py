@@ -113,7 +113,7 @@ class _Run:
         seconds: int | None = None
         try:
             self._expire(self._row["fetched_at"])
-            if rows.unsettled(self._row):
+            if self._open():
                 self._fetch()
                 self._archive_all()
         except RealtimeKitError as error:
@@ -128,9 +128,14 @@ class _Run:
             self._record()
         self._let_go(seconds)
 
+    def _open(self) -> dict[str, Item]:
+        """The artifacts, by name, that nothing has become of yet, in the row or in this run."""
+        unsettled = rows.unsettled(self._row).items()
+        return {name: one for name, one in unsettled if name not in self.outcome.done}
+
     def _expire(self, as_of: str) -> None:
         """What was gone at that time is lost."""
-        for name, artifact in rows.unsettled(self._row).items():
+        for name, artifact in self._open().items():
             expires_at = artifact.get("url_expires_at") or rows.expiry(self._row)
             if expires_at <= as_of:
                 self._lose(name, expires_at)
@@ -158,8 +163,7 @@ class _Run:
         try:
             recording = self._owner.realtimekit.recording(self._row["recording_id"])
         except RealtimeKitError:
-            have_urls = all("url" in artifact for artifact in rows.unsettled(self._row).values())
-            if self._check.is_urgent(asked_at) and have_urls:
+            if self._check.is_urgent(asked_at) and self._has_urls(timestamp(asked_at)):
                 return
             raise
         row = self._owner.catalogue.upsert(recording, asked_at).row
@@ -171,9 +175,20 @@ class _Run:
         self._row = {**row, "artifacts": artifacts}
         self._expire(timestamp(asked_at))
 
+    def _has_urls(self, as_of: str) -> bool:
+        """Whether the row has a URL that is good at that time for each file."""
+        artifacts = self._open().values()
+        return all(
+            "url" in artifact and artifact.get("url_expires_at", as_of) >= as_of
+            for artifact in artifacts
+        )
+
     def _archive_all(self) -> None:
         """One file's trouble is not the others'."""
-        for name in sorted(rows.unsettled(self._row), key=self._expiry_of):
+        artifacts = self._open().items()
+        for name, _ in sorted(
+            artifacts, key=lambda one: (one[1].get("url_expires_at", ""), one[0])
+        ):
             if self._out_of_time():
                 raise OutOfTimeError
             try:
@@ -182,12 +197,9 @@ class _Run:
                 self.outcome.causes[name] = getattr(error, "cause", COPY_LOST)
                 self.outcome.details[name] = str(error)
 
-    def _expiry_of(self, name: str) -> str:
-        return str(rows.unsettled(self._row)[name].get("url_expires_at", ""))
-
     def _archive(self, name: str) -> None:
         for remaining in reversed(range(_TRIES)):
-            artifact = rows.unsettled(self._row).get(name)
+            artifact = self._open().get(name)
             if artifact is None:
                 # It expired while another was copied.
                 return
@@ -284,7 +296,7 @@ class _Run:
             self._row = row or {}
 
     def _blame(self, cause: str, detail: str) -> None:
-        for name in rows.unsettled(self._row).keys() - self.outcome.done.keys():
+        for name in self._open():
             if name not in self.outcome.causes:
                 self.outcome.causes[name] = cause
                 self.outcome.details[name] = detail
