@@ -13,7 +13,7 @@ import hashlib
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -245,6 +245,8 @@ class Archive:
             raise
         except ClientError as error:
             raise _lost(error) from error
+        finally:
+            body.close()
         return _Sent(answer["ETag"], body.crc32)
 
     def _complete(self, upload: Upload, parts: Mapping[int, _Sent], checksum: str) -> Stored:
@@ -304,7 +306,7 @@ class _Body:
     def _rewind(self) -> None:
         self.crc32 = 0
         stop = self._part.start + self._part.size
-        self._chunks: Iterator[bytes] = self._file.chunks(self._part.start, stop)
+        self._chunks: Generator[bytes, None, None] = self._file.chunks(self._part.start, stop)
 
     def read(self, size: int = -1) -> bytes:
         """A chunk, `b""` at the end. It may be more than `size`, urllib3's 16 KB: all is sent."""
@@ -321,7 +323,12 @@ class _Body:
         """Back to the start, unless it was the file that failed: then it would do so again."""
         if self.error is not None:
             raise self.error
+        self.close()
         self._rewind()
+
+    def close(self) -> None:
+        """Let go of the source's connection."""
+        self._chunks.close()
 
 
 def key(row: Mapping[str, Any], artifact_name: str) -> str:

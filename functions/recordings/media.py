@@ -19,7 +19,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -228,11 +229,12 @@ class MediaFile:
         """Whether any part of it can be had, in any order, and is sure to be of the same file."""
         return self._description.has_ranges
 
-    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, start: int, stop: int) -> Generator[bytes, None, None]:
         """Exactly the bytes from `start` up to and without `stop`. Raises `MediaError`.
 
         What breaks off is taken up again where it broke off. Without ranges, what is asked for
         must begin where the last call ended, and what breaks off is a `MediaUnavailableError`.
+        Who stops early closes it, and with it the connection.
         """
         if not self.has_ranges:
             yield from self._next(start, stop)
@@ -241,9 +243,10 @@ class MediaFile:
         while start < stop:
             before = start
             try:
-                for chunk in self._range(start, stop):
-                    start += len(chunk)
-                    yield chunk
+                with closing(self._range(start, stop)) as chunks:
+                    for chunk in chunks:
+                        start += len(chunk)
+                        yield chunk
             except MediaUnavailableError:
                 fruitless = 0 if start > before else fruitless + 1
                 if fruitless == _MOST_FRUITLESS:
@@ -255,7 +258,7 @@ class MediaFile:
             self._whole.close()
             self._whole = None
 
-    def _range(self, start: int, stop: int) -> Iterator[bytes]:
+    def _range(self, start: int, stop: int) -> Generator[bytes, None, None]:
         headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": self.etag or ""}
         response = self._media._get(self._url, headers)
         try:
@@ -275,7 +278,7 @@ class MediaFile:
             # What was read to its end gives its connection back; what was not cannot.
             response.release_conn() if start == stop else response.close()
 
-    def _next(self, start: int, stop: int) -> Iterator[bytes]:
+    def _next(self, start: int, stop: int) -> Generator[bytes, None, None]:
         if self._whole is None and start == 0:
             self._whole, self._position = self._media._get(self._url, {}), 0
         if self._whole is None or start != self._position:
