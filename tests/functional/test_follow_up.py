@@ -213,3 +213,84 @@ def test_a_message_that_the_queue_refuses_leaves_its_check_due(
 
     assert len(worklist.due(10)) == 1
     assert "check not queued, stays due" in logged()
+
+
+# --- files to be archived ---
+
+DEADLINE = "2026-06-10T10:30:00.000Z"
+ARCHIVE = {"task": "archive", "recording_id": FIRST, "deadline": DEADLINE}
+DAY = 86_400
+
+
+@pytest.fixture
+def archive_queues(dynamodb: Any) -> dict[str, Any]:
+    names = ("ArchiveQueue", "UrgentArchiveQueue")
+    return {name: boto3.resource("sqs").create_queue(QueueName=name) for name in names}
+
+
+def bodies(queue: Any) -> list[dict[str, Any]]:
+    return [json.loads(message.body) for message in queue.receive_messages(MaxNumberOfMessages=10)]
+
+
+def test_files_are_asked_for_on_their_own_queue(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    archive_queues: dict[str, Any],
+    logged: Callable[[], str],
+) -> None:
+    check_in(worklist, number(2))
+    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    clock.advance(60)
+
+    tick()
+
+    assert [body["recording_id"] for body in received()] == [number(2)]
+    assert bodies(archive_queues["ArchiveQueue"]) == [{"v": 1, "source": "follow_up", **ARCHIVE}]
+    assert bodies(archive_queues["UrgentArchiveQueue"]) == []
+    assert risks(logged()) == [0]
+
+
+def test_files_with_less_than_two_days_left_are_urgent_and_at_risk(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    archive_queues: dict[str, Any],
+    logged: Callable[[], str],
+) -> None:
+    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    clock.advance(5 * DAY + 1)
+
+    tick()
+
+    assert bodies(archive_queues["ArchiveQueue"]) == []
+    assert [b["recording_id"] for b in bodies(archive_queues["UrgentArchiveQueue"])] == [FIRST]
+    log = logged()
+    assert risks(log) == [1]
+    assert "recording at risk" in log
+
+
+def risks(log: str) -> list[float]:
+    lines = [json.loads(line) for line in log.splitlines()]
+    return [line["RecordingAtRisk"][0] for line in lines if "RecordingAtRisk" in line]
+
+
+def test_switched_off_what_was_to_be_archived_is_settled(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    checks: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ARCHIVE_QUEUE_URL", "URGENT_ARCHIVE_QUEUE_URL"):
+        monkeypatch.setattr(follow_up, name, "")
+    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    clock.advance(60)
+
+    tick()
+
+    assert received() == []
+    assert checks() == {}

@@ -8,10 +8,12 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 import publish_changes
 from doubles import Clock, Context, sample
 from recordings import messages
+from recordings.dynamodb import Table
 from recordings.worklist import Worklist
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
@@ -235,3 +237,213 @@ def test_no_attribute_that_is_a_credential_or_personal_can_be_told() -> None:
     [catalogued, uploaded] = messages.events(None, row)
 
     assert "canary" not in catalogued.detail + uploaded.detail
+
+
+# --- what is to be archived ---
+
+Queued = Callable[[str], list[dict[str, Any]]]
+KEY = f"archive#{RECORDING_ID}"
+DAY = 86_400
+
+
+def uploaded(
+    number: int = 2, recording_id: str = RECORDING_ID, expires: str = "2026-06-10T10:30:00.000Z"
+) -> dict[str, Any]:
+    """A stream record of a row that came to be UPLOADED, with a file to be archived."""
+    change = record(number, recording_id, "UPLOADED", "UPLOADING")
+    video = {
+        "kind": {"S": "video"},
+        "url": {"S": "https://x/?canary"},
+        "url_expires_at": {"S": expires},
+    }
+    change["dynamodb"]["NewImage"]["artifacts"] = {"M": {"video": {"M": video}}}
+    change["dynamodb"]["NewImage"]["archived"] = {"S": "no"}
+    return change
+
+
+@pytest.fixture
+def queued(handle: Handle) -> Queued:
+    """What is on the queue of that name."""
+
+    def read(name: str) -> list[dict[str, Any]]:
+        queue = boto3.resource("sqs").get_queue_by_name(QueueName=name)
+        found = []
+        while batch := queue.receive_messages(MaxNumberOfMessages=10):
+            for message in batch:
+                found.append(json.loads(message.body))
+                message.delete()
+        return found
+
+    return read
+
+
+@pytest.fixture
+def break_down(dynamodb: Any) -> Iterator[Callable[[Any, str], None]]:
+    """Let a client's operation fail."""
+    installed: list[tuple[Any, str, Any]] = []
+
+    def install(client: Any, name: str) -> None:
+        def fail(**_: Any) -> None:
+            raise ClientError({"Error": {"Code": "InternalError"}}, name.rpartition(".")[2])
+
+        client.meta.events.register(name, fail)
+        installed.append((client, name, fail))
+
+    yield install
+    for client, name, hook in installed:
+        client.meta.events.unregister(name, hook)
+
+
+def test_an_upload_is_queued_to_be_archived_and_checked_on(
+    handle: Handle, queued: Queued, bus: Any, worklist: Worklist, clock: Clock
+) -> None:
+    assert handle(uploaded()) == []
+
+    assert queued("ArchiveQueue") == [
+        {
+            "v": 1,
+            "source": "catalogue",
+            "task": "archive",
+            "recording_id": RECORDING_ID,
+            "deadline": "2026-06-10T10:30:00.000Z",
+        }
+    ]
+    assert queued("UrgentArchiveQueue") == []
+    clock.advance(899)
+    assert worklist.due(10) == []
+    clock.advance(1)
+    [check] = worklist.due(10)
+    assert (check.key, check.cause) == (KEY, "archive_pending")
+    assert check.request == {
+        "task": "archive",
+        "recording_id": RECORDING_ID,
+        "deadline": "2026-06-10T10:30:00.000Z",
+    }
+
+
+def test_an_upload_with_less_than_two_days_left_does_not_stand_in_line(
+    handle: Handle, queued: Queued, bus: Any, clock: Clock
+) -> None:
+    clock.advance(5 * DAY + 1)
+
+    assert handle(uploaded()) == []
+
+    assert queued("ArchiveQueue") == []
+    assert [message["recording_id"] for message in queued("UrgentArchiveQueue")] == [RECORDING_ID]
+
+
+def test_what_is_already_asked_for_is_not_asked_for_again(
+    handle: Handle, queued: Queued, bus: Any, checks: Callable[[], dict[str, str]]
+) -> None:
+    change = uploaded(3)
+    change["dynamodb"]["OldImage"] = uploaded(2)["dynamodb"]["NewImage"]
+
+    assert handle(change) == []
+
+    assert queued("ArchiveQueue") == []
+    assert checks() == {}
+
+
+@pytest.mark.parametrize("status", ["INVOKED", "RECORDING", "PAUSED", "UPLOADING", "ERRORED"])
+def test_what_is_not_uploaded_is_not_to_be_archived(
+    handle: Handle, queued: Queued, bus: Any, checks: Callable[[], dict[str, str]], status: str
+) -> None:
+    assert handle(record(1, RECORDING_ID, status)) == []
+
+    assert queued("ArchiveQueue") == []
+    assert checks() == {}
+
+
+def test_switched_off_nothing_is_archived_and_all_is_told(
+    handle: Handle,
+    queued: Queued,
+    published: Published,
+    checks: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publish_changes, "ARCHIVE_QUEUE_URL", "")
+
+    assert handle(uploaded()) == []
+
+    assert queued("ArchiveQueue") == []
+    assert checks() == {}
+    assert [event["detail-type"] for event in published()] == ["Recording Uploaded"]
+
+
+def test_a_queue_that_is_down_leaves_the_record_in_the_stream_and_a_check(
+    handle: Handle,
+    published: Published,
+    checks: Callable[[], dict[str, str]],
+    break_down: Callable[[Any, str], None],
+) -> None:
+    break_down(publish_changes.sqs, "before-call.sqs.SendMessage")
+
+    assert handle(uploaded(7), record(8, "another", "INVOKED")) == ["7"]
+
+    assert checks() == {KEY: "archive_pending"}
+    assert len(published()) == 2
+
+
+def test_without_a_check_nothing_is_queued(
+    handle: Handle,
+    queued: Queued,
+    bus: Any,
+    work_table: Table,
+    break_down: Callable[[Any, str], None],
+) -> None:
+    break_down(work_table._dynamodb, "before-call.dynamodb.UpdateItem")
+
+    assert handle(uploaded(7)) == ["7"]
+
+    assert queued("ArchiveQueue") == []
+
+
+def test_of_all_that_failed_the_stream_goes_on_from_the_first(
+    handle: Handle, bus: Any, refuse: Any, break_down: Callable[[Any, str], None]
+) -> None:
+    refuse(lambda place: True)
+    break_down(publish_changes.sqs, "before-call.sqs.SendMessage")
+
+    assert handle(record(98, "another", "INVOKED"), uploaded(100)) == ["98"]
+
+
+def test_events_too_large_for_one_call_are_published_in_several(
+    handle: Handle, published: Published, dynamodb: Any
+) -> None:
+    sizes: list[int] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        sizes.append(sum(len(entry["Detail"]) for entry in params["Entries"]))
+
+    def archived(number: int) -> dict[str, Any]:
+        change = record(number, f"recording-{number}", "UPLOADED", "UPLOADED")
+        state = {"state": {"S": "archived"}, "key": {"S": "k" * 1000}}
+        artifacts = {
+            f"track/{'n' * 1000}/{n}": {"M": {"kind": {"S": "track"}, "archive": {"M": state}}}
+            for n in range(50)
+        }
+        change["dynamodb"]["NewImage"] |= {"artifacts": {"M": artifacts}, "archived": {"S": "yes"}}
+        change["dynamodb"]["OldImage"]["archived"] = {"S": "no"}
+        return change
+
+    publish_changes.eventbridge.meta.events.register(
+        "provide-client-params.events.PutEvents", note, unique_id="note"
+    )
+    try:
+        assert handle(*[archived(n) for n in range(5)]) == []
+    finally:
+        publish_changes.eventbridge.meta.events.unregister(
+            "provide-client-params.events.PutEvents", note, unique_id="note"
+        )
+
+    assert [event["detail-type"] for event in published()] == ["Recording Archived"] * 5
+    assert len(sizes) > 1
+    assert max(sizes) <= 240_000
+
+
+def test_no_url_is_in_what_is_queued_or_published(
+    handle: Handle, queued: Queued, published: Published
+) -> None:
+    handle(uploaded())
+
+    assert "canary" not in f"{queued('ArchiveQueue')} {published()}"

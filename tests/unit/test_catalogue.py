@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from recordings.catalogue import Catalogue, ConflictError, public
+from recordings.catalogue import Catalogue, ConflictError, expiry, public, unsettled
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
 
@@ -342,3 +342,141 @@ def test_what_is_not_known_is_not_in_the_row(catalogue: Catalogue) -> None:
 def test_dynamodbs_faults_are_not_hidden(dynamodb: Any) -> None:
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         Catalogue(Table(dynamodb, "NoSuchTable"), "app").upsert(UPLOADED, NOON)
+
+
+# --- the archive's word ---
+
+AUDIO = replace(VIDEO, name="audio", kind="audio", file_name="weekly-sync.mp3")
+ARCHIVED = {
+    "state": "archived",
+    "bucket": "archive-bucket",
+    "key": "weekly-sync.mp4",
+    "size": 2044680,
+    "checksum_crc32": "y8zMfA==",
+    "archived_at": "2026-06-03T12:05:00.000Z",
+}
+EXTERNAL = {"state": "external", "location": {"bucket": "owners"}, "noted_at": "2026-06-03T12:05"}
+EXPIRED = {"state": "expired", "expired_at": "2026-06-10T10:30:00.000Z"}
+
+
+def row_of(catalogue: Catalogue, *artifacts: Artifact) -> Item:
+    return catalogue.upsert(replace(UPLOADED, artifacts=artifacts), NOON).row
+
+
+def test_how_much_is_archived_is_said_by_the_row(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, VIDEO, AUDIO)["recording_id"]
+
+    partly = catalogue.record_archive(recording_id, {"video": ARCHIVED})
+    whole = catalogue.record_archive(recording_id, {"audio": ARCHIVED})
+
+    assert partly
+    assert whole
+    assert (partly["archived"], whole["archived"]) == ("partly", "yes")
+    assert whole["artifacts"]["audio"]["archive"] == ARCHIVED
+    assert whole["artifacts"]["audio"]["file_name"] == "weekly-sync.mp3"
+    assert whole["version"] == 3
+    assert catalogue.get(recording_id) == whole
+
+
+def test_the_archives_word_said_twice_writes_once(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, VIDEO)["recording_id"]
+    first = catalogue.record_archive(recording_id, {"video": ARCHIVED})
+
+    assert catalogue.record_archive(recording_id, {"video": ARCHIVED}) == first
+
+
+def test_nothing_is_said_of_a_recording_that_is_not_there(catalogue: Catalogue) -> None:
+    assert catalogue.record_archive("97cb480d-5840-4528-ace3-919b5e386c68", {"v": ARCHIVED}) is None
+    assert catalogue.get("97cb480d-5840-4528-ace3-919b5e386c68") is None
+
+
+def test_the_archives_word_outlives_what_realtimekit_says(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, VIDEO)["recording_id"]
+    catalogue.record_archive(recording_id, {"video": ARCHIVED})
+
+    renewed = replace(VIDEO, url_expires_at=EXPIRY + timedelta(days=1))
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(renewed,)), later(60)).row
+
+    assert row["artifacts"]["video"]["archive"] == ARCHIVED
+    assert row["artifacts"]["video"]["url_expires_at"] == "2026-06-11T10:30:00.000Z"
+    assert row["archived"] == "yes"
+
+
+def test_a_file_that_is_offered_later_is_still_to_be_archived(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, VIDEO)["recording_id"]
+    catalogue.record_archive(recording_id, {"video": ARCHIVED})
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(VIDEO, AUDIO)), later(60)).row
+
+    assert row["archived"] == "partly"
+    assert list(unsettled(row)) == ["audio"]
+
+
+def test_a_row_that_others_write_all_the_time_is_a_conflict(
+    catalogue: Catalogue, recordings_table: Table
+) -> None:
+    recording_id = row_of(catalogue, VIDEO)["recording_id"]
+    updates = recordings_table._dynamodb.meta.events
+
+    def write_first(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
+
+    updates.register("before-call.dynamodb.UpdateItem", write_first)
+    with pytest.raises(ConflictError):
+        catalogue.record_archive(recording_id, {"video": ARCHIVED})
+
+
+@pytest.mark.parametrize(
+    ("archive", "url_expires_at", "is_settled"),
+    [
+        (None, EXPIRY, False),
+        (ARCHIVED, EXPIRY, True),
+        (EXTERNAL, EXPIRY, False),
+        (EXTERNAL, None, True),
+        (EXPIRED, EXPIRY, True),
+        (EXPIRED, EXPIRY + timedelta(days=1), False),
+    ],
+)
+def test_what_is_settled_is_so_until_realtimekit_offers_it_again(
+    catalogue: Catalogue, archive: Item | None, url_expires_at: datetime | None, is_settled: bool
+) -> None:
+    video = replace(VIDEO, url=VIDEO.url if url_expires_at else None, url_expires_at=url_expires_at)
+    row = row_of(catalogue, video)
+    if archive:
+        row = catalogue.record_archive(row["recording_id"], {"video": archive}) or {}
+
+    assert (unsettled(row) == {}) is is_settled
+
+
+def test_only_what_is_uploaded_is_to_be_archived(catalogue: Catalogue) -> None:
+    assert unsettled(catalogue.upsert(RECORDING, NOON).row) == {}
+
+
+def test_an_upload_without_files_lacks_one(catalogue: Catalogue) -> None:
+    assert list(unsettled(row_of(catalogue))) == ["video"]
+
+
+@pytest.mark.parametrize(
+    ("recording", "expected"),
+    [
+        (UPLOADED, "2026-06-10T10:30:00.000Z"),
+        (
+            replace(UPLOADED, artifacts=(VIDEO, replace(AUDIO, url_expires_at=later(5)))),
+            "2026-06-03T12:05:00.000Z",
+        ),
+        (replace(UPLOADED, artifacts=()), "2026-06-10T10:30:05.000Z"),
+        (replace(UPLOADED, artifacts=(), stopped_at=None), "2026-06-10T10:00:05.000Z"),
+        (
+            replace(UPLOADED, artifacts=(), stopped_at=None, started_at=None),
+            "2026-06-10T10:00:01.000Z",
+        ),
+        (
+            replace(UPLOADED, artifacts=(), stopped_at=None, started_at=None, invoked_at=None),
+            "2026-06-10T12:00:00.000Z",
+        ),
+    ],
+)
+def test_the_first_file_to_go_sets_the_deadline(
+    catalogue: Catalogue, recording: Recording, expected: str
+) -> None:
+    assert expiry(catalogue.upsert(recording, NOON).row) == expected

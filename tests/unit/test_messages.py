@@ -6,6 +6,8 @@ import pytest
 
 from recordings import messages
 from recordings.messages import (
+    ArchiveRequest,
+    EventType,
     Hint,
     MalformedMessageError,
     RecordingRequest,
@@ -26,6 +28,9 @@ HINT = Hint(meeting_id=MEETING_ID, title="Weekly sync")
         RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK, hint=HINT),
         SessionRequest(meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.EVENTBRIDGE),
         SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
+        ArchiveRequest(
+            recording_id=RECORDING_ID, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
+        ),
     ],
 )
 def test_what_is_written_is_read_back(request_: messages.Request) -> None:
@@ -99,3 +104,92 @@ def test_of_two_messages_the_hints_add_up_and_news_outweighs_follow_up() -> None
     )
     assert messages.merged(again, news) == both
     assert messages.merged(news, again) == both
+
+
+@pytest.mark.parametrize(
+    "deadline", [None, "", 7, "tomorrow", "2026-06-10", "2026-06-10T10:30:00Z", ["x"]]
+)
+def test_an_archive_request_without_a_deadline_is_malformed(deadline: object) -> None:
+    """It is compared with other times as text."""
+    body = {"v": 1, "source": "catalogue", "task": "archive", "recording_id": RECORDING_ID}
+
+    with pytest.raises(MalformedMessageError, match="deadline is not a timestamp"):
+        messages.parse(json.dumps({**body, "deadline": deadline}))
+
+
+def row(version: int, **artifacts: dict[str, object] | None) -> dict[str, object]:
+    """An uploaded recording whose artifacts are archived so."""
+    states = {
+        name: {"kind": name, "url": "https://x/?canary"} | ({"archive": state} if state else {})
+        for name, state in artifacts.items()
+    }
+    held = [bool(state and state["state"] == "archived") for state in artifacts.values()]
+    return {
+        "recording_id": RECORDING_ID,
+        "status": "UPLOADED",
+        "version": version,
+        "artifacts": states,
+        "archived": "yes" if all(held) else "partly" if any(held) else "no",
+    }
+
+
+ARCHIVED: dict[str, object] = {
+    "state": "archived",
+    "bucket": "archive-bucket",
+    "key": "app/2026/06/03/recording/video/a.mp4",
+    "size": 2044680,
+    "checksum_crc32": "y8zMfA==",
+    "archived_at": "2026-06-03T10:31:00.000Z",
+}
+EXPIRED: dict[str, object] = {"state": "expired", "expired_at": "2026-06-10T10:30:00.000Z"}
+EXTERNAL: dict[str, object] = {"state": "external", "location": {"bucket": "canary"}}
+
+
+def test_subscribers_are_told_when_the_last_file_is_archived_and_where_all_are() -> None:
+    before, partly = row(1, video=None, audio=None), row(2, video=ARCHIVED, audio=None)
+    whole = row(3, video=ARCHIVED, audio={**ARCHIVED, "key": "b.mp3"})
+
+    assert messages.events(before, partly) == []
+    [event] = messages.events(partly, whole)
+    assert messages.events(whole, {**whole, "version": 4}) == []
+
+    assert event.type == EventType.ARCHIVED
+    detail = json.loads(event.detail)
+    assert detail["id"] == f"{RECORDING_ID}#3"
+    assert detail["artifact_count"] == 2
+    assert detail["artifacts"][1] == {
+        "name": "video",
+        "kind": "video",
+        "bucket": "archive-bucket",
+        "key": "app/2026/06/03/recording/video/a.mp4",
+        "size": 2044680,
+        "checksum_crc32": "y8zMfA==",
+    }
+    assert "canary" not in event.detail
+
+
+def test_subscribers_are_told_of_files_that_are_lost_each_once() -> None:
+    before, one = row(1, video=None, audio=None), row(2, video=EXPIRED, audio=None)
+    two = row(3, video=EXPIRED, audio=EXPIRED)
+
+    [first] = messages.events(before, one)
+    [second] = messages.events(one, two)
+
+    assert first.type == second.type == EventType.EXPIRED
+    assert json.loads(first.detail)["expired"] == ["video"]
+    assert json.loads(second.detail)["expired"] == ["audio", "video"]
+    assert messages.events(two, {**two, "version": 4}) == []
+
+
+def test_files_that_are_elsewhere_are_no_archive() -> None:
+    assert messages.events(row(1, video=None), row(2, video=EXTERNAL)) == []
+
+
+def test_an_event_of_very_many_files_fits() -> None:
+    names = {f"track/{'n' * 1000}/{n:04}": {**ARCHIVED, "key": "k" * 1000} for n in range(400)}
+    before = row(1, **dict.fromkeys(names))
+
+    [event] = messages.events(before, row(2, **names))
+
+    assert json.loads(event.detail)["artifact_count"] == 400
+    assert len(event.detail.encode()) < 240_000

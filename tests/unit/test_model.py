@@ -251,6 +251,50 @@ def test_where_the_file_is_is_kept_and_how_to_get_in_is_not() -> None:
     assert "canary" not in repr(recording)
 
 
+STORED = {"type": "aws", "bucket": "ours", "region": "eu-central-1", "path": "meetings/"}
+
+
+@pytest.mark.parametrize(
+    ("file_name", "kind"),
+    [
+        ("weekly-sync.mp4", "video"),
+        ("weekly-sync.MP3", "audio"),
+        ("weekly-sync.aac", "audio"),
+        ("{{peer}}_{{track}}.webm", "track"),
+        (None, "video"),
+    ],
+)
+def test_a_file_that_is_in_the_owners_storage_is_one_without_a_url(
+    file_name: str | None, kind: str
+) -> None:
+    """RealtimeKit's own bucket is disabled then: the URLs are null, and that is no error."""
+    recording = Recording.from_realtimekit(
+        {
+            **MINIMAL,
+            "status": "UPLOADED",
+            "download_url": None,
+            "output_file_name": file_name,
+            "storage_config": STORED,
+        }
+    )
+
+    assert recording.artifacts == (Artifact(name=kind, kind=kind, file_name=file_name),)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": "UPLOADING", "storage_config": STORED},
+        {"status": "ERRORED", "storage_config": STORED},
+        {"status": "UPLOADED", "storage_config": None},
+    ],
+)
+def test_what_is_not_uploaded_or_nowhere_is_no_file(said: dict[str, Any]) -> None:
+    fields = {**MINIMAL, "output_file_name": "weekly-sync.mp4", **said}
+
+    assert Recording.from_realtimekit(fields).artifacts == ()
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_nothing_said_is_nothing_known(nothing: str | None) -> None:
     said = {key: nothing for key in GET_ONE if key not in ("id", "status")}

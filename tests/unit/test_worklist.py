@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from doubles import Clock
 from recordings.dynamodb import Table
-from recordings.worklist import Check, UpstreamBudget, Worklist
+from recordings.worklist import Check, ClaimLostError, UpstreamBudget, Worklist
 
 KEY = "recording#97cb480d-5840-4528-ace3-919b5e386c68"
 REQUEST = {"recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}
@@ -259,3 +261,165 @@ def test_what_is_over_expires(work_table: Table, clock: Clock, dynamodb: Any) ->
     items = dynamodb.scan(TableName="WorkTable")["Items"]
     assert len(items) == 21
     assert all(int(item["expires_at"]["N"]) > clock().timestamp() for item in items)
+
+
+# --- deadlines and claims ---
+
+FILES = "archive#97cb480d-5840-4528-ace3-919b5e386c68"
+DEADLINE = "2026-06-10T10:30:00.000Z"
+DAY = 86_400
+
+
+def claim(worklist: Worklist, seconds: int = 930) -> Check | None:
+    return worklist.claim(FILES, REQUEST, DEADLINE, seconds)
+
+
+def claimed(worklist: Worklist, seconds: int = 930) -> Check:
+    check = claim(worklist, seconds)
+    assert check
+    return check
+
+
+def test_the_urgent_come_first_however_long_others_wait(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "unavailable")
+    clock.advance(3600)
+    worklist.check_in(60, FILES, REQUEST, "pending", "2026-06-05T11:29:59.999Z")
+    clock.advance(60)
+
+    assert [check.key for check in due(worklist)] == [FILES, KEY]
+    assert [check.key for check in worklist.due(limit=1)] == [FILES]
+
+
+def test_what_has_time_becomes_urgent_two_days_before_its_deadline(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, FILES, REQUEST, "pending", DEADLINE)
+    clock.advance(5 * DAY)
+    [check] = due(worklist)
+    assert not check.is_urgent(clock())
+    clock.advance(1)
+    assert check.is_urgent(clock())
+
+    worklist.advance(check)
+    worklist.check_in(60, KEY, REQUEST, "unavailable")
+    clock.advance(3600)
+
+    assert [check.key for check in due(worklist)] == [FILES, KEY]
+
+
+def test_a_claim_is_one_runs_alone(worklist: Worklist, clock: Clock) -> None:
+    assert claim(worklist)
+
+    clock.advance(929)
+    assert claim(worklist) is None
+
+
+def test_a_claim_whose_time_is_over_is_due_and_can_be_taken(
+    worklist: Worklist, clock: Clock
+) -> None:
+    first = claimed(worklist)
+    worklist.save_progress(first, {"uploads": {"video": {"upload_id": "1"}}})
+    clock.advance(929)
+    assert due(worklist) == []
+
+    clock.advance(1)
+
+    [check] = due(worklist)
+    assert check.cause == "claimed"
+    assert claimed(worklist).progress == {"uploads": {"video": {"upload_id": "1"}}}
+
+
+def test_what_was_checked_in_keeps_its_history_when_it_is_claimed(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, FILES, REQUEST, "pending", DEADLINE)
+    since = clock()
+    clock.advance(60)
+    worklist.advance(due(worklist)[0])
+
+    check = claimed(worklist)
+
+    assert (check.since, check.attempts, check.interval) == (since, 1, 120)
+
+
+def test_what_is_finished_is_settled(worklist: Worklist, clock: Clock) -> None:
+    worklist.finish(claimed(worklist))
+
+    clock.advance(8 * DAY)
+    assert due(worklist) == []
+
+
+def test_what_is_released_is_due_after_growing_intervals(worklist: Worklist, clock: Clock) -> None:
+    waits = []
+    worklist.release(claimed(worklist), "media_unavailable", {"uploads": {}})
+    for _ in range(8):
+        waited = 0
+        while not (checks := due(worklist)):
+            clock.advance(60)
+            waited += 60
+        waits.append(waited)
+        assert checks[0].cause == "media_unavailable"
+        worklist.advance(checks[0])
+        worklist.release(claimed(worklist), "media_unavailable", {"uploads": {}})
+
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_what_is_released_for_some_seconds_is_due_then(worklist: Worklist, clock: Clock) -> None:
+    worklist.release(claimed(worklist), "throttled", {}, 400)
+
+    clock.advance(399)
+    assert due(worklist) == []
+    clock.advance(1)
+    assert [check.cause for check in due(worklist)] == ["throttled"]
+
+
+def test_what_was_asked_for_during_a_claim_is_due_at_once(worklist: Worklist, clock: Clock) -> None:
+    """There may be something that the run has not seen."""
+    for let_go in (
+        worklist.finish,
+        lambda check: worklist.release(check, "throttled", {"uploads": {}}, 400),
+    ):
+        check = claimed(worklist)
+        assert claim(worklist) is None
+
+        let_go(check)
+
+        assert len(due(worklist)) == 1
+        worklist.settle(FILES)
+
+
+def test_a_claim_that_was_taken_over_can_note_nothing(worklist: Worklist, clock: Clock) -> None:
+    first = claimed(worklist)
+    clock.advance(931)
+    second = claimed(worklist)
+
+    with pytest.raises(ClaimLostError):
+        worklist.save_progress(first, {"uploads": {"video": {}}})
+    with pytest.raises(ClaimLostError):
+        worklist.release(first, "late", {})
+    with pytest.raises(ClaimLostError):
+        worklist.finish(first)
+
+    worklist.finish(second)
+    clock.advance(8 * DAY)
+    assert due(worklist) == []
+
+
+def test_news_during_a_claim_do_not_end_it(worklist: Worklist, clock: Clock) -> None:
+    check = claimed(worklist)
+
+    worklist.check_in(60, FILES, REQUEST, "pending", DEADLINE)
+
+    assert claim(worklist) is None
+    worklist.release(check, "throttled", {}, 10)
+
+
+def test_a_check_that_was_given_up_can_be_claimed(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, FILES, REQUEST, "pending", DEADLINE)
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    worklist.release(claimed(worklist), "throttled", {}, 0)
+
+    assert len(due(worklist)) == 1
