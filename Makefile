@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench package check format build deploy clean
+.PHONY: help demo up put-event request invoke test bench bench-copy package check format build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -8,6 +8,7 @@ ARCHITECTURE ?= arm64
 PORT ?= 0
 REALTIMEKIT_PORT ?= 0
 SPEED ?= 1
+SIZES ?= 64,1024,4096
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -20,7 +21,7 @@ RIC := .venv-runtime/.ready
 SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
 
 help: ## Say what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(LOCAL) ## See it work: a meeting ends, and its recording is catalogued (no AWS account, no Docker)
 	@.venv/bin/python -m local.demo
@@ -42,6 +43,9 @@ test: package ## Run all tests
 
 bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
 	@.venv/bin/python -m bench.cold_start
+
+bench-copy: $(TESTS) ## Measure the copy to S3 beside what it can be compared to [SIZES=64,1024,4096]
+	@.venv/bin/python -m bench.archive_copy --sizes $(SIZES)
 
 # What would be deployed, but for this machine's Python and architecture.
 package: $(TESTS) $(SAM) $(RIC)

@@ -205,8 +205,10 @@ def table(found: Mapping[tuple[int, str], list[Copy]]) -> Iterator[str]:
             worst["÷ splice"] = min(worst["÷ splice"], to["splice"])
             worst["÷ boto3"] = min(worst["÷ boto3"], to["upload_fileobj"])
             worst["memory"] = max(worst["memory"], memory)
-    yield f"archive at its worst: {worst['÷ splice']:.2f} of the splice (target 0.65),"
-    yield f"    {worst['÷ boto3']:.2f} times boto3 (target 1.5), {worst['memory']:.0f} MiB (below 64)"
+    yield "archive at its worst:"
+    yield f"  {worst['÷ splice']:.2f} of the splice's speed (target 0.65)"
+    yield f"  {worst['÷ boto3']:.2f} times the speed of boto3's upload_fileobj (target 1.5)"
+    yield f"  {worst['memory']:.0f} MiB of memory above idle (target: below 64)"
 
 
 def _ratio(base: list[Copy], copies: list[Copy]) -> float:

@@ -20,7 +20,6 @@ import re
 import signal
 import socket
 import ssl
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,9 +60,11 @@ class _Server(ForkingMixIn, HTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the child: the handshake holds nobody up."""
-        with contextlib.suppress(OSError):
-            with self.context.wrap_socket(request, server_side=True) as connection:
-                super().finish_request(connection, client_address)  # type: ignore[arg-type]
+        with (
+            contextlib.suppress(OSError),
+            self.context.wrap_socket(request, server_side=True) as connection,
+        ):
+            super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: clients come and go as they like."""
@@ -133,7 +134,7 @@ class _Storage(BaseHTTPRequestHandler):
     def _skip(self, size: int) -> None:
         buffer = memoryview(bytearray(min(BLOCK, size)))
         while size:
-            received = self.rfile.readinto(buffer[:size])  # type: ignore[attr-defined]
+            received = self.rfile.readinto(buffer[:size])
             if not received:
                 raise ConnectionError
             size -= received
@@ -151,7 +152,7 @@ class _Storage(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def tls_storage(folder: Path, sizes: list[int]) -> Iterator[tuple[str, Path]]:
-    """Its origin, and the certificate to trust; files are of these sizes. It ends with the block."""
+    """Its origin, and the certificate to trust, while the block runs; files are of these sizes."""
     certificate, key = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -178,8 +179,8 @@ def _serve(server: _Server) -> None:
     signal.signal(signal.SIGTERM, stop)
     # Both ways of a copy pass through loopback: large buffers save switches between processes.
     server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BLOCK)
-    sys.stderr = Path(os.devnull).open("w")
-    server.serve_forever()
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        server.serve_forever()
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
