@@ -2,6 +2,7 @@
 
 Promise: a message that comes off a queue has its files archived, or a check is left that comes back
 for them until they are gone. A copy that runs out of time, or is killed, goes on where it stopped.
+What the API began to erase is erased by this function, too, if the API could not finish it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from recordings.archive import S3_CONFIG, Archive
 from recordings.archiving import Archiving, Outcome
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
+from recordings.erasure import Erasure
 from recordings.media import Media
-from recordings.messages import ArchiveRequest, MalformedMessageError
+from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.worklist import UpstreamBudget, Worklist
 
@@ -76,7 +78,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for record in event["Records"]:
         message_id = record["messageId"]
         try:
-            archive(read(record["body"]), context)
+            request = read(record["body"])
+            if isinstance(request, EraseRequest):
+                erase(request)
+            else:
+                archive(request, context)
         except MalformedMessageError as error:
             logger.error("message malformed", message_id=message_id, reason=str(error))
             metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
@@ -88,12 +94,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def read(body: str) -> ArchiveRequest:
+def read(body: str) -> ArchiveRequest | EraseRequest:
     """Raises `MalformedMessageError`."""
     request = messages.parse(body)
-    if not isinstance(request, ArchiveRequest):
+    if not isinstance(request, ArchiveRequest | EraseRequest):
         raise MalformedMessageError("the message is not for the archive queue")
     return request
+
+
+def erase(request: EraseRequest) -> None:
+    """Go on with an erasure; while files are being archived its check waits."""
+    erasure = Erasure(
+        catalogue=archiving.catalogue, worklist=archiving.worklist, archive=archiving.archive
+    )
+    row = erasure.erase(request)
+    if row is not None and "erased_at" not in row:
+        logger.info("left to a run under way", recording_id=request.recording_id)
+        return
+    logger.info("recording erased", recording_id=request.recording_id)
 
 
 def archive(request: ArchiveRequest, context: LambdaContext) -> None:

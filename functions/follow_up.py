@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from recordings import messages
 from recordings.dynamodb import Table
-from recordings.messages import ArchiveRequest, Source
+from recordings.messages import ArchiveRequest, EraseRequest, Request, Source
 from recordings.worklist import Check, Worklist, utcnow
 
 if TYPE_CHECKING:
@@ -65,19 +65,23 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
-    """In the order that they are due in; those of what is switched off are settled."""
+    """In the order that they are due in; with archiving off, nothing is to be archived any more."""
     found: dict[str, list[Check]] = {}
     for check in checks:
-        if queue_url := queue_of(check):
+        request = messages.request(check.request, Source.FOLLOW_UP)
+        if queue_url := queue_of(request, check):
             found.setdefault(queue_url, []).append(check)
+        elif isinstance(request, EraseRequest):
+            # Nobody here can get at the files. It is given up in the end, and an alarm says so.
+            worklist.advance(check)
         else:
             worklist.settle(check.key)
     return found
 
 
-def queue_of(check: Check) -> str:
+def queue_of(request: Request, check: Check) -> str:
     """Its URL; what is urgent does not stand in line with what is not."""
-    if not isinstance(messages.request(check.request, Source.FOLLOW_UP), ArchiveRequest):
+    if not isinstance(request, ArchiveRequest | EraseRequest):
         return INGEST_QUEUE_URL
     return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(utcnow()) else ARCHIVE_QUEUE_URL
 

@@ -20,6 +20,7 @@ from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import (
     ArchiveRequest,
+    EraseRequest,
     IngestRequest,
     MalformedMessageError,
     RecordingRequest,
@@ -79,7 +80,7 @@ def read(records: list[dict[str, Any]]) -> tuple[list[tuple[IngestRequest, list[
         message_id = record["messageId"]
         try:
             request = messages.parse(record["body"])
-            if isinstance(request, ArchiveRequest):
+            if isinstance(request, ArchiveRequest | EraseRequest):
                 raise MalformedMessageError("the message is for the archive queue")
         except MalformedMessageError as error:
             logger.error("message malformed", message_id=message_id, reason=str(error))

@@ -1,13 +1,18 @@
-"""The catalogue's API: read a recording, or have it fetched from RealtimeKit now.
+"""The catalogue's API: list and read recordings, link to their files, sync, erase; and its health.
 
-Promise: what is answered is what the table holds, without credentials; a sync that RealtimeKit's
-trouble prevents leaves a check behind, so that it happens later. Errors are RFC 9457 problems.
+Promise: what is answered is what the table holds, without credentials; `links` alone gives URLs. A
+sync that RealtimeKit's trouble prevents, or an erasure that is interrupted, leaves a check behind,
+so that it happens later. Errors are RFC 9457 problems. `openapi.json` says it all.
 """
 
+from __future__ import annotations
+
+import functools
 import json
 import os
 import warnings
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -20,10 +25,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.catalogue import Catalogue, ConflictError, public
+from recordings import links, listing
+from recordings.archive import S3_CONFIG, Archive, NotErasedError
+from recordings.catalogue import Catalogue, ConflictError, is_erased, public
 from recordings.dynamodb import Item, Table
+from recordings.erasure import ArchiveUnreachableError, Erasure
+from recordings.health import FAILING, Health
 from recordings.ingestion import Ingestion
-from recordings.messages import RecordingRequest, Source
+from recordings.listing import BadParameterError, Listing
+from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
 from recordings.realtimekit import (
     ApiToken,
@@ -33,7 +43,7 @@ from recordings.realtimekit import (
     ThrottledError,
     UnavailableError,
 )
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -41,10 +51,19 @@ API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
 RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
 WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
+# Empty where archiving is switched off.
+ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+# name=url,name=url
+QUEUE_URLS = {
+    name: url
+    for name, _, url in (one.partition("=") for one in os.environ["QUEUE_URLS"].split(","))
+}
 
+JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
-# When the check that a failed sync leaves behind is due.
+# When the check that a failed sync, or an erasure, leaves behind is due.
 CHECK_SECONDS = 60
+LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS = 900, 60, 3600
 
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="serve_catalogue")
@@ -54,18 +73,39 @@ app = APIGatewayRestResolver()
 
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
 dynamodb = boto3.client("dynamodb", config=quick)
-catalogue = Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID)
+recordings_table = Table(dynamodb, RECORDINGS_TABLE)
 work_table = Table(dynamodb, WORK_TABLE)
+catalogue = Catalogue(recordings_table, APP_ID)
+recordings = Listing(recordings_table, APP_ID)
+token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 ingestion = Ingestion(
     realtimekit=RealtimeKit(
         APP_URL,
-        ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+        token,
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
         urllib3.PoolManager(),
     ),
     catalogue=catalogue,
     worklist=Worklist(work_table),
 )
+
+
+# Clients that few requests need are made by the first that does: a read is not to wait for them.
+@functools.cache
+def archive() -> Archive | None:
+    """The owner's bucket, unless archiving is switched off."""
+    if not ARCHIVE_BUCKET:
+        return None
+    # A link is to say the region's own host, and to be signed for it alone.
+    style = {**S3_CONFIG["s3"], "addressing_style": "virtual"}
+    config = quick.merge(Config(**{**S3_CONFIG, "s3": style}, signature_version="s3v4"))
+    return Archive(boto3.client("s3", config=config), ARCHIVE_BUCKET)
+
+
+@functools.cache
+def sqs() -> Any:
+    """The queues' client."""
+    return boto3.client("sqs", config=quick)
 
 
 @logger.inject_lambda_context(
@@ -77,24 +117,57 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)
 
 
+@app.get("/recordings")
+def list_recordings() -> Response[str]:
+    """A page of the list."""
+    page = recordings.page(*listing.parse(parameters()))
+    cursor = {"next_cursor": page.next_cursor} if page.next_cursor else {}
+    return answer(HTTPStatus.OK, {"recordings": page.items, **cursor})
+
+
 @app.get("/recordings/<recording_id>")
 def get_recording(recording_id: str) -> Response[str]:
-    """The row, as the table holds it."""
-    if (checked := uuid(recording_id)) is None:
-        return malformed_id()
+    """The row, as the table holds it; nothing if the caller has this version of it."""
+    checked = parsed_id(recording_id)
     row = catalogue.get(checked)
     if row is None:
-        return problem(
-            HTTPStatus.NOT_FOUND, "The catalogue has no recording with this recording_id."
-        )
+        return not_catalogued()
+    if is_erased(row):
+        return erased()
+    tag = etag(row)
+    if matches(app.current_event.headers.get("If-None-Match", ""), tag):
+        return Response(HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
     return recording(row)
+
+
+@app.get("/recordings/<recording_id>/links")
+def link_recording(recording_id: str) -> Response[str]:
+    """Where its files can be downloaded, for a short time."""
+    checked = parsed_id(recording_id, "expires_in")
+    given = listing.single(parameters(), ("expires_in",))
+    seconds = listing.number(
+        given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS
+    )
+    row = catalogue.get(checked)
+    if row is None:
+        return not_catalogued()
+    if is_erased(row):
+        return erased()
+    found, missing = links.links(row, archive(), seconds, utcnow())
+    if found:
+        body = {"recording_id": checked, "links": found, "missing": missing}
+        # Credentials, for whoever asked and for nobody on the way.
+        return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
+    reasons = ", ".join(sorted({one["reason"] for one in missing}))
+    if {one["reason"] for one in missing} <= links.GONE:
+        return problem(HTTPStatus.GONE, f"There is no file any more: {reasons}.")
+    return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {reasons}.")
 
 
 @app.post("/recordings/<recording_id>/sync")
 def sync_recording(recording_id: str) -> Response[str]:
     """Fetch it from RealtimeKit now, and answer with the row."""
-    if (checked := uuid(recording_id)) is None:
-        return malformed_id()
+    checked = parsed_id(recording_id)
     request = RecordingRequest(recording_id=checked, source=Source.API)
     try:
         upserted = ingestion.ingest_recording(request)
@@ -107,9 +180,57 @@ def sync_recording(recording_id: str) -> Response[str]:
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
         metrics.add_metric("Postponed", MetricUnit.Count, 1)
         return trouble(error)
+    if is_erased(upserted.row):
+        return erased()
     logger.info("recording synced", recording_id=checked, changed=upserted.changed)
     metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))
     return recording(upserted.row)
+
+
+@app.delete("/recordings/<recording_id>")
+def erase_recording(recording_id: str) -> Response[str]:
+    """Erase its files and its row; what cannot be done now is done later."""
+    request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
+    erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
+    try:
+        row = erasure.erase(request)
+    except ArchiveUnreachableError:
+        logger.exception("files out of reach", recording_id=request.recording_id)
+        return problem(
+            HTTPStatus.CONFLICT,
+            "There are files in a bucket that this stack has no access to (any more).",
+        )
+    if row is None:
+        return not_catalogued()
+    state: Item = {name: row[name] for name in ("erased_at", "erasing_since") if name in row}
+    logger.info("recording erased", recording_id=request.recording_id, **state)
+    body = {"recording_id": request.recording_id, **state}
+    return answer(HTTPStatus.OK if "erased_at" in row else HTTPStatus.ACCEPTED, body)
+
+
+@app.get("/health")
+def report_health() -> Response[str]:
+    """Whether all that the service stands on can be reached: 503 if something cannot."""
+    listing.single(parameters(), ())
+    report = Health(
+        token=token,
+        realtimekit=ingestion.realtimekit,
+        catalogue=catalogue,
+        worklist=ingestion.worklist,
+        sqs=sqs(),
+        queues=QUEUE_URLS,
+        archive=archive(),
+    ).report()
+    failing = report["status"] == FAILING
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK, report)
+
+
+@app.get("/openapi.json")
+def describe_api() -> Response[str]:
+    """The OpenAPI document of all this."""
+    listing.single(parameters(), ())
+    document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
+    return Response(HTTPStatus.OK, JSON, document)
 
 
 @app.not_found
@@ -118,7 +239,13 @@ def no_such_route(_: Exception) -> Response[str]:
     return problem(HTTPStatus.NOT_FOUND, "There is no such resource.")
 
 
-@app.exception_handler([ClientError, BotoCoreError, ConflictError])  # type: ignore[untyped-decorator]
+@app.exception_handler(BadParameterError)  # type: ignore[untyped-decorator]
+def bad_parameter(error: BadParameterError) -> Response[str]:
+    """400: nothing was looked up, and nothing was sent to RealtimeKit."""
+    return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
+
+
+@app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
 def aws_in_trouble(error: Exception) -> Response[str]:
     """Throttling and outages pass; what was not written now can be asked for again."""
     logger.exception("AWS in trouble")
@@ -127,15 +254,45 @@ def aws_in_trouble(error: Exception) -> Response[str]:
     )
 
 
+def parameters() -> dict[str, list[str]]:
+    """The query string's, each with all its values. Raises `BadParameterError` for a body."""
+    if app.current_event.body:
+        raise BadParameterError("body", "is not expected: no request here has one")
+    return app.current_event.resolved_query_string_parameters
+
+
+def parsed_id(recording_id: str, *known: str) -> str:
+    """The id in the path, of a request with no other query parameters than those known."""
+    listing.single(parameters(), known)
+    if (checked := uuid(recording_id)) is None:
+        raise BadParameterError("recording_id", "is not a UUID")
+    return checked
+
+
 def recording(row: Item) -> Response[str]:
     """200 with the row, less what is the service's own and the URLs, which are credentials."""
-    body = json.dumps(public(row), default=float, ensure_ascii=False)
-    return Response(HTTPStatus.OK, "application/json", body)
+    return answer(HTTPStatus.OK, public(row), {"ETag": etag(row)})
 
 
-def malformed_id() -> Response[str]:
-    """400: nothing was looked up, and nothing was sent to RealtimeKit."""
-    return problem(HTTPStatus.BAD_REQUEST, "recording_id is not a UUID.")
+def etag(row: Item) -> str:
+    """Of what is shown of the row, which changes with its version."""
+    return f'"{row["version"]}"'
+
+
+def matches(if_none_match: str, tag: str) -> bool:
+    """RFC 9110, 13.1.2; tags are compared weakly."""
+    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return tag in given or given == ["*"]
+
+
+def not_catalogued() -> Response[str]:
+    """404: it may be RealtimeKit's, and not have come here yet."""
+    return problem(HTTPStatus.NOT_FOUND, "The catalogue has no recording with this recording_id.")
+
+
+def erased() -> Response[str]:
+    """410: it was here, and will not be again."""
+    return problem(HTTPStatus.GONE, "The recording was erased.")
 
 
 def trouble(error: RealtimeKitError) -> Response[str]:
@@ -146,8 +303,24 @@ def trouble(error: RealtimeKitError) -> Response[str]:
     return problem(status, detail, retry_after=error.retry_after or CHECK_SECONDS)
 
 
-def problem(status: HTTPStatus, detail: str, *, retry_after: int | None = None) -> Response[str]:
-    """An RFC 9457 problem document."""
+def problem(
+    status: HTTPStatus,
+    detail: str,
+    *,
+    retry_after: int | None = None,
+    parameter: str | None = None,
+) -> Response[str]:
+    """An RFC 9457 problem document; `parameter` names what the caller has to change."""
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    if parameter:
+        body["parameter"] = parameter
     headers = {"Retry-After": str(retry_after)} if retry_after else {}
     return Response(status, PROBLEM_JSON, json.dumps(body), headers)
+
+
+def answer(
+    status: HTTPStatus, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response[str]:
+    """JSON; a number that is no integer can only be a duration."""
+    text = json.dumps(body, default=float, ensure_ascii=False)
+    return Response(status, JSON, text, headers or {})

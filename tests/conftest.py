@@ -37,6 +37,10 @@ os.environ.update(
             "https://sqs.eu-central-1.amazonaws.com/123456789012/UrgentArchiveQueue"
         ),
         "ARCHIVE_BUCKET": "archive-bucket",
+        "QUEUE_URLS": (
+            "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue,"
+            "ingest_dead_letters=https://sqs.eu-central-1.amazonaws.com/123456789012/DeadLetters"
+        ),
         "ARCHIVE_PART_MIB": "5",
         "MEDIA_HOSTS": "http://127.0.0.1",
     }
@@ -206,7 +210,14 @@ def storage() -> Iterator[str]:
 @pytest.fixture
 def s3(storage: str) -> Any:
     """S3 as `Archive` needs it; none of moto's, even where the rest is."""
-    return boto3.client("s3", endpoint_url=storage, config=Config(proxies={}, **S3_CONFIG))
+    return boto3.client(
+        "s3",
+        endpoint_url=storage,
+        # The emulator's root, by whom presigned URLs are checked.
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(proxies={}, signature_version="s3v4", **S3_CONFIG),
+    )
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ makes an object of the parts only if the CRC-32 of all their bytes is the one th
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 import threading
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -46,6 +47,10 @@ _POLYNOMIAL = 0xEDB88320
 
 class OutOfTimeError(Exception):
     """Raised when the copy was stopped; the parts that are done stay, for `Archive.copy` again."""
+
+
+class NotErasedError(Exception):
+    """Raised when S3 would not delete something; says its codes."""
 
 
 class UploadLostError(Exception):
@@ -160,6 +165,73 @@ class Archive:
         except ClientError as error:
             if _code(error) != "NoSuchUpload":
                 raise
+
+    def link(self, key: str, file_name: str, seconds: int) -> str:
+        """A URL by which whoever has it can download the object under that name for so long.
+
+        It is signed with the credentials of the client, and is good for no longer than they are.
+        """
+        # RFC 6266: a plain name for all, and the real one for those who understand it.
+        disposition = f'attachment; filename="{safe_name(file_name)}"'
+        if safe_name(file_name) != file_name:
+            disposition += f"; filename*=UTF-8''{quote(file_name, safe='')}"
+        return self._s3.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": key,
+                "ResponseContentDisposition": disposition,
+            },
+            ExpiresIn=seconds,
+        )
+
+    def probe(self) -> None:
+        """Raises botocore's errors unless the bucket is there, and ours to use."""
+        self._s3.list_multipart_uploads(Bucket=self.bucket, MaxUploads=1)
+
+    def erase(self, folders: Collection[str], keys: Collection[str]) -> None:
+        """Remove all versions of all objects in the folders and at the keys, and unfinished copies.
+
+        Raises `NotErasedError` where S3 keeps some; what it does not keep is gone then.
+        """
+        kept: set[str] = set()
+        for prefix in [*folders, *keys]:
+            exact = {prefix} if prefix in keys else None
+            self._abort_all(prefix, exact)
+            kept |= self._erase_versions(prefix, exact)
+        if kept:
+            raise NotErasedError(", ".join(sorted(kept)))
+
+    def _abort_all(self, prefix: str, exact: Collection[str] | None) -> None:
+        pages = self._s3.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        for upload in pages.search("Uploads[]"):
+            if upload and (exact is None or upload["Key"] in exact):
+                with contextlib.suppress(self._s3.exceptions.NoSuchUpload):
+                    self._s3.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+    def _erase_versions(self, prefix: str, exact: Collection[str] | None) -> set[str]:
+        """The codes of what S3 said to those that it kept."""
+        kept: set[str] = set()
+        pages = self._s3.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        for page in pages:
+            found: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            objects: list[Any] = [
+                {"Key": version["Key"], "VersionId": version["VersionId"]}
+                for version in found
+                if exact is None or version["Key"] in exact
+            ]
+            if objects:
+                answer = self._s3.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
+                )
+                kept |= {error.get("Code", "?") for error in answer.get("Errors", [])}
+        return kept
 
     def _head(self, key: str) -> Any:
         try:
@@ -338,11 +410,25 @@ def key(row: Mapping[str, Any], artifact_name: str) -> str:
     something when they are made safe get a hash of what they were.
     """
     artifact = row["artifacts"][artifact_name]
-    date = str(row.get("invoked_at") or row["first_seen_at"])[:10].replace("-", "/")
     names = artifact_name.split("/")[1:-1]
     names.append(artifact.get("file_name") or artifact_name.rpartition("/")[2])
-    folders = [row["app_id"], date, row["recording_id"], artifact["kind"]]
-    return "/".join([*folders, *map(safe_name, names)])
+    folder = _folder(row, row.get("invoked_at") or row["first_seen_at"])
+    return folder + "/".join([artifact["kind"], *map(safe_name, names)])
+
+
+def _folder(row: Mapping[str, Any], time: str) -> str:
+    return f"{row['app_id']}/{time[:10].replace('-', '/')}/{row['recording_id']}/"
+
+
+def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]]:
+    """All places in the bucket where a recording's files may be: folders, and single keys.
+
+    RealtimeKit itself may have put some elsewhere, and when it was invoked may have been unknown.
+    """
+    folders = {_folder(row, row[name]) for name in ("invoked_at", "first_seen_at") if name in row}
+    states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
+    keys = {state["key"] for state in states if state.get("bucket") == bucket and "key" in state}
+    return sorted(folders), sorted(key for key in keys if not key.startswith(tuple(folders)))
 
 
 def safe_name(name: str) -> str:

@@ -7,6 +7,7 @@ holds half of one writer's view and half of another's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,10 +74,13 @@ class Catalogue:
 
         A status only moves forward; at one status, what was said earlier does not overwrite what
         was said later; what was not said is kept; and nothing is written where nothing would
-        change. So it is no matter in which order views arrive. Raises `ConflictError`.
+        change. So it is no matter in which order views arrive. What is erased, or about to be,
+        stays as it is. Raises `ConflictError`.
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording.recording_id) or {}
+            if is_erased(row):
+                return Upserted(row, changed=False, was_final=True)
             changes = self._changes(row, recording, fetched_at)
             was_final = is_final(row.get("status"))
             if not changes:
@@ -89,7 +93,9 @@ class Catalogue:
         raise ConflictError(f"recording {recording.recording_id} is being written by others")
 
     def record_archive(self, recording_id: str, states: Mapping[str, Item]) -> Item | None:
-        """Say what became of artifacts, by name, and return the row; `None` where there is none.
+        """Say what became of artifacts, by name, and return the row.
+
+        `None`, and nothing is written, where there is no row, or it is erased or about to be.
 
         A state is `{"state": "archived", "bucket", "key", "size", "checksum_crc32",
         "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}` or
@@ -97,7 +103,7 @@ class Catalogue:
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording_id)
-            if row is None:
+            if row is None or is_erased(row):
                 return None
             artifacts = dict(row["artifacts"]) if "artifacts" in row else {}
             for name, state in states.items():
@@ -111,6 +117,35 @@ class Catalogue:
             except ConditionFailedError:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
+
+    def begin_erasure(self, recording_id: str, at: datetime) -> Item | None:
+        """From now on nobody else changes the row. The row, or `None` where there is none.
+
+        Raises `ConflictError`.
+        """
+        for _ in range(_MOST_TRIES):
+            row = self.get(recording_id)
+            if row is None or is_erased(row):
+                return row
+            changes = {"erasing_since": timestamp(at), "version": row["version"] + 1}
+            with contextlib.suppress(ConditionFailedError):
+                return self._write(recording_id, row["version"], changes)
+        raise ConflictError(f"recording {recording_id} is being written by others")
+
+    def bury(self, row: Item, at: datetime) -> Item:
+        """Leave a tombstone of a row whose erasure has begun: its id, the time, a version."""
+        key = {"recording_id": row["recording_id"]}
+        gone = sorted(row.keys() - {"recording_id", "version", "erased_at"})
+        values = {"version": row["version"] + 1, "erased_at": timestamp(at), "seen": row["version"]}
+        expression = "SET #version = :version, #erased_at = :erased_at"
+        removal = ", ".join(f"#{name}" for name in gone)
+        try:
+            return self._table.update(
+                key, f"{expression} REMOVE {removal}", values, "#version = :seen"
+            )
+        except ConditionFailedError:
+            # Only another erasure writes such a row: it was quicker.
+            return self.get(row["recording_id"]) or {}
 
     def _write(self, recording_id: str, version: int | None, changes: Mapping[str, Any]) -> Item:
         assignments = ", ".join(f"#{name} = :{name}" for name in changes)
@@ -137,8 +172,6 @@ class Catalogue:
         if changes.get("status", row.get("status")) == RecordingStatus.UPLOADED:
             archived = _archived(artifacts)
             changes |= {"archived": archived} if archived != row.get("archived") else {}
-        if "invoked_at" in changes:
-            changes["app_month"] = f"{self._app_id}#{changes['invoked_at'][:7]}"
         if not changes:
             return {}
         changes["version"] = row.get("version", 0) + 1
@@ -151,12 +184,17 @@ class Catalogue:
 
 def public(row: Item) -> Item:
     """The row without the service's own attributes and without its artifacts' URLs."""
-    shown = {name: value for name, value in row.items() if name not in ("status_rank", "app_month")}
+    shown = {name: value for name, value in row.items() if name != "status_rank"}
     artifacts = {
         name: {key: value for key, value in artifact.items() if key != "url"}
         for name, artifact in row.get("artifacts", {}).items()
     }
     return {**shown, "artifacts": artifacts}
+
+
+def is_erased(row: Mapping[str, Any]) -> bool:
+    """Whether it is a tombstone, or about to be one."""
+    return "erased_at" in row or "erasing_since" in row
 
 
 def unsettled(row: Item) -> dict[str, Item]:
@@ -165,7 +203,7 @@ def unsettled(row: Item) -> dict[str, Item]:
     An uploaded recording without any has one that was never offered. What was noted as elsewhere,
     or as lost, is unsettled again if RealtimeKit offers it after all.
     """
-    if row.get("status") != RecordingStatus.UPLOADED:
+    if row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
         return {}
     artifacts: dict[str, Item] = row.get("artifacts") or {"video": {"kind": "video"}}
     return {name: artifact for name, artifact in artifacts.items() if not _is_settled(artifact)}

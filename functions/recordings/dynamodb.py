@@ -85,18 +85,36 @@ class Table:
         self._dynamodb.batch_write_item(RequestItems={self._name: requests})
 
     def query(
-        self, index: str, condition: str, values: Mapping[str, Any], limit: int
-    ) -> list[Item]:
-        """The first rows of an index under a key condition, in the order of its sort key."""
+        self,
+        index: str,
+        condition: str,
+        values: Mapping[str, Any],
+        limit: int,
+        *,
+        after: Mapping[str, str] | None = None,
+        where: str = "",
+        backwards: bool = False,
+    ) -> tuple[list[Item], Item | None]:
+        """Read up to `limit` rows of an index under a key condition, in the order of its sort key.
+
+        Of those read, the rows for which `where` holds; and the key of the last one read, to go on
+        `after` it, or `None` where there are no more.
+        """
+        options: Any = {"FilterExpression": where} if where else {}
+        if after:
+            options["ExclusiveStartKey"] = _marshal(after)
         answer = self._dynamodb.query(
             TableName=self._name,
             IndexName=index,
             KeyConditionExpression=condition,
-            ExpressionAttributeNames=_names(condition),
+            ExpressionAttributeNames=_names(f"{condition} {where}"),
             ExpressionAttributeValues=_values(values),
             Limit=limit,
+            ScanIndexForward=not backwards,
+            **options,
         )
-        return [unmarshal(item) for item in answer["Items"]]
+        last = answer.get("LastEvaluatedKey")
+        return [unmarshal(item) for item in answer["Items"]], unmarshal(last) if last else None
 
 
 @contextlib.contextmanager

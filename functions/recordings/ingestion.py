@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from recordings import messages
-from recordings.catalogue import Catalogue, Upserted
+from recordings.catalogue import Catalogue, Upserted, is_erased
 from recordings.dynamodb import Item
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, uuid
@@ -46,6 +46,9 @@ class Ingestion:
         asked_at = self.now()
         recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
         upserted = self.catalogue.upsert(recording, asked_at)
+        if is_erased(upserted.row):
+            self.worklist.settle(request.key)
+            return upserted
         try:
             upserted = self._with_meeting(upserted, recording, asked_at)
         except RealtimeKitError as error:
@@ -116,6 +119,8 @@ class Ingestion:
             self.worklist.note_cause(request.key, NOT_FINAL)
 
     def _check_unfinished(self, row: Item, source: Source) -> None:
+        if is_erased(row):
+            return
         if not is_final(row["status"]):
             cause = NOT_FINAL
         elif not {"start_reason", "stop_reason"} <= row.keys():

@@ -1,11 +1,12 @@
 """The messages of the queues and the events for subscribers; the only place that spells them.
 
 A message asks for one recording, for the recordings of one ended session, or, on the archive
-queues, for the files of a recording to be archived before they are gone:
+queues, for the files of a recording to be archived before they are gone, or to be erased:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
+    {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
 
 The template's event rules write the same JSON. They render what an event does not say as "".
 
@@ -25,6 +26,7 @@ from recordings.model import RecordingStatus, text, uuid
 
 VERSION = 1
 _ARCHIVE = "archive"
+_ERASE = "erase"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # An event may be 256 KB; with the longest names, a file is told in less than 3 KB.
 _MOST_FILES = 50
@@ -43,6 +45,7 @@ _TOLD = (
     "stopped_at",
     "duration_seconds",
     "file_size",
+    "erased_at",
     "version",
 )
 
@@ -66,6 +69,7 @@ class EventType(StrEnum):
     ERRORED = "Recording Errored"
     ARCHIVED = "Recording Archived"
     EXPIRED = "Recording Expired"
+    ERASED = "Recording Erased"
 
 
 _TOLD_STATUSES = {
@@ -150,8 +154,21 @@ class ArchiveRequest:
         return f"archive#{self.recording_id}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseRequest:
+    """Erase one recording: its files, and its row but for a tombstone."""
+
+    recording_id: str
+    source: Source
+
+    @property
+    def key(self) -> str:
+        """The same for all requests for the same thing."""
+        return f"erase#{self.recording_id}"
+
+
 IngestRequest = RecordingRequest | SessionRequest
-Request = IngestRequest | ArchiveRequest
+Request = IngestRequest | ArchiveRequest | EraseRequest
 
 
 def merged(first: IngestRequest, second: IngestRequest) -> IngestRequest:
@@ -189,6 +206,8 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
         return ArchiveRequest(
             recording_id=_id(fields, "recording_id"), deadline=deadline, source=source
         )
+    if fields.get("task") == _ERASE:
+        return EraseRequest(recording_id=_id(fields, "recording_id"), source=source)
     if "recording_id" in fields:
         recording_id = _id(fields, "recording_id")
         return RecordingRequest(
@@ -205,6 +224,8 @@ def fields(request: Request) -> dict[str, Any]:
     if isinstance(request, ArchiveRequest):
         ids = {"recording_id": request.recording_id, "deadline": request.deadline}
         return {"task": _ARCHIVE, **ids}
+    if isinstance(request, EraseRequest):
+        return {"task": _ERASE, "recording_id": request.recording_id}
     if isinstance(request, RecordingRequest):
         hint = request.hint.said()
         return {"recording_id": request.recording_id} | ({"hint": hint} if hint else {})
@@ -220,9 +241,12 @@ def body(request: Request) -> str:
 def events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
     """What a change of a row is to subscribers, in order.
 
-    It is new, its status became final, the last of its files was archived, or files were lost.
+    It is new, its status became final, the last of its files was archived, files were lost, or it
+    was erased.
     """
     before = old or {}
+    if "erased_at" in new:
+        return [] if "erased_at" in before else [_event(EventType.ERASED, new)]
     told = [] if old else [_event(EventType.CATALOGUED, new)]
     final = _TOLD_STATUSES.get(new["status"])
     if final and before.get("status") != new["status"]:

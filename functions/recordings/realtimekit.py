@@ -186,6 +186,10 @@ class RealtimeKit:
             raise UnintelligibleError("the answer is about another recording")
         return recording
 
+    def probe(self) -> None:
+        """Ask for as little as can be. Raises `RealtimeKitError` unless the token is accepted."""
+        self._page({}, 1, per_page=1)
+
     def recordings(self, *, meeting_id: str) -> Iterator[Recording]:
         """The meeting's recordings, each once, newest first: everything but the reasons.
 
@@ -236,8 +240,8 @@ class RealtimeKit:
             if page.items == previous.items:
                 return
 
-    def _page(self, filters: Mapping[str, str], page: int) -> _Page:
-        paging = {"page_no": str(page), "per_page": str(PAGE_SIZE)}
+    def _page(self, filters: Mapping[str, str], page: int, per_page: int = PAGE_SIZE) -> _Page:
+        paging = {"page_no": str(page), "per_page": str(per_page)}
         order = {"sort_by": "invokedTime", "sort_order": "DESC"}
         return _Page.of(self._get("/recordings", {**filters, **paging, **order}))
 

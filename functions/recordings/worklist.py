@@ -259,7 +259,7 @@ class Worklist:
         found: list[Check] = []
         for pending in (_URGENT, _PENDING):
             if len(found) < limit:
-                rows = self._table.query(
+                rows, _ = self._table.query(
                     "due",
                     "#pending = :pending AND #due_at <= :now",
                     {"pending": pending, "now": timestamp(self._now())},
@@ -267,6 +267,17 @@ class Worklist:
                 )
                 found.extend(_check(row) for row in rows)
         return found
+
+    def oldest_due(self) -> str | None:
+        """Since when the check is due that waits longest; `None` where none is due."""
+        now = timestamp(self._now())
+        condition = "#pending = :pending AND #due_at <= :now"
+        found = [
+            row["due_at"]
+            for pending in (_URGENT, _PENDING)
+            for row in self._table.query("due", condition, {"pending": pending, "now": now}, 1)[0]
+        ]
+        return min(found, default=None)
 
     def advance(self, check: Check) -> None:
         """It was asked for: due again after twice the time, unless it is settled by then."""

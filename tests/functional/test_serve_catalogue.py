@@ -1,24 +1,48 @@
-"""The API's handler: API Gateway's event in, its answer out."""
+"""The API's handler: API Gateway's event in, its answer out, as the OpenAPI document says."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
+import boto3
 import pytest
+import urllib3
+from botocore.exceptions import ClientError
+from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
-from doubles import API_TOKEN, Context, sample
-from local.simulator import Simulator, Status, error, gateway_error, html, rate_limited
+from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample
+from local.simulator import (
+    Recording,
+    RecordingOptions,
+    Simulator,
+    Status,
+    error,
+    gateway_error,
+    html,
+    rate_limited,
+)
+from recordings.archive import Archive
+from recordings.archiving import Archiving
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
-from recordings.realtimekit import RealtimeKitError
+from recordings.listing import LISTED, Listing
+from recordings.messages import ArchiveRequest, Source
+from recordings.realtimekit import ApiToken, RealtimeKitError
+from recordings.worklist import Worklist
 
 UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
+MIB = 1024 * 1024
+DAY = 86_400
 Checks = Callable[[], dict[str, str]]
+DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
 
 
 @dataclass
@@ -28,46 +52,119 @@ class Reply:
     status: int
     content_type: str
     headers: dict[str, str]
-    body: dict[str, Any]
+    body: Any
 
 
 Call = Callable[..., Reply]
 
 
+def resolved(node: Any) -> Any:
+    """The document's part, with its references followed where they stand alone."""
+    while "$ref" in node:
+        path = node["$ref"].removeprefix("#/").split("/")
+        node = DOCUMENT
+        for name in path:
+            node = node[name]
+    return node
+
+
+def expect_documented(method: str, resource: str, reply: Reply) -> None:
+    """The answer is one that the OpenAPI document has, to the letter."""
+    operation = DOCUMENT["paths"][resource][method.lower()]
+    response = resolved(operation["responses"][str(reply.status)])
+    content = response.get("content", {})
+    if not content:
+        assert reply.body is None
+        return
+    schema = {**content[reply.content_type]["schema"], "components": DOCUMENT["components"]}
+    OAS31Validator(schema, format_checker=OAS31Validator.FORMAT_CHECKER).validate(reply.body)
+    for name, header in response.get("headers", {}).items():
+        if name in reply.headers:
+            OAS31Validator(header["schema"]).validate(reply.headers[name])
+    undocumented = reply.headers.keys() - response.get("headers", {}).keys()
+    assert undocumented == set()
+
+
+def api_event(
+    method: str,
+    resource: str,
+    query: Mapping[str, str | list[str]],
+    headers: Mapping[str, str],
+    body: str | None,
+    **path: str,
+) -> dict[str, Any]:
+    """As API Gateway makes it."""
+    values = {name: [value] if isinstance(value, str) else value for name, value in query.items()}
+    event: dict[str, Any] = sample("serve-catalogue.get-recording")
+    event |= {"httpMethod": method, "resource": resource, "body": body}
+    event["path"] = resource.format(**path)
+    event["pathParameters"] = path or None
+    event["multiValueQueryStringParameters"] = values or None
+    event["queryStringParameters"] = {name: last[-1] for name, last in values.items()} or None
+    event["multiValueHeaders"] |= {name: [value] for name, value in headers.items()}
+    event["headers"] |= headers
+    return event
+
+
 @pytest.fixture
-def call(
+def api(
     ingestion: Ingestion,
     catalogue: Catalogue,
+    recordings_table: Table,
+    archive: Archive,
     context: Context,
+    token: ApiToken,
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
-    """Call a route, with the sample event of it for any recording id."""
+    """Call a route; what it answers must be documented."""
     monkeypatch.setattr(serve_catalogue, "ingestion", ingestion)
     monkeypatch.setattr(serve_catalogue, "catalogue", catalogue)
+    monkeypatch.setattr(serve_catalogue, "recordings", Listing(recordings_table, APP_ID))
+    monkeypatch.setattr(serve_catalogue, "token", token)
+    monkeypatch.setattr(serve_catalogue, "archive", lambda: archive)
+    monkeypatch.setattr(serve_catalogue, "utcnow", clock)
 
-    def call(name: str, recording_id: str) -> Reply:
-        event = sample(f"serve-catalogue.{name}-recording")
-        event["pathParameters"] = {"recording_id": recording_id}
-        event["path"] = event["resource"].replace("{recording_id}", recording_id)
+    def call(
+        method: str,
+        resource: str,
+        recording_id: str | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: str | None = None,
+    ) -> Reply:
+        path = {"recording_id": recording_id} if recording_id is not None else {}
+        event = api_event(method, resource, query or {}, headers or {}, body, **path)
         answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
-        headers = {name: values[0] for name, values in answer["multiValueHeaders"].items()}
-        return Reply(
+        given = {name: values[0] for name, values in answer["multiValueHeaders"].items()}
+        reply = Reply(
             answer["statusCode"],
-            headers.pop("Content-Type"),
-            headers,
-            json.loads(answer["body"]),
+            given.pop("Content-Type", ""),
+            given,
+            json.loads(answer["body"]) if answer["body"] else None,
         )
+        expect_documented(method, resource, reply)
+        return reply
 
     return call
+
+
+ONE = "/recordings/{recording_id}"
+
+
+@pytest.fixture
+def call(api: Call) -> Call:
+    """Read or sync one recording."""
+    routes = {"get": ("GET", ONE), "sync": ("POST", f"{ONE}/sync")}
+    return lambda name, recording_id: api(*routes[name], recording_id)
 
 
 def test_the_sample_of_a_sync_fetches_the_recording_and_answers_with_its_row(
     call: Call, simulator: Simulator, catalogue: Catalogue
 ) -> None:
     recording = simulator.world.record_meeting()
-    assert (
-        recording.id == sample("serve-catalogue.sync-recording")["pathParameters"]["recording_id"]
-    )
+    event = sample("serve-catalogue.sync-recording")
+    assert recording.id == event["pathParameters"]["recording_id"]
 
     reply = call("sync", recording.id)
 
@@ -103,14 +200,11 @@ def test_no_answer_shows_a_url_or_what_is_internal(call: Call, simulator: Simula
     body = json.dumps(call("sync", recording.id).body)
 
     assert "Signature" not in body
-    assert "app_month" not in body
     assert "status_rank" not in body
     assert '"kind": "video"' in body
 
 
 def test_a_fractional_duration_is_a_number(call: Call, simulator: Simulator) -> None:
-    from local.simulator import RecordingOptions
-
     recording = simulator.world.record_meeting(options=RecordingOptions(duration=12.001))
 
     assert call("sync", recording.id).body["duration_seconds"] == 12.001
@@ -137,6 +231,7 @@ def test_a_malformed_id_is_refused_and_reaches_nobody(
         "title": "Bad Request",
         "status": 400,
         "detail": "recording_id is not a UUID.",
+        "parameter": "recording_id",
     }
     assert simulator.requests == []
 
@@ -231,3 +326,838 @@ def test_nothing_that_is_logged_is_secret(
 def test_every_kind_of_trouble_has_its_answer() -> None:
     for kind in RealtimeKitError.__subclasses__():
         assert serve_catalogue.trouble(kind("x")).status_code in (502, 503)
+
+
+# --- reading ---
+
+
+def test_who_has_the_version_is_sent_nothing(api: Call, call: Call, simulator: Simulator) -> None:
+    recording = simulator.world.record_meeting()
+    tag = call("sync", recording.id).headers["ETag"]
+
+    for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        reply = api("GET", ONE, recording.id, headers={"If-None-Match": given})
+        assert (reply.status, reply.body, reply.headers) == (304, None, {"ETag": tag})
+    for given in ('"other"', "", "1"):
+        assert api("GET", ONE, recording.id, headers={"If-None-Match": given}).status == 200
+
+
+def test_a_version_that_changed_is_sent(
+    api: Call, call: Call, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    tag = call("sync", recording.id).headers["ETag"]
+    state = {"state": "expired", "expired_at": "2026-06-10T10:30:00.000Z"}
+    catalogue.record_archive(recording.id, {"video": state})
+
+    reply = api("GET", ONE, recording.id, headers={"If-None-Match": tag})
+
+    assert reply.status == 200
+    assert reply.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize(
+    ("method", "resource"),
+    [
+        ("GET", "/recordings"),
+        ("GET", ONE),
+        ("DELETE", ONE),
+        ("POST", f"{ONE}/sync"),
+        ("GET", f"{ONE}/links"),
+        ("GET", "/health"),
+        ("GET", "/openapi.json"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("query", "body", "parameter"),
+    [({"unknown": "1"}, None, "unknown"), ({}, '{"x": 1}', "body"), ({}, "x", "body")],
+)
+def test_what_no_route_expects_is_refused(
+    api: Call,
+    simulator: Simulator,
+    method: str,
+    resource: str,
+    query: dict[str, str],
+    body: str | None,
+    parameter: str,
+) -> None:
+    recording_id = UNKNOWN_ID if resource.startswith(ONE) else None
+
+    reply = api(method, resource, recording_id, query, body=body)
+
+    assert (reply.status, reply.body["parameter"]) == (400, parameter)
+    assert simulator.requests == []
+
+
+# --- the list ---
+
+
+@pytest.fixture
+def some(simulator: Simulator, catalogue: Catalogue, ingestion: Ingestion) -> list[Recording]:
+    """Three recordings of one meeting, an hour apart, and one of another that failed."""
+    world = simulator.world
+    meeting = world.create_meeting(title="Weekly sync", at=world.clock.now() - timedelta(days=1))
+    start = datetime(2026, 6, 3, 6, 0, tzinfo=UTC)
+    found = [
+        world.record_meeting(meeting=meeting, started_at=start + timedelta(hours=hour))
+        for hour in range(3)
+    ]
+    found.append(
+        world.record_meeting(status=Status.ERRORED, started_at=start + timedelta(minutes=30))
+    )
+    for recording in found:
+        seen = ingestion.realtimekit.recording(recording.id)
+        session = ingestion.realtimekit.session(recording.session.id)
+        catalogue.upsert(
+            replace(seen, meeting_id=session.meeting_id, meeting_title=session.meeting_title),
+            ingestion.now(),
+        )
+    return found
+
+
+def ids(reply: Reply) -> list[str]:
+    assert reply.status == 200
+    return [item["recording_id"] for item in reply.body["recordings"]]
+
+
+def test_the_list_is_newest_first_and_says_what_its_items_may(
+    api: Call, some: list[Recording]
+) -> None:
+    first, second, third, failed = some
+
+    reply = api("GET", "/recordings")
+
+    assert ids(reply) == [third.id, second.id, failed.id, first.id]
+    assert "next_cursor" not in reply.body
+    item = reply.body["recordings"][0]
+    assert item == {
+        "recording_id": third.id,
+        "status": "UPLOADED",
+        "meeting_id": third.session.meeting.id,
+        "session_id": third.session.id,
+        "meeting_title": "Weekly sync",
+        "invoked_at": "2026-06-03T08:00:00.000Z",
+        "started_at": "2026-06-03T08:00:03.000Z",
+        "stopped_at": "2026-06-03T08:30:03.000Z",
+        "duration_seconds": 1800,
+        "file_name": third.file_name,
+        "file_size": third.file_size,
+        "archived": "no",
+    }
+    assert set(item) == set(LISTED)
+
+
+def test_the_sample_of_a_list_is_answered(
+    api: Call, some: list[Recording], context: Context
+) -> None:
+    answer = serve_catalogue.handler(
+        sample("serve-catalogue.list-recordings"),
+        context,  # type: ignore[arg-type]
+    )
+
+    assert answer["statusCode"] == 200
+    assert len(json.loads(answer["body"])["recordings"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"order": "oldest"}, [0, 3, 1, 2]),
+        ({"status": "ERRORED"}, [3]),
+        ({"status": "UPLOADED", "order": "oldest"}, [0, 1, 2]),
+        ({"status": "PAUSED"}, []),
+        ({"archived": "no"}, [2, 1, 0]),
+        ({"archived": "yes"}, []),
+        ({"from": "2026-06-03T07:00:00Z"}, [2, 1]),
+        ({"to": "2026-06-03T07:00:00Z"}, [3, 0]),
+        ({"from": "2026-06-03T06:00:00.000Z", "to": "2026-06-03T06:00:00.001Z"}, [0]),
+        ({"from": "2026-06-03", "to": "2026-06-04"}, [2, 1, 3, 0]),
+        ({"from": "2026-06-03T09:00:00+02:00", "to": "2026-06-03T09:00:01+02:00"}, [1]),
+        ({"from": "2026-06-04"}, []),
+        ({"limit": "2"}, [2, 1]),
+    ],
+)
+def test_filters_are_what_they_say(
+    api: Call, some: list[Recording], query: dict[str, str], expected: list[int]
+) -> None:
+    assert ids(api("GET", "/recordings", query=query)) == [some[n].id for n in expected]
+
+
+def test_meetings_and_sessions_can_be_asked_for(api: Call, some: list[Recording]) -> None:
+    first, second, third, failed = some
+    meeting, session = first.session.meeting.id, second.session.id
+
+    def asked(**query: str) -> list[str]:
+        return ids(api("GET", "/recordings", query=query))
+
+    assert asked(meeting_id=meeting) == [third.id, second.id, first.id]
+    assert asked(meeting_id=meeting.upper(), order="oldest", limit="1") == [first.id]
+    assert asked(session_id=session) == [second.id]
+    assert asked(session_id=session, meeting_id=meeting) == [second.id]
+    assert asked(session_id=session, meeting_id=failed.session.meeting.id) == []
+    assert asked(meeting_id=meeting, status="UPLOADED", archived="no") == [
+        third.id,
+        second.id,
+        first.id,
+    ]
+    assert asked(meeting_id=UNKNOWN_ID) == []
+
+
+def test_pages_follow_each_other(api: Call, some: list[Recording]) -> None:
+    first, second, third, failed = some
+    page = api("GET", "/recordings", query={"limit": "2"})
+    assert ids(page) == [third.id, second.id]
+
+    query = {"limit": "1", "cursor": page.body["next_cursor"]}
+    page = api("GET", "/recordings", query=query)
+    assert ids(page) == [failed.id]
+    page = api("GET", "/recordings", query={"cursor": page.body["next_cursor"]})
+    assert ids(page) == [first.id]
+    assert "next_cursor" not in page.body
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"limit": "-1"}, "limit"),
+        ({"limit": "ten"}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"limit": "1e1"}, "limit"),
+        ({"limit": "٣"}, "limit"),
+        ({"limit": ["1", "2"]}, "limit"),
+        ({"status": "uploaded"}, "status"),
+        ({"status": ""}, "status"),
+        ({"status": ["UPLOADED", "ERRORED"]}, "status"),
+        ({"archived": "true"}, "archived"),
+        ({"order": "asc"}, "order"),
+        ({"meeting_id": "7"}, "meeting_id"),
+        ({"session_id": ""}, "session_id"),
+        ({"from": "yesterday"}, "from"),
+        ({"from": "2026-06-31"}, "from"),
+        ({"from": "2026-06-03T10:00:00"}, "from"),
+        ({"from": "2026-06-03T10:00:00 02:00"}, "from"),
+        ({"to": "0001-01-01"}, "to"),
+        ({"to": "9999-12-31T23:59:59-23:00"}, "to"),
+        ({"to": "1780480800"}, "to"),
+        ({"from": "2026-06-03", "to": "2026-06-03"}, "from"),
+        ({"from": "2026-06-04", "to": "2026-06-03"}, "from"),
+        ({"page": "2"}, "page"),
+        ({"cursor": ""}, "cursor"),
+        ({"cursor": "x"}, "cursor"),
+        ({"cursor": "é"}, "cursor"),
+        ({"cursor": "A" * 92}, "cursor"),
+    ],
+)
+def test_a_wrong_parameter_is_named(
+    api: Call, some: list[Recording], query: dict[str, Any], parameter: str
+) -> None:
+    reply = api("GET", "/recordings", query=query)
+
+    assert (reply.status, reply.body["parameter"]) == (400, parameter)
+    assert reply.body["detail"].startswith(f"{parameter} ")
+
+
+def test_a_cursor_is_good_for_its_own_query_only(api: Call, some: list[Recording]) -> None:
+    meeting = {"meeting_id": some[0].session.meeting.id}
+    cursor = api("GET", "/recordings", query={**meeting, "limit": "1"}).body["next_cursor"]
+
+    for query in (
+        {},
+        {"order": "oldest", **meeting},
+        {"status": "UPLOADED", **meeting},
+        {"from": "2026-06-03", **meeting},
+        {"session_id": some[0].session.id},
+    ):
+        reply = api("GET", "/recordings", query={**query, "cursor": cursor})
+        assert (reply.status, reply.body["parameter"]) == (400, "cursor")
+    for broken in (cursor[:-1], cursor[1:], cursor + "A", cursor[:20] + "A" + cursor[21:]):
+        reply = api("GET", "/recordings", query={**meeting, "cursor": broken})
+        assert (reply.status, reply.body["parameter"]) == (400, "cursor")
+    assert ids(api("GET", "/recordings", query={**meeting, "cursor": cursor})) == [
+        some[1].id,
+        some[0].id,
+    ]
+
+
+def test_a_page_is_one_call_that_reads_one_row_more_than_it_shows(
+    api: Call, some: list[Recording], dynamodb: Any
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        asked.append(json.loads(params["body"]))
+
+    dynamodb.meta.events.register("before-call.dynamodb", note)
+
+    api("GET", "/recordings", query={"limit": "2"})
+    api("GET", ONE, some[0].id)
+
+    assert [one.get("Limit") for one in asked] == [3, None]
+    assert asked[0]["IndexName"] == "by_time"
+    assert asked[1]["Key"] == {"recording_id": {"S": some[0].id}}
+
+
+def test_what_is_erased_is_in_no_list(api: Call, some: list[Recording]) -> None:
+    api("DELETE", ONE, some[3].id)
+
+    assert ids(api("GET", "/recordings")) == [some[2].id, some[1].id, some[0].id]
+    assert ids(api("GET", "/recordings", query={"status": "ERRORED"})) == []
+
+
+# --- links ---
+
+
+@pytest.fixture
+def archived(
+    simulator: Simulator, ingestion: Ingestion, archiving: Archiving
+) -> Callable[..., Recording]:
+    """A recording with its files in the archive."""
+
+    def archived(**options: Any) -> Recording:
+        options = {"file_size": MIB, **options}
+        recording = simulator.world.record_meeting(options=RecordingOptions(**options))
+        seen = ingestion.realtimekit.recording(recording.id)
+        ingestion.catalogue.upsert(seen, ingestion.now())
+        request = ArchiveRequest(
+            recording_id=recording.id,
+            deadline="2026-06-10T10:30:00.000Z",
+            source=Source.CATALOGUE,
+        )
+        archiving.archive_recording(request, 900, lambda: False)
+        return recording
+
+    return archived
+
+
+LINKS = f"{ONE}/links"
+
+
+def test_a_link_to_the_archive_downloads_the_file_under_its_name(
+    api: Call, archived: Callable[..., Recording], simulator: Simulator
+) -> None:
+    recording = archived(separate_audio=True, audio_file_size=100)
+
+    reply = api("GET", LINKS, recording.id, {"expires_in": "60"})
+
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert [link["name"] for link in reply.body["links"]] == ["audio", "video"]
+    assert reply.body["missing"] == []
+    for link, file in zip(
+        reply.body["links"], reversed(simulator.world.media_files(recording)), strict=True
+    ):
+        assert link["source"] == "archive"
+        assert link["size"] == file.size
+        assert link["expires_at"] == "2026-06-03T10:31:00.000Z"
+        assert parse_qs(urlsplit(link["url"]).query)["X-Amz-Expires"] == ["60"]
+        answer = urllib3.request("GET", link["url"], retries=False)
+        assert answer.status == 200
+        assert answer.data == file.read()
+        assert answer.headers["Content-Type"] == file.content_type
+        name = file.artifact.file_name
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+
+
+def test_a_links_file_name_survives_whatever_is_in_it(archive: Archive) -> None:
+    url = archive.link("key", 'Wöchentlich "1";\r\n.mp4', 60)
+
+    [said] = parse_qs(urlsplit(url).query)["response-content-disposition"]
+    plain, _, real = said.removeprefix("attachment; filename=").partition("; filename*=UTF-8''")
+    assert re.fullmatch(r'"[0-9A-Za-z._-]+"', plain)
+    assert unquote(real) == 'Wöchentlich "1";\r\n.mp4'
+    assert "\r" not in said
+
+
+def test_links_say_the_regions_own_host_and_are_signed_with_version_4() -> None:
+    archive = serve_catalogue.archive()
+    assert archive
+
+    url = urlsplit(archive.link("a/b.mp4", "b.mp4", 60))
+
+    assert url.netloc == "archive-bucket.s3.eu-central-1.amazonaws.com"
+    assert parse_qs(url.query)["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+
+
+def test_while_a_file_is_not_archived_the_link_is_realtimekits(
+    api: Call, call: Call, simulator: Simulator, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting()
+    call("sync", recording.id)
+
+    [link] = api("GET", LINKS, recording.id).body["links"]
+
+    assert link["source"] == "realtimekit"
+    assert link["url"].startswith(simulator.url)
+    assert link["expires_at"] == "2026-06-10T10:29:40.000Z"
+    clock.advance(7 * DAY)
+    reply = api("GET", LINKS, recording.id)
+    assert reply.status == 410
+    assert reply.body["detail"] == "There is no file any more: expired."
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (Status.RECORDING, 409, "not_yet"),
+        (Status.UPLOADING, 409, "not_yet"),
+        (Status.ERRORED, 410, "no_file"),
+    ],
+)
+def test_where_there_is_no_file_the_reason_is_said(
+    api: Call, call: Call, simulator: Simulator, status: Status, code: int, reason: str
+) -> None:
+    recording = simulator.world.record_meeting(status=status)
+    call("sync", recording.id)
+
+    reply = api("GET", LINKS, recording.id)
+
+    assert reply.status == code
+    assert reason in reply.body["detail"]
+
+
+def test_a_file_in_a_storage_of_the_owners_has_no_link_of_ours(
+    api: Call, archived: Callable[..., Recording]
+) -> None:
+    storage = {"type": "aws", "bucket": "owners-own", "region": "eu-central-1"}
+    recording = archived(realtimekit_bucket=False, storage_config=storage)
+
+    reply = api("GET", LINKS, recording.id)
+
+    assert (reply.status, reply.body["detail"]) == (409, "There is no file to link to: external.")
+
+
+def test_one_file_without_a_link_does_not_hide_the_others(
+    api: Call, archived: Callable[..., Recording], catalogue: Catalogue
+) -> None:
+    recording = archived(separate_audio=True, audio_file_size=100)
+    elsewhere = {
+        "state": "archived",
+        "bucket": "former-bucket",
+        "key": "a.mp4",
+        "size": 5,
+        "archived_at": "2026-06-03T10:30:00.000Z",
+    }
+    catalogue.record_archive(recording.id, {"video": elsewhere})
+
+    reply = api("GET", LINKS, recording.id)
+
+    assert [link["name"] for link in reply.body["links"]] == ["audio"]
+    [missing] = reply.body["missing"]
+    assert (missing["name"], missing["reason"]) == ("video", "archive_unreachable")
+
+
+@pytest.mark.parametrize("seconds", ["59", "3601", "0", "-60", "an hour", ""])
+def test_a_link_lives_neither_for_ever_nor_for_a_moment(
+    api: Call, archived: Callable[..., Recording], seconds: str
+) -> None:
+    reply = api("GET", LINKS, archived().id, {"expires_in": seconds})
+
+    assert (reply.status, reply.body["parameter"]) == (400, "expires_in")
+
+
+def test_there_is_no_link_to_what_is_not_catalogued(api: Call) -> None:
+    assert api("GET", LINKS, UNKNOWN_ID).status == 404
+
+
+def test_links_are_not_logged(
+    api: Call, archived: Callable[..., Recording], logged: Callable[[], str]
+) -> None:
+    api("GET", LINKS, archived().id)
+
+    assert "X-Amz-" not in logged()
+
+
+# --- erasure ---
+
+
+def contents(s3: Any, bucket: str) -> list[str]:
+    """The keys of all versions and delete markers, and of all uploads under way."""
+    answer = s3.list_object_versions(Bucket=bucket)
+    found = [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]
+    uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return sorted(one["Key"] for one in [*found, *uploads])
+
+
+def test_what_is_erased_is_gone_in_all_versions_and_only_a_tombstone_is_left(
+    api: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    s3: Any,
+    bucket: str,
+    checks: Checks,
+) -> None:
+    other = archived()
+    recording = archived(separate_audio=True, audio_file_size=100)
+    row = catalogue.get(recording.id)
+    assert row
+    key = row["artifacts"]["video"]["archive"]["key"]
+    s3.put_object(Bucket=bucket, Key=key, Body=b"a later version")
+    s3.delete_object(Bucket=bucket, Key=key)
+    s3.create_multipart_upload(Bucket=bucket, Key=f"{key}-2")
+
+    reply = api("DELETE", ONE, recording.id)
+
+    assert reply.status == 200
+    assert set(reply.body) == {"recording_id", "erased_at"}
+    left = catalogue.get(recording.id)
+    assert left
+    assert set(left) == {"recording_id", "erased_at", "version"}
+    assert len(contents(s3, bucket)) == 1
+    assert other.id in contents(s3, bucket)[0]
+    assert checks() == {}
+
+
+def test_what_realtimekit_put_into_our_bucket_is_erased_too_and_its_neighbours_are_not(
+    api: Call, simulator: Simulator, archiving: Archiving, s3: Any, bucket: str
+) -> None:
+    storage = {"type": "aws", "bucket": bucket, "region": "eu-central-1", "path": "meetings"}
+    options = RecordingOptions(realtimekit_bucket=False, storage_config=storage)
+    recording = simulator.world.record_meeting(options=options)
+    key = f"meetings/{recording.file_name}"
+    for name in (key, f"{key}.bak"):
+        s3.put_object(Bucket=bucket, Key=name, Body=b"video")
+    seen = archiving.realtimekit.recording(recording.id)
+    archiving.catalogue.upsert(seen, archiving.now())
+    request = ArchiveRequest(
+        recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
+    )
+    archiving.archive_recording(request, 900, lambda: False)
+
+    assert api("DELETE", ONE, recording.id).status == 200
+
+    assert contents(s3, bucket) == [f"{key}.bak"]
+
+
+def test_an_erasure_can_be_asked_for_again(api: Call, archived: Callable[..., Recording]) -> None:
+    recording = archived()
+
+    first = api("DELETE", ONE, recording.id)
+
+    assert api("DELETE", ONE, recording.id).body == first.body
+
+
+def test_what_is_erased_is_not_brought_back(
+    api: Call,
+    call: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    ingestion: Ingestion,
+    archiving: Archiving,
+    checks: Checks,
+    s3: Any,
+    bucket: str,
+) -> None:
+    recording = archived()
+    api("DELETE", ONE, recording.id)
+    tombstone = catalogue.get(recording.id)
+
+    assert call("sync", recording.id).status == 410
+    assert call("get", recording.id).status == 410
+    assert api("GET", LINKS, recording.id).status == 410
+    for seen in ingestion.realtimekit.recordings(meeting_id=recording.session.meeting.id):
+        catalogue.upsert(seen, ingestion.now())
+    request = ArchiveRequest(
+        recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
+    )
+    archiving.archive_recording(request, 900, lambda: False)
+    assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None
+
+    assert catalogue.get(recording.id) == tombstone
+    assert contents(s3, bucket) == []
+    assert checks() == {}
+
+
+def test_the_checks_of_what_is_erased_go_with_it(
+    api: Call, call: Call, simulator: Simulator, checks: Checks
+) -> None:
+    """They hold its meeting's title."""
+    recording = simulator.world.record_meeting(status=Status.RECORDING)
+    call("sync", recording.id)
+    assert checks() == {f"recording#{recording.id}": "not_final"}
+
+    api("DELETE", ONE, recording.id)
+
+    assert checks() == {}
+
+
+def test_what_is_not_catalogued_cannot_be_erased(api: Call, checks: Checks) -> None:
+    assert api("DELETE", ONE, UNKNOWN_ID).status == 404
+    assert checks() == {}
+
+
+def test_while_files_are_being_archived_the_erasure_waits_and_the_row_is_closed(
+    api: Call,
+    call: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    worklist: Worklist,
+    checks: Checks,
+) -> None:
+    recording = archived()
+    key = f"archive#{recording.id}"
+    run = worklist.claim(key, {"task": "archive"}, "2026-06-10T10:30:00.000Z", 930)
+    assert run
+
+    reply = api("DELETE", ONE, recording.id)
+
+    assert reply.status == 202
+    assert set(reply.body) == {"recording_id", "erasing_since"}
+    assert checks()[f"erase#{recording.id}"] == "erasing"
+    assert call("get", recording.id).status == 410
+    assert catalogue.record_archive(recording.id, {"video": {"state": "expired"}}) is None
+    worklist.finish(run)
+    assert api("DELETE", ONE, recording.id).status == 200
+    assert checks() == {}
+
+
+@pytest.mark.parametrize("operation", ["ListObjectVersions", "DeleteObjects"])
+def test_an_erasure_that_s3_interrupts_leaves_a_check(
+    api: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    checks: Checks,
+    s3: Any,
+    clock: Clock,
+    operation: str,
+) -> None:
+    recording = archived()
+
+    with s3_fails(s3, operation, 500, "InternalError"):
+        assert api("DELETE", ONE, recording.id).status == 503
+
+    row = catalogue.get(recording.id)
+    assert row
+    assert "erasing_since" in row
+    assert checks()[f"erase#{recording.id}"] == "erasing"
+    clock.advance(121)
+    assert api("DELETE", ONE, recording.id).status == 200
+    assert checks() == {}
+
+
+def test_an_object_that_s3_will_not_delete_is_not_called_erased(
+    api: Call, archived: Callable[..., Recording], catalogue: Catalogue, s3: Any
+) -> None:
+    """DeleteObjects tells of them in a 200."""
+    recording = archived()
+
+    def refuse(parsed: dict[str, Any], **_: Any) -> None:
+        parsed["Errors"] = [{"Key": "k", "Code": "AccessDenied"}]
+
+    s3.meta.events.register("after-call.s3.DeleteObjects", refuse)
+
+    assert api("DELETE", ONE, recording.id).status == 503
+
+    row = catalogue.get(recording.id)
+    assert row
+    assert "erased_at" not in row
+
+
+def test_an_erasure_that_dynamodb_interrupts_after_the_files_went_is_finished_later(
+    api: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    dynamodb: Any,
+    s3: Any,
+    bucket: str,
+    clock: Clock,
+) -> None:
+    recording = archived()
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if "erased_at" in params["body"].decode():
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+    assert api("DELETE", ONE, recording.id).status == 503
+    dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", fail)
+    assert contents(s3, bucket) == []
+
+    clock.advance(121)
+    assert api("DELETE", ONE, recording.id).status == 200
+
+
+def test_files_in_a_bucket_that_is_not_ours_any_more_stop_an_erasure(
+    api: Call,
+    archived: Callable[..., Recording],
+    catalogue: Catalogue,
+    checks: Checks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = archived()
+    before = catalogue.get(recording.id)
+    monkeypatch.setattr(serve_catalogue, "archive", lambda: None)
+
+    assert api("DELETE", ONE, recording.id).status == 409
+
+    assert catalogue.get(recording.id) == before
+    assert checks() == {}
+
+
+def test_without_an_archive_what_has_no_files_in_one_can_be_erased(
+    api: Call, call: Call, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    call("sync", recording.id)
+    monkeypatch.setattr(serve_catalogue, "archive", lambda: None)
+
+    assert api("DELETE", ONE, recording.id).status == 200
+    assert checks() == {}
+
+
+def test_an_archive_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_catalogue, "ARCHIVE_BUCKET", "")
+
+    assert serve_catalogue.archive.__wrapped__() is None
+
+
+# --- health ---
+
+
+@pytest.fixture
+def queues(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    sqs = boto3.resource("sqs")
+    found = {name: sqs.create_queue(QueueName=name) for name in ("ingest", "ingest_dead_letters")}
+    monkeypatch.setattr(
+        serve_catalogue, "QUEUE_URLS", {name: queue.url for name, queue in found.items()}
+    )
+    return found
+
+
+def test_when_all_is_well_each_part_says_so(
+    api: Call, queues: dict[str, Any], simulator: Simulator
+) -> None:
+    reply = api("GET", "/health")
+
+    assert reply.status == 200
+    assert reply.body == {
+        "status": "ok",
+        "parts": {
+            "api_token": {"status": "ok"},
+            "realtimekit": {"status": "ok"},
+            "recordings_table": {"status": "ok"},
+            "work_table": {"status": "ok", "seconds_overdue": 0},
+            "queues": {"status": "ok", "messages": {"ingest": 0, "ingest_dead_letters": 0}},
+            "archive": {"status": "ok"},
+        },
+    }
+    assert len(simulator.requests) == 1
+
+
+def test_dead_letters_are_something_to_look_at(api: Call, queues: dict[str, Any]) -> None:
+    queues["ingest"].send_message(MessageBody="waiting")
+    queues["ingest_dead_letters"].send_message(MessageBody="dead")
+
+    reply = api("GET", "/health")
+
+    assert (reply.status, reply.body["status"]) == (200, "degraded")
+    assert reply.body["parts"]["queues"] == {
+        "status": "degraded",
+        "messages": {"ingest": 1, "ingest_dead_letters": 1},
+    }
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(900, "ok"), (1020, "degraded")])
+def test_checks_that_nobody_follows_up_are_something_to_look_at(
+    api: Call, queues: dict[str, Any], worklist: Worklist, seconds: int, status: str
+) -> None:
+    """The clock of health is the real one."""
+    worklist._now = lambda: datetime.now(UTC)
+    worklist.check_in(-seconds, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "cause")
+
+    part = api("GET", "/health").body["parts"]["work_table"]
+
+    assert part["status"] == status
+    assert seconds <= part["seconds_overdue"] < seconds + 60
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "part"),
+    [
+        (gateway_error(403), 503, {"status": "failing", "cause": "unauthorized"}),
+        (error(500), 503, {"status": "failing", "cause": "unavailable"}),
+        (rate_limited(30), 200, {"status": "degraded", "cause": "throttled"}),
+    ],
+)
+def test_realtimekits_trouble_is_told_by_kind(
+    api: Call, queues: dict[str, Any], simulator: Simulator, fault: Any, status: int, part: Any
+) -> None:
+    simulator.faults.add(fault, times=None)
+
+    reply = api("GET", "/health")
+
+    assert reply.status == status
+    assert reply.body["parts"]["realtimekit"] == part
+
+
+def test_what_is_missing_is_told_by_its_part(
+    api: Call,
+    queues: dict[str, Any],
+    dynamodb: Any,
+    secretsmanager: Any,
+    s3: Any,
+    bucket: str,
+    logged: Callable[[], str],
+) -> None:
+    dynamodb.delete_table(TableName="RecordingsTable")
+    secretsmanager.put_secret_value(SecretId="realtimekit-api-token", SecretString="{}")
+    queues["ingest"].delete()
+    s3.delete_bucket(Bucket=bucket)
+
+    reply = api("GET", "/health")
+
+    assert (reply.status, reply.body["status"]) == (503, "failing")
+    parts = reply.body["parts"]
+    assert parts["recordings_table"]["cause"] == "ResourceNotFoundException"
+    assert parts["api_token"]["cause"] == "unauthorized"
+    assert (
+        "NonExistentQueue" in parts["queues"]["cause"]
+        or "QueueDoesNotExist" in parts["queues"]["cause"]
+    )
+    assert parts["archive"]["cause"] == "NoSuchBucket"
+    assert parts["work_table"]["status"] == "ok"
+    assert API_TOKEN not in str(reply.body)
+
+
+# --- the document ---
+
+
+def test_the_document_is_served(api: Call) -> None:
+    assert api("GET", "/openapi.json").body == DOCUMENT
+
+
+def test_every_route_of_the_template_is_in_the_document_and_the_other_way_round(
+    template: Mapping[str, Any],
+) -> None:
+    deployed = {
+        (event["Properties"]["Path"], event["Properties"]["Method"].lower())
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+        for event in resource["Properties"].get("Events", {}).values()
+        if event["Type"] == "Api"
+    }
+    documented = {
+        (path, method)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+        if method != "parameters"
+    }
+
+    assert deployed == documented
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", route.path), method.lower())
+        for router in [serve_catalogue.app]
+        for route in [*router._static_routes, *router._dynamic_routes]
+        for method in [route.method]
+    }
+    assert routes == documented - {("/webhooks/realtimekit", "post")}
+
+
+def test_every_problem_that_the_document_names_is_one() -> None:
+    for operations in DOCUMENT["paths"].values():
+        for method, operation in operations.items():
+            if method != "parameters":
+                for status, response in operation["responses"].items():
+                    content = resolved(response).get("content", {})
+                    if int(status) >= 400:
+                        assert "application/problem+json" in content

@@ -66,7 +66,6 @@ def test_a_new_recording_becomes_a_row(catalogue: Catalogue) -> None:
     assert catalogue.get(UPLOADED.recording_id) == {
         "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68",
         "app_id": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
-        "app_month": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13#2026-06",
         "status": "UPLOADED",
         "status_rank": 4,
         "status_history": [{"status": "UPLOADED", "at": "2026-06-03T12:00:00.000Z"}],
@@ -99,7 +98,6 @@ def test_what_is_shown_has_no_credentials_and_nothing_internal(catalogue: Catalo
     shown = public(catalogue.upsert(UPLOADED, NOON).row)
 
     assert "canary" not in str(shown)
-    assert "app_month" not in shown
     assert "status_rank" not in shown
     assert shown["artifacts"]["video"]["file_size"] == 2044680
 
@@ -279,7 +277,7 @@ def test_who_is_outpaced_again_and_again_says_so(dynamodb: Any) -> None:
         contested.upsert(UPLOADED, NOON)
 
 
-def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_month(
+def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_app(
     catalogue: Catalogue, dynamodb: Any
 ) -> None:
     catalogue.upsert(LISTED, NOON)
@@ -287,7 +285,7 @@ def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_month(
     for index, key, value in [
         ("by_meeting", "meeting_id", "50c8940e-1b97-402a-97d6-2708b7feca41"),
         ("by_session", "session_id", "05e57591-d89e-45c9-ae44-08dc1eaad0e0"),
-        ("by_month", "app_month", "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13#2026-06"),
+        ("by_time", "app_id", "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"),
     ]:
         [item] = dynamodb.query(
             TableName="RecordingsTable",

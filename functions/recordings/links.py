@@ -1,0 +1,74 @@
+"""Where a recording's files can be downloaded now, and why one cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from recordings import catalogue as rows
+from recordings.archive import Archive
+from recordings.dynamodb import Item
+from recordings.model import RecordingStatus, timestamp
+
+NO_FILE = "no_file"
+NOT_YET = "not_yet"
+EXPIRED = "expired"
+EXTERNAL = "external"
+UNREACHABLE = "archive_unreachable"
+
+GONE = frozenset({NO_FILE, EXPIRED})
+"""The reasons that will not pass."""
+
+
+def links(
+    row: Item, archive: Archive | None, seconds: int, now: datetime
+) -> tuple[list[Item], list[Item]]:
+    """A link for each file that can be downloaded, and a reason for each that cannot.
+
+    A link to the archive is good for so many seconds; RealtimeKit's own, for a file that is not
+    archived yet, for as long as it keeps the file.
+    """
+    found, missing = [], []
+    for name, artifact in sorted(row.get("artifacts", {}).items()) or [("video", {})]:
+        about = {
+            "name": name,
+            **{key: artifact[key] for key in ("kind", "file_name") if key in artifact},
+        }
+        link = _link(row, artifact, archive, seconds, now)
+        if isinstance(link, str):
+            missing.append({**about, "reason": link})
+        else:
+            found.append({**about, **link})
+    return found, missing
+
+
+def _link(
+    row: Item, artifact: Mapping[str, Any], archive: Archive | None, seconds: int, now: datetime
+) -> Item | str:
+    """The link, or the reason why there is none."""
+    copy: Mapping[str, Any] = artifact.get("archive", {})
+    if copy.get("state") == "archived":
+        if archive is None or copy["bucket"] != archive.bucket:
+            return UNREACHABLE
+        file_name = artifact.get("file_name") or copy["key"].rpartition("/")[2]
+        return {
+            "source": "archive",
+            "url": archive.link(copy["key"], file_name, seconds),
+            "expires_at": timestamp(now + timedelta(seconds=seconds)),
+            "size": copy["size"],
+        }
+    if "url" in artifact:
+        expires_at = artifact.get("url_expires_at") or rows.expiry(row)
+        if expires_at <= timestamp(now):
+            return EXPIRED
+        size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
+        return {
+            "source": "realtimekit",
+            "url": artifact["url"],
+            "expires_at": expires_at,
+            **size,
+        }
+    if copy:
+        return EXTERNAL if copy["state"] == "external" else EXPIRED
+    return NO_FILE if row.get("status") == RecordingStatus.ERRORED else NOT_YET
