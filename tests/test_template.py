@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from doubles import ROOT
 from recordings import webhook
 from recordings.catalogue import RETENTION
+from recordings.listing import LISTED
 
 FUNCTIONS = ROOT / "functions"
 Resources = Mapping[str, Any]
@@ -190,6 +192,25 @@ def test_no_index_carries_a_url(resources: Resources) -> None:
         assert "artifacts" not in index["Projection"]["NonKeyAttributes"]
 
 
+def test_every_index_holds_what_the_list_says_and_no_more(resources: Resources) -> None:
+    properties = resources["RecordingsTable"]["Properties"]
+    for index in properties["GlobalSecondaryIndexes"]:
+        keys = {key["AttributeName"] for key in [*properties["KeySchema"], *index["KeySchema"]]}
+        held = keys | set(index["Projection"]["NonKeyAttributes"])
+        assert held - {"app_id"} == set(LISTED)
+
+
+def test_files_are_erased_by_who_erases_recordings(resources: Resources) -> None:
+    erasers = {
+        name
+        for name, role in of_type(resources, "AWS::IAM::Role").items()
+        for statement in statements(role)
+        if "s3:Delete" in str(statement["Action"])
+    }
+
+    assert erasers == {"ArchiveRecordingRole", "ServeCatalogueRole"}
+
+
 def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Resources) -> None:
     properties = resources["Api"]["Properties"]
 
@@ -211,7 +232,16 @@ def test_throttling_and_integration_failures_are_told_as_503(resources: Resource
         "INTEGRATION_FAILURE": 503,
         "INTEGRATION_TIMEOUT": 503,
         "DEFAULT_5XX": 503,
+        "MISSING_AUTHENTICATION_TOKEN": 403,
+        "ACCESS_DENIED": 403,
+        "INVALID_SIGNATURE": 403,
+        "EXPIRED_TOKEN": 403,
     }
+    for answer in responses.values():
+        content_type = answer["ResponseParameters"]["Headers"]["Content-Type"]
+        assert content_type == "'application/problem+json'"
+        problem = json.loads(answer["ResponseTemplates"]["application/json"])
+        assert problem["status"] == answer["StatusCode"]
 
 
 def test_changes_are_told_in_order_and_none_is_dropped_in_silence(resources: Resources) -> None:

@@ -37,7 +37,7 @@ from recordings.archive import Archive
 from recordings.archiving import Archiving
 from recordings.catalogue import Catalogue, expiry
 from recordings.media import Media
-from recordings.messages import ArchiveRequest, Source
+from recordings.messages import ArchiveRequest, EraseRequest, Source
 from recordings.worklist import Worklist
 
 MIB = 1024 * 1024
@@ -951,3 +951,66 @@ def test_no_secret_is_logged_or_kept_in_checks(
     assert recording.id in everything
     assert API_TOKEN not in everything
     assert "X-Amz-" not in everything
+
+
+# --- erasures that the API could not finish ---
+
+
+def erasure(recording_id: str) -> str:
+    request = EraseRequest(recording_id=recording_id, source=Source.FOLLOW_UP)
+    return messages.body(request)
+
+
+def test_an_erasure_is_gone_on_with(
+    record: Record, invoke: Invoke, handle: Invoke, archived: Archived, checks: Checks
+) -> None:
+    recording = record()
+    invoke(recording)
+
+    assert handle(erasure(recording.id)) == []
+
+    assert archived.versions() == []
+    assert set(archived.row(recording)) == {"recording_id", "erased_at", "version"}
+    assert checks() == {}
+
+
+def test_an_erasure_waits_for_a_run_under_way_which_then_archives_nothing_more(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    archived: Archived,
+    worklist: Worklist,
+    checks: Checks,
+    logged: Logged,
+) -> None:
+    recording = record()
+    invoke(recording)
+    key = f"archive#{recording.id}"
+    run = worklist.claim(key, {"task": "archive"}, "2026-06-10T10:30:00.000Z", 930)
+    assert run
+
+    assert handle(erasure(recording.id)) == []
+
+    assert "left to a run under way" in logged()
+    assert checks()[f"erase#{recording.id}"] == "erasing"
+    worklist.finish(run)
+    assert handle(erasure(recording.id)) == []
+    assert archived.versions() == []
+    assert checks() == {}
+
+
+def test_an_erasure_of_what_is_not_there_is_done(handle: Invoke, checks: Checks) -> None:
+    assert handle(erasure("97cb480d-5840-4528-ace3-919b5e386c68")) == []
+    assert checks() == {}
+
+
+def test_an_erasure_that_s3_fails_stays_on_the_queue(
+    record: Record, invoke: Invoke, handle: Invoke, s3: Any, checks: Checks
+) -> None:
+    recording = record()
+    invoke(recording)
+
+    with s3_fails(s3, "DeleteObjects", 500, "InternalError"):
+        assert handle(erasure(recording.id)) == ["0"]
+
+    assert f"erase#{recording.id}" in checks()

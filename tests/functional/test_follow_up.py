@@ -294,3 +294,40 @@ def test_switched_off_what_was_to_be_archived_is_settled(
 
     assert received() == []
     assert checks() == {}
+
+
+ERASE = {"task": "erase", "recording_id": FIRST}
+
+
+def test_an_erasure_is_asked_for_where_the_files_can_be_reached(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    archive_queues: dict[str, Any],
+) -> None:
+    worklist.check_in(60, f"erase#{FIRST}", ERASE, "erasing")
+    clock.advance(60)
+
+    tick()
+
+    assert received() == []
+    assert bodies(archive_queues["ArchiveQueue"]) == [{"v": 1, "source": "follow_up", **ERASE}]
+
+
+def test_switched_off_an_erasure_is_not_forgotten(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    checks: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ARCHIVE_QUEUE_URL", "URGENT_ARCHIVE_QUEUE_URL"):
+        monkeypatch.setattr(follow_up, name, "")
+    worklist.check_in(60, f"erase#{FIRST}", ERASE, "erasing")
+    clock.advance(60)
+
+    tick()
+
+    assert worklist.due(10) == []
+    assert checks() == {f"erase#{FIRST}": "erasing"}

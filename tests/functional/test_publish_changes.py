@@ -447,3 +447,21 @@ def test_no_url_is_in_what_is_queued_or_published(
     handle(uploaded())
 
     assert "canary" not in f"{queued('ArchiveQueue')} {published()}"
+
+
+def test_an_erasure_is_told_and_nothing_is_archived_for_it(
+    handle: Handle, queued: Queued, published: Published
+) -> None:
+    change = uploaded(7)
+    change["dynamodb"]["OldImage"] = uploaded(6)["dynamodb"]["NewImage"]
+    change["dynamodb"]["NewImage"] = {
+        "recording_id": {"S": RECORDING_ID},
+        "version": {"N": "7"},
+        "erased_at": {"S": "2026-06-04T09:00:00.000Z"},
+    }
+
+    assert handle(change) == []
+
+    [event] = published()
+    assert event["detail-type"] == "Recording Erased"
+    assert queued("ArchiveQueue") == []

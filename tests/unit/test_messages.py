@@ -7,6 +7,7 @@ import pytest
 from recordings import messages
 from recordings.messages import (
     ArchiveRequest,
+    EraseRequest,
     EventType,
     Hint,
     MalformedMessageError,
@@ -31,6 +32,7 @@ HINT = Hint(meeting_id=MEETING_ID, title="Weekly sync")
         ArchiveRequest(
             recording_id=RECORDING_ID, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
         ),
+        EraseRequest(recording_id=RECORDING_ID, source=Source.API),
     ],
 )
 def test_what_is_written_is_read_back(request_: messages.Request) -> None:
@@ -193,3 +195,19 @@ def test_an_event_of_very_many_files_fits() -> None:
 
     assert json.loads(event.detail)["artifact_count"] == 400
     assert len(event.detail.encode()) < 240_000
+
+
+def test_subscribers_are_told_of_an_erasure_once_and_only_of_whom() -> None:
+    before = {**row(3, video=ARCHIVED), "meeting_id": "canary", "erasing_since": "2026-06-04"}
+    tombstone = {
+        "recording_id": RECORDING_ID,
+        "version": 5,
+        "erased_at": "2026-06-04T09:00:00.000Z",
+    }
+
+    assert messages.events(row(3, video=ARCHIVED), before) == []
+    [event] = messages.events(before, tombstone)
+    assert messages.events(tombstone, tombstone) == []
+
+    assert event.type == EventType.ERASED
+    assert json.loads(event.detail) == {"id": f"{RECORDING_ID}#5", **tombstone}
