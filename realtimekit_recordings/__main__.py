@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+from .api import ApiError
+from .catalogue_commands import COMMANDS
+from .download import DownloadError
 from .stack import StackError
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
@@ -26,7 +29,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (StackError, RealtimeKitError) as error:
+        except (StackError, RealtimeKitError, ApiError, DownloadError) as error:
             raise Failure(error) from error
 
 
@@ -43,7 +46,8 @@ def main() -> None:
     """
 
 
-main.add_command(webhook)
+for command in (*COMMANDS, webhook):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="realtimekit-recordings")

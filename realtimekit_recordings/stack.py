@@ -33,10 +33,12 @@ class Stack:
     @classmethod
     def find(cls, name: str, *, region: str | None, profile: str | None) -> Self:
         """The stack of that name; region and profile are boto3's own where they are None."""
-        with _asking("CloudFormation"):
-            session = boto3.Session(region_name=region, profile_name=profile)
-            with closing(session.client("cloudformation", config=TIMEOUTS)) as cloudformation:
-                [described] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        found = session(region=region, profile=profile)
+        with (
+            _asking("CloudFormation"),
+            closing(found.client("cloudformation", config=TIMEOUTS)) as cloudformation,
+        ):
+            [described] = cloudformation.describe_stacks(StackName=name)["Stacks"]
         return cls(
             name=name,
             status=described["StackStatus"],
@@ -48,7 +50,7 @@ class Stack:
                 output["OutputKey"]: output["OutputValue"]
                 for output in described.get("Outputs", ())
             },
-            session=session,
+            session=found,
         )
 
     def parameter(self, key: str) -> str:
@@ -79,6 +81,12 @@ class Stack:
                 "Then deploy it again, from this version of the project."
             )
         return values[key]
+
+
+def session(*, region: str | None, profile: str | None) -> boto3.Session:
+    """AWS as the AWS command line would reach it. Raises `StackError`."""
+    with _asking("The AWS configuration"):
+        return boto3.Session(region_name=region, profile_name=profile)
 
 
 def _token(secret: str, arn: str) -> str:

@@ -85,7 +85,7 @@ def test_no_region(failure):
 
 def test_a_profile_that_does_not_exist(failure):
     assert failure("check", "--profile", "another").startswith(
-        "CloudFormation does not tell: The config profile (another) could not be found."
+        "The AWS configuration does not tell: The config profile (another) could not be found."
     )
 
 

@@ -1,0 +1,223 @@
+"""`list`, `show`, `links`, `download`, `sync`, `erase`, `health`: the catalogue, for operators."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from .api import Api
+from .download import Download, DownloadError
+from .options import with_api
+
+STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
+# Long enough for a large file: what breaks off later is taken up with a new link.
+LINK_SECONDS = 3600
+
+with_id = click.argument("recording_id", type=click.UUID)
+with_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+@click.command("list")
+@with_api
+@click.option("--meeting-id", type=click.UUID, help="Of this meeting.")
+@click.option("--session-id", type=click.UUID, help="Of this session.")
+@click.option("--status", type=click.Choice(STATUSES), help="With this status.")
+@click.option("--archived", type=click.Choice(["yes", "partly", "no"]), help="So far archived.")
+@click.option("--from", "from_", metavar="TIME", help="Invoked then or later: 2026-06-03, or …Z.")
+@click.option("--to", metavar="TIME", help="Invoked before then.")
+@click.option("--order", type=click.Choice(["newest", "oldest"]), help="Which come first.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, help="How many at most.")
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@with_json
+def list_recordings(
+    api: Api,
+    meeting_id: UUID | None,
+    session_id: UUID | None,
+    status: str | None,
+    archived: str | None,
+    from_: str | None,
+    to: str | None,
+    order: str | None,
+    limit: int,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """List recordings by time."""
+    filters = {
+        "meeting_id": meeting_id,
+        "session_id": session_id,
+        "status": status,
+        "archived": archived,
+        "from": from_,
+        "to": to,
+        "order": order,
+    }
+    given = {name: str(value) for name, value in filters.items() if value is not None}
+    found = api.recordings(given, None if everything else limit)
+    if as_json:
+        for recording in found:
+            click.echo(json.dumps(recording, ensure_ascii=False))
+        return
+    table = Table(box=None)
+    for name in ("Invoked", "Status", "Archived", "Seconds", "Size"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("Meeting", no_wrap=True, overflow="ellipsis")
+    # An id that is cut is none.
+    table.add_column("Recording", no_wrap=True, min_width=36)
+    for recording in found:
+        table.add_row(*_cells(recording))
+    _print(table if table.rows else "No recordings.")
+
+
+def _cells(recording: Mapping[str, Any]) -> list[str]:
+    names = ("status", "archived", "duration_seconds")
+    return [
+        str(recording["invoked_at"])[:16].replace("T", " "),
+        *(str(recording.get(name, "")) for name in names),
+        _size(recording.get("file_size")),
+        # Others gave it its title: it is no markup of ours.
+        str(recording.get("meeting_title", "")).replace("[", r"\["),
+        str(recording["recording_id"]),
+    ]
+
+
+def _size(size: int | None) -> str:
+    return f"{size / 1e6:,.1f} MB" if size else ""
+
+
+@click.command()
+@with_api
+@with_id
+def show(api: Api, recording_id: UUID) -> None:
+    """Show all that the catalogue knows of a recording, as JSON."""
+    _tell(api.recording(str(recording_id)))
+
+
+@click.command()
+@with_api
+@with_id
+@click.option(
+    "--expires-in",
+    type=click.IntRange(60, 3600),
+    default=900,
+    help="For how many seconds the archive's links are good.",
+)
+@with_json
+def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
+    """Print where a recording's files can be downloaded. Whoever has a link can use it."""
+    found = api.links(str(recording_id), expires_in)
+    if as_json:
+        _tell(found)
+        return
+    for link in found["links"]:
+        click.echo(f"{link['name']} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
+    for missing in found["missing"]:
+        click.echo(f"{missing['name']}: {missing['reason']}", err=True)
+
+
+@click.command()
+@with_api
+@with_id
+@click.option("--artifact", "names", multiple=True, help="Only this one; repeatable.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="The folder to put the files into.",
+)
+def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path) -> None:
+    """Download a recording's files. What broke off is taken up where it broke off."""
+    identifier = str(recording_id)
+    found = api.links(identifier, LINK_SECONDS)
+    wanted = [link for link in found["links"] if not names or link["name"] in names]
+    if unknown := set(names) - {link["name"] for link in wanted}:
+        raise DownloadError(f"There is no link to {', '.join(sorted(unknown))}.")
+    checksums = {
+        name: artifact.get("archive", {}).get("checksum_crc32")
+        for name, artifact in api.recording(identifier)["artifacts"].items()
+    }
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for link in wanted:
+            file = Download(link, checksums.get(link["name"]), output)
+            task = progress.add_task(file.path.name, total=file.size)
+            for done in file.chunks():
+                progress.update(task, completed=done)
+            click.echo(str(file.path))
+    for missing in found["missing"]:
+        click.echo(f"{missing['name']}: {missing['reason']}", err=True)
+
+
+@click.command()
+@with_api
+@with_id
+def sync(api: Api, recording_id: UUID) -> None:
+    """Have a recording fetched from RealtimeKit now, and show it."""
+    _tell(api.sync(str(recording_id)))
+
+
+@click.command()
+@with_api
+@with_id
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(api: Api, recording_id: UUID, yes: bool) -> None:
+    """Erase a recording: all versions of its files, and all that the catalogue says of it."""
+    if not yes:
+        click.confirm(f"Erase {recording_id} and its files, for good?", abort=True)
+    state = api.erase(str(recording_id))
+    if "erased_at" in state:
+        click.echo(f"Erased at {state['erased_at']}.")
+    else:
+        click.echo("Its files are being archived right now. It is erased when that is over.")
+
+
+@click.command()
+@with_api
+@with_json
+@click.pass_context
+def health(context: click.Context, api: Api, as_json: bool) -> None:
+    """Look at all that the service stands on. Exit code 1 if anything is not well."""
+    report = api.health()
+    if as_json:
+        _tell(report)
+    else:
+        table = Table("Part", "Status", "", box=None)
+        for name, part in report["parts"].items():
+            more = {key: value for key, value in part.items() if key != "status"}
+            table.add_row(name, part["status"], json.dumps(more) if more else "")
+        _print(table)
+    context.exit(0 if report["status"] == "ok" else 1)
+
+
+def _print(table: Table | str) -> None:
+    """As wide as the terminal; where there is none, wide enough."""
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _tell(body: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+COMMANDS = (list_recordings, show, links, download, sync, erase, health)

@@ -1,0 +1,253 @@
+"""Files on their way to an operator's machine, and an API that does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from doubles import Answer, Upstream
+from local.simulator import (
+    Effect,
+    Headers,
+    IgnoreRange,
+    Recording,
+    RecordingOptions,
+    Replaced,
+    Reset,
+    Simulator,
+    Truncate,
+    storage_failure,
+)
+from local.simulator import MediaFile as Source
+from realtimekit_recordings import api as api_module
+from realtimekit_recordings.api import Api, ApiError
+from realtimekit_recordings.download import Download, DownloadError
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def recording(simulator: Simulator) -> Recording:
+    return simulator.world.record_meeting(options=RecordingOptions(file_size=3 * MIB))
+
+
+@pytest.fixture
+def source(simulator: Simulator, recording: Recording) -> Source:
+    [source] = simulator.world.media_files(recording)
+    return source
+
+
+@pytest.fixture
+def link(simulator: Simulator, recording: Recording, source: Source) -> dict[str, Any]:
+    url = simulator.world.media_url(recording, recording.artifacts[0])
+    return {"name": "video", "url": url, "size": source.size, "file_name": "sync.mp4"}
+
+
+def downloaded(link: dict[str, Any], checksum: str | None, folder: Path) -> list[int]:
+    return list(Download(link, checksum, folder).chunks())
+
+
+def test_a_file_comes_whole_and_how_far_it_is_is_said(
+    link: dict[str, Any], source: Source, tmp_path: Path
+) -> None:
+    steps = downloaded(link, source.crc32(), tmp_path / "a" / "b")
+
+    assert (tmp_path / "a" / "b" / "sync.mp4").read_bytes() == source.read()
+    assert steps == [MIB, 2 * MIB, 3 * MIB]
+    assert len(list((tmp_path / "a" / "b").iterdir())) == 1
+
+
+@pytest.mark.parametrize("effect", [Truncate(0.5), Reset(MIB)], ids=repr)
+def test_what_breaks_off_is_taken_up(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path, effect: Effect
+) -> None:
+    simulator.faults.add(effect, path="^/media/", times=2)
+
+    downloaded(link, source.crc32(), tmp_path)
+
+    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+    assert simulator.requests[-1].range is not None
+
+
+def test_another_run_goes_on_where_one_ended(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    steps = Download(link, None, tmp_path).chunks()
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+
+    downloaded(link, source.crc32(), tmp_path)
+
+    assert simulator.requests[-1].range == f"bytes={MIB}-"
+    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+
+
+@pytest.mark.parametrize("effect", [Replaced(), IgnoreRange()], ids=repr)
+def test_a_part_of_another_file_is_not_gone_on_with(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path, effect: Effect
+) -> None:
+    (tmp_path / "sync.mp4.part").write_bytes(b"x" * MIB)
+    (tmp_path / "sync.mp4.part.etag").write_text(source.etag)
+    simulator.faults.add(effect, path="^/media/")
+
+    downloaded(link, source.crc32(), tmp_path)
+
+    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+
+
+def test_a_file_that_is_there_is_not_fetched_again(
+    link: dict[str, Any], simulator: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "sync.mp4").write_bytes(b"x" * 3 * MIB)
+
+    assert downloaded(link, None, tmp_path) == [3 * MIB]
+    assert simulator.requests == []
+
+
+def test_a_file_with_another_checksum_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="another checksum"):
+        downloaded(link, "AAAAAA==", tmp_path)
+
+    assert not (tmp_path / "sync.mp4").exists()
+
+
+def test_a_file_that_is_too_long_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "sync.mp4.part").write_bytes(b"x" * 4 * MIB)
+
+    with pytest.raises(DownloadError):
+        downloaded({**link, "size": 2 * MIB}, None, tmp_path)
+
+    assert not (tmp_path / "sync.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("effect", "said"),
+    [
+        (storage_failure(403, "AccessDenied"), "has expired"),
+        (storage_failure(404, "NoSuchKey"), "is not there"),
+        (storage_failure(503, "SlowDown"), "does not give"),
+        (Truncate(0), "broke off again and again"),
+    ],
+    ids=repr,
+)
+def test_why_a_file_does_not_come_is_said_without_its_link(
+    link: dict[str, Any], simulator: Simulator, tmp_path: Path, effect: Effect, said: str
+) -> None:
+    simulator.faults.add(effect, path="^/media/", times=None)
+
+    with pytest.raises(DownloadError, match=said) as raised:
+        downloaded(link, None, tmp_path)
+
+    assert "X-Amz" not in str(raised.value)
+
+
+def test_a_file_of_unknown_size_comes_too(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Headers({"ETag": None}), path="^/media/")
+    del link["size"]
+
+    downloaded(link, source.crc32(), tmp_path)
+
+    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(link: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(DownloadError, match="file"):
+        downloaded(link, None, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("file_name", "expected"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("..\\..\\a.mp4", "_.._a.mp4"),
+        (".bashrc", "bashrc"),
+        ("a\nb.mp4", "a_b.mp4"),
+        ("...", "recording"),
+        (None, "video.mp4"),
+    ],
+)
+def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_path: Path) -> None:
+    link = {"url": "https://example.com/folder/video.mp4?X-Amz-Signature=s", "file_name": file_name}
+
+    assert Download(link, None, tmp_path).path == tmp_path / expected
+
+
+@pytest.fixture
+def api(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Api:
+    # As in the real world, less the waiting.
+    monkeypatch.setattr(api_module, "RETRIES", api_module.RETRIES.new(backoff_factor=0, total=2))
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-central-1")
+    return Api(upstream.url, session)
+
+
+def problem(status: int, **headers: str) -> Answer:
+    return Answer({"status": status, "detail": "What is wrong."}, status, headers)
+
+
+def test_what_passes_is_asked_for_again(api: Api, upstream: Upstream) -> None:
+    upstream.says(problem(503), Answer({"recording_id": "x"}))
+
+    assert api.recording("x") == {"recording_id": "x"}
+
+
+@pytest.mark.parametrize("call", ["sync", "erase"])
+def test_what_changes_something_is_asked_for_once(api: Api, upstream: Upstream, call: str) -> None:
+    upstream.says(Answer({"message": "no"}, 503))
+    monkey = {"sync": api.sync, "erase": api.erase}[call]
+
+    with pytest.raises(ApiError):
+        monkey("x")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (problem(404), "What is wrong. (HTTP 404)"),
+        (Answer({"message": "Forbidden"}, 403), "refuses these AWS credentials"),
+        (Answer("<html>", 500), "no reason given (HTTP 500)"),
+        (Answer("[]", 500), "no reason given (HTTP 500)"),
+        (problem(503), "The API does not answer: too many 503 error responses."),
+    ],
+)
+def test_what_the_api_says_is_told(api: Api, upstream: Upstream, answer: Answer, said: str) -> None:
+    upstream.says(answer)
+
+    with pytest.raises(ApiError, match=r".") as raised:
+        api.recording("x")
+
+    assert said in str(raised.value)
+
+
+def test_an_api_that_is_not_there_is_told() -> None:
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-central-1")
+
+    with pytest.raises(ApiError, match="does not answer"):
+        Api("http://127.0.0.1:9", session).health()
+
+
+def test_without_credentials_nothing_is_sent(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+
+    with pytest.raises(ApiError, match="no AWS credentials"):
+        Api(upstream.url, boto3.Session(region_name="eu-central-1")).health()
+
+    assert upstream.requests == []
+
+
+def test_the_region_is_that_of_the_url() -> None:
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="us-east-1")
+    url = "https://abc.execute-api.eu-west-1.amazonaws.com/v1"
+
+    assert Api(url, session)._region == "eu-west-1"

@@ -1,0 +1,168 @@
+"""The operators' command line against a deployed stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from local.simulator import Recording, RecordingOptions
+from realtimekit_recordings.__main__ import main
+
+from .conftest import Deployment, deployment, wait_for
+
+MIB = 1024 * 1024
+UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Deployment]:
+    with deployment() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def recording(stack: Deployment) -> Recording:
+    """With two files, both archived."""
+    options = RecordingOptions(file_size=3 * MIB, separate_audio=True, audio_file_size=1000)
+    recording = stack.simulator.world.record_meeting(title="Weekly [sync]", options=options)
+    assert stack.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200
+
+    def is_archived() -> bool:
+        row = stack.row(recording)
+        return bool(row and row.get("archived") == "yes")
+
+    wait_for(is_archived)
+    return recording
+
+
+@pytest.fixture
+def run(stack: Deployment, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command, with the stack's URL and credentials in the environment."""
+    described = stack.stack.description
+    monkeypatch.setenv("REALTIMEKIT_RECORDINGS_API_URL", described["api_url"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", described["aws_access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", described["aws_secret_access_key"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", described["region"])
+
+    def run(*arguments: str, input: str | None = None) -> Result:
+        return CliRunner().invoke(main, arguments, input=input)
+
+    return run
+
+
+def test_recordings_are_listed_as_a_table_and_as_json(run: Run, recording: Recording) -> None:
+    table = run("list", "--status", "UPLOADED", "--order", "oldest")
+    as_json = run("list", "--all", "--json")
+
+    assert table.exit_code == 0
+    assert recording.id in table.stdout
+    assert "Weekly [sync]" in table.stdout
+    assert "3.1 MB" in table.stdout
+    listed = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert [one["recording_id"] for one in listed] == [recording.id]
+
+
+def test_filters_narrow_the_list(run: Run, recording: Recording) -> None:
+    session = recording.session.id
+
+    assert recording.id in run("list", "--session-id", session, "--limit", "1").stdout
+    assert run("list", "--session-id", UNKNOWN_ID).stdout == "No recordings.\n"
+    assert run("list", "--from", "2031-01-01").stdout == "No recordings.\n"
+
+
+def test_a_wrong_filter_is_told_in_the_apis_words(run: Run, recording: Recording) -> None:
+    result = run("list", "--from", "yesterday")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: from is neither a date nor a time")
+
+
+def test_a_recording_is_shown_and_synced(run: Run, recording: Recording) -> None:
+    shown = json.loads(run("show", recording.id).stdout)
+
+    assert shown["archived"] == "yes"
+    assert json.loads(run("sync", recording.id).stdout)["recording_id"] == recording.id
+
+
+def test_what_is_not_there_is_told(run: Run, recording: Recording) -> None:
+    result = run("show", UNKNOWN_ID)
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: The catalogue has no recording with this recording_id. (HTTP 404)\n"
+    )
+    assert run("show", "7").exit_code == 2
+
+
+def test_links_are_printed(run: Run, recording: Recording) -> None:
+    printed = run("links", recording.id, "--expires-in", "60").stdout
+    as_json = json.loads(run("links", recording.id, "--json").stdout)
+
+    assert "video (archive, until " in printed
+    assert "X-Amz-Signature=" in printed
+    assert [link["name"] for link in as_json["links"]] == ["audio", "video"]
+
+
+def test_files_are_downloaded_whole(
+    run: Run, stack: Deployment, recording: Recording, tmp_path: Path
+) -> None:
+    result = run("download", recording.id, "--output", str(tmp_path / "new"))
+
+    assert result.exit_code == 0
+    files = {file.artifact.file_name: file for file in stack.simulator.world.media_files(recording)}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(files)
+    for name, file in files.items():
+        assert (tmp_path / "new" / name).read_bytes() == file.read()
+    assert "X-Amz-" not in result.output
+
+
+def test_one_file_can_be_chosen(run: Run, recording: Recording, tmp_path: Path) -> None:
+    output = ("--output", str(tmp_path))
+
+    chosen = run("download", recording.id, "--artifact", "audio", *output)
+    unknown = run("download", recording.id, "--artifact", "subtitles", *output)
+
+    assert chosen.exit_code == 0
+    assert len(list(tmp_path.iterdir())) == 1
+    assert (unknown.exit_code, unknown.stderr) == (2, "Error: There is no link to subtitles.\n")
+
+
+def test_health_is_an_exit_code(run: Run, stack: Deployment, recording: Recording) -> None:
+    well = run("health")
+    queue = stack.stack.description["queues"]["IngestDeadLetterQueue"]["url"]
+    sqs = stack.stack.client("sqs")
+    sqs.send_message(QueueUrl=queue, MessageBody="dead")
+    unwell = run("health", "--json")
+    sqs.purge_queue(QueueUrl=queue)
+
+    assert (well.exit_code, unwell.exit_code) == (0, 1)
+    assert "realtimekit" in well.stdout
+    assert json.loads(unwell.stdout)["parts"]["queues"]["status"] == "degraded"
+
+
+def test_an_erasure_is_asked_about_first(run: Run, stack: Deployment) -> None:
+    options = RecordingOptions(realtimekit_bucket=False)
+    recording = stack.simulator.world.record_meeting(status="ERRORED", options=options)  # type: ignore[arg-type]
+    run("sync", recording.id)
+
+    assert run("erase", recording.id, input="n\n").exit_code == 1
+    assert run("show", recording.id).exit_code == 0
+    assert run("erase", recording.id, input="y\n").stdout.splitlines()[-1].startswith("Erased at ")
+    assert run("erase", recording.id, "--yes").exit_code == 0
+    assert "was erased" in run("show", recording.id).stderr
+
+
+def test_who_is_not_known_is_told_so(
+    run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEBODYELSE")
+
+    result = run("show", recording.id)
+
+    assert result.exit_code == 2
+    assert "refuses these AWS credentials (HTTP 403" in result.stderr
