@@ -136,7 +136,7 @@ def get_recording(recording_id: str) -> Response[str]:
         return erased()
     tag = etag(row)
     if matches(app.current_event.headers.get("If-None-Match", ""), tag):
-        return Response(HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+        return Response(HTTPStatus.NOT_MODIFIED, body="", headers={"ETag": tag})
     return recording(row)
 
 

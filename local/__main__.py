@@ -15,6 +15,7 @@ from typing import Any
 import urllib3
 
 from . import stack
+from .api_page import ApiPage
 from .aws import MinistackError
 from .simulator import (
     DEFAULT_TOKEN,
@@ -61,8 +62,9 @@ def up(arguments: argparse.Namespace) -> int:
         }
         DESCRIPTION_FILE.write_text(json.dumps(described, indent=2) + "\n")
         try:
-            print(_welcome(described, recording.id), flush=True)
-            stopped.wait()
+            with ApiPage(described) as page:
+                print(_welcome(described, recording.id, page.url), flush=True)
+                stopped.wait()
         finally:
             DESCRIPTION_FILE.unlink(missing_ok=True)
     print("Stopped.")
@@ -170,12 +172,13 @@ def _event(name: str) -> str:
     return path.read_text()
 
 
-def _welcome(described: Mapping[str, Any], recording_id: str) -> str:
+def _welcome(described: Mapping[str, Any], recording_id: str, page_url: str) -> str:
     return f"""
 The stack is up; Ctrl-C stops it. All of it is described in {DESCRIPTION_FILE.relative_to(ROOT)}.
 
   AWS (emulated)           {described["aws_endpoint_url"]}
   The catalogue's API      {described["api_url"]}
+  … to read and to try     {page_url}
   RealtimeKit (simulated)  {described["realtimekit_url"]}/_simulator
 
 For the AWS command line and SDKs:
@@ -188,6 +191,7 @@ For the AWS command line and SDKs:
 A meeting was recorded, and nobody told of it. From another shell, announce its end, and read it:
 
   make put-event EVENT=eventbridge-entry.meeting-ended
+  make request METHOD=GET API_PATH=/recordings
   make request METHOD=GET API_PATH=/recordings/{recording_id}
 
 Webhooks are delivered as things happen in RealtimeKit. Have another meeting recorded:

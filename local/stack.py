@@ -301,11 +301,16 @@ def _messages(logs: Any, group: str, stream: str) -> Iterator[str]:
 
 
 def request(
-    description: Mapping[str, Any], method: str, path: str, *, signed: bool = True
+    description: Mapping[str, Any],
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    signed: bool = True,
 ) -> urllib3.BaseHTTPResponse:
     """Call the API of a described stack through API Gateway's URL, signed with SigV4."""
     url = description["api_url"] + path
-    headers = {"Host": urllib3.util.parse_url(url).netloc or ""}
+    headers = {"Host": urllib3.util.parse_url(url).netloc or "", **(headers or {})}
     prepared = AWSRequest(method, url, headers=headers)
     if signed:
         credentials = Credentials(

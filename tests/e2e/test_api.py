@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from doubles import ROOT
+from local.api_page import ApiPage
 from local.simulator import RecordingOptions
 from realtimekit_recordings.api import signed_headers
 
@@ -184,6 +185,31 @@ def test_what_is_erased_is_gone_and_stays_gone_and_subscribers_are_told(api: Dep
         return ("Recording Erased", recording.id) in told
 
     wait_for(told_of_it)
+
+
+def test_the_page_to_try_it_signs_for_its_own_pages_only(api: Deployment) -> None:
+    with ApiPage(api.stack.description) as page:
+        base = page.url.removesuffix("/api-docs/")
+
+        def ask(path: str, method: str = "GET", **headers: str) -> urllib3.BaseHTTPResponse:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return urllib3.request(method, f"{base}{path}", headers=named, retries=False)
+
+        assert b"swagger-ui" in ask("/api-docs/").data
+        assert ask("/api-docs/swagger-ui-bundle.js").status == 200
+        assert b"https://" not in ask("/api-docs/").data
+        assert set(ask("/openapi.json").json()["paths"]) == {path for path, _ in OPERATIONS}
+        listed = ask("/api/recordings?limit=1").json()["recordings"]
+        path = f"/api/recordings/{listed[0]['recording_id']}"
+        tag = ask(path).headers["ETag"]
+        assert ask(path, If_None_Match=tag).status == 304
+        for stranger in (
+            {"Host": "evil.example"},
+            {"Origin": "https://evil.example"},
+            {"Sec_Fetch_Site": "cross-site"},
+        ):
+            assert ask(path, "DELETE", **stranger).status == 403
+        assert ask(path).status == 200
 
 
 OPERATIONS = [
