@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench bench-copy package check format build deploy clean
+.PHONY: help demo up put-event request invoke test bench bench-copy bench-list package check format build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -43,6 +43,9 @@ test: package ## Run all tests
 
 bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
 	@.venv/bin/python -m bench.cold_start
+
+bench-list: package ## Measure a page of the list, with 1,000 rows and with 100,000
+	@.venv/bin/python -m bench.list_page
 
 bench-copy: $(TESTS) ## Measure the copy to S3 beside what it can be compared to [SIZES=64,1024,4096]
 	@.venv/bin/python -m bench.archive_copy --sizes $(SIZES)

@@ -98,7 +98,9 @@ def archive() -> Archive | None:
         return None
     # A link is to say the region's own host, and to be signed for it alone.
     style = {**S3_CONFIG["s3"], "addressing_style": "virtual"}
-    config = quick.merge(Config(**{**S3_CONFIG, "s3": style}, signature_version="s3v4"))
+    # To delete a thousand versions takes S3 longer than to read a row takes DynamoDB.
+    options = {**S3_CONFIG, "s3": style, "signature_version": "s3v4", "read_timeout": 8}
+    config = quick.merge(Config(**options))
     return Archive(boto3.client("s3", config=config), ARCHIVE_BUCKET)
 
 
@@ -114,7 +116,9 @@ def sqs() -> Any:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in, its answer out; who may call is decided before, by IAM."""
-    return app.resolve(event, context)
+    # Behind a custom domain the path begins with that one's base path; the resource never does.
+    path = event["resource"].format(**(event.get("pathParameters") or {}))
+    return app.resolve({**event, "path": path}, context)
 
 
 @app.get("/recordings")

@@ -90,7 +90,9 @@ class Story:
         self.put_event()
         self.read(recording)
         self.sync_another()
+        self.list_and_download(recording)
         self.look_for_secrets()
+        self.erase(recording)
 
     def record(self) -> Recording:
         """Its storage configuration carries credentials, as RealtimeKit's answers may."""
@@ -227,6 +229,30 @@ class Story:
             f"\nA recording that no event told of: GET {before}, POST {path}/sync {answer.status}:"
         )
         _show(_line(json.loads(answer.data)))
+
+    def list_and_download(self, recording: Recording) -> None:
+        """What people come for."""
+        _say("\nThe catalogue is listed by time, here what is in the archive: GET /recordings?…")
+        listed = self.stack.request("GET", "/recordings?archived=yes&limit=100")
+        for row in json.loads(listed.data)["recordings"]:
+            _show(f"{row['invoked_at']} {row['recording_id']} “{row.get('meeting_title', '')}”")
+        path = f"/recordings/{recording.id}/links"
+        _say(f"Each file can be downloaded for a short time: GET {path}")
+        answer = json.loads(self.stack.request("GET", f"{path}?expires_in=60").data)
+        files = {f.artifact.kind: f for f in self.world.media_files(recording)}
+        for link in answer["links"]:
+            body = urllib3.request("GET", link["url"], retries=False).data
+            _expect(body == files[link["name"]].read(), "a link downloads the file")
+            _show(f"{link['name']}: {len(body):,} bytes from the {link['source']}, as recorded")
+
+    def erase(self, recording: Recording) -> None:
+        """Row and files, and not to be brought back."""
+        path = f"/recordings/{recording.id}"
+        erased = self.stack.request("DELETE", path).status
+        again = self.stack.request("POST", f"{path}/sync").status
+        _expect((erased, again) == (200, 410), "what is erased stays erased")
+        _say(f"\nErased on request, with its files: DELETE {path} {erased}; a sync does not")
+        _say(f"bring it back: {again}.")
 
     def look_for_secrets(self) -> None:
         """In the tables and the logs."""

@@ -182,7 +182,7 @@ class LocalStack:
     def _set_time_to_live(self) -> None:
         """The emulator's CloudFormation leaves it out."""
         for name, resource in template.load(self._template_file)["Resources"].items():
-            specification = resource["Properties"].get("TimeToLiveSpecification")
+            specification = resource.get("Properties", {}).get("TimeToLiveSpecification")
             if specification:
                 [table] = self._resources(name)
                 self.client("dynamodb").update_time_to_live(

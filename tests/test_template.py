@@ -363,7 +363,7 @@ def test_alarms_watch_metrics_that_the_code_emits(resources: Resources) -> None:
     alarms = [
         alarm["Properties"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
     ]
-    ours = [alarm for alarm in alarms if alarm["Namespace"] != "AWS/SQS"]
+    ours = [alarm for alarm in alarms if "RealtimeKitRecordings" in str(alarm.get("Namespace"))]
 
     assert len(ours) == 3
     for alarm in ours:
@@ -378,7 +378,7 @@ def test_every_dead_letter_queue_has_an_alarm(resources: Resources) -> None:
     watched = {
         alarm["Properties"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
         for alarm in alarms
-        if alarm["Properties"]["Namespace"] == "AWS/SQS"
+        if alarm["Properties"].get("MetricName") == "ApproximateNumberOfMessagesVisible"
     }
 
     queues = of_type(resources, "AWS::SQS::Queue")
@@ -445,7 +445,7 @@ def test_files_are_written_below_the_apps_own_prefix_and_by_one_function(
 def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
     conditional = {name for name, resource in resources.items() if "Condition" in resource}
 
-    assert conditional - {"ApiTokenSecret"} == {
+    assert conditional - {"ApiTokenSecret", "AlarmTopic"} == {
         name
         for name in resources
         if name.startswith(("Archive", "UrgentArchive", "Artifacts", "RecordingsAtRisk"))
@@ -481,6 +481,31 @@ def test_every_alarm_has_its_heading_in_the_runbook(resources: Resources) -> Non
         assert f"### {name}\n" in runbook
         assert name in alarm["Properties"]["AlarmDescription"]
         assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
+
+
+def test_every_alarm_reaches_somebody_and_says_when_it_is_over(resources: Resources) -> None:
+    topic = [{"Fn::If": ["CreateAlarmTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}]
+
+    for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values():
+        assert alarm["Properties"]["AlarmActions"] == topic
+        assert alarm["Properties"]["OKActions"] == topic
+
+
+def test_who_reads_no_queue_and_no_stream_is_watched_for_errors(resources: Resources) -> None:
+    """Nobody waits for the API's function but its callers, who see its errors."""
+    watched = {
+        alarm["Properties"]["Dimensions"][0]["Value"]["Ref"]
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["MetricName"] == "Errors"
+    }
+    readers = {
+        name
+        for name, properties in functions(resources).items()
+        for event in properties.get("Events", {}).values()
+        if event["Type"] in ("SQS", "DynamoDB")
+    }
+
+    assert watched == functions(resources).keys() - readers - {"ServeCatalogueFunction"}
 
 
 def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:

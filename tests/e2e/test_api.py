@@ -237,7 +237,7 @@ def test_every_answer_is_one_that_the_document_has(
 ) -> None:
     """Whether what is asked for is as the document says, or deliberately not."""
 
-    @settings(max_examples=20, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(document[path][method].as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
         if path.endswith(("/sync", "/health")):

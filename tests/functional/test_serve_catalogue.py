@@ -300,12 +300,25 @@ def test_without_a_table_the_answer_is_a_503(
 
 
 def test_a_route_that_is_not_there_is_a_problem_too(call: Call, context: Context) -> None:
-    event = {**sample("serve-catalogue.get-recording"), "path": "/elsewhere"}
+    event = {**sample("serve-catalogue.get-recording"), "resource": "/elsewhere"}
 
     answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
 
     assert answer["statusCode"] == 404
     assert json.loads(answer["body"])["title"] == "Not Found"
+
+
+def test_behind_a_custom_domain_with_a_base_path_it_is_the_same(
+    call: Call, simulator: Simulator, context: Context
+) -> None:
+    recording = simulator.world.record_meeting()
+    call("sync", recording.id)
+    event = sample("serve-catalogue.get-recording")
+    event["path"] = f"/meetings{event['path']}"
+
+    answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
+
+    assert answer["statusCode"] == 200
 
 
 def test_nothing_that_is_logged_is_secret(

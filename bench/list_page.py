@@ -1,0 +1,224 @@
+"""A page of the list, as the table grows, and beside a handler that does the bare DynamoDB call.
+
+    make bench-list
+
+The function is what `make build` would deploy, under AWS's runtime client. DynamoDB's place is
+taken by an index in memory that finds its place by bisection, as DynamoDB's does: what is measured
+is what the function asks for and what it makes of the answer. Machines are noisy: rounds alternate,
+medians are taken, and ratios are what to trust.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from .runtime import Runtime
+
+ROOT = Path(__file__).parent.parent
+PYTHON = ROOT / ".venv-runtime/bin/python"
+BUILD = ROOT / ".local/build"
+SIZES = (1_000, 100_000)
+ROUNDS = 5
+WARM = 100
+APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
+# One in so many failed.
+RARE = 500
+
+BARE = """
+import json, os
+import boto3
+dynamodb = boto3.client("dynamodb")
+def handler(event, context):
+    answer = dynamodb.query(
+        TableName="RecordingsTable",
+        IndexName="by_time",
+        KeyConditionExpression="app_id = :app_id",
+        ExpressionAttributeValues={":app_id": {"S": os.environ["APP_ID"]}},
+        Limit=21,
+        ScanIndexForward=False,
+    )
+    return {"statusCode": 200, "body": json.dumps(answer["Items"])}
+"""
+
+
+class Index:
+    """Rows by time, and what has been asked of them."""
+
+    def __init__(self, size: int) -> None:
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        self._rows = [_row(start + timedelta(minutes=n), n) for n in range(size)]
+        self._keys = [(row["invoked_at"]["S"], row["recording_id"]["S"]) for row in self._rows]
+        self.calls = self.read = 0
+
+    def key(self, place: float) -> tuple[str, str]:
+        """That of the row at this part of the whole."""
+        return self._keys[int(len(self._keys) * place)]
+
+    def query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """DynamoDB's Query, as far as the list needs it."""
+        values = asked["ExpressionAttributeValues"]
+        low = bisect_left(self._keys, (values.get(":since", {"S": "0"})["S"], ""))
+        high = bisect_right(self._keys, (values.get(":until", {"S": "9"})["S"], "~"))
+        backwards = not asked.get("ScanIndexForward", True)
+        if after := asked.get("ExclusiveStartKey"):
+            place = bisect_left(self._keys, (after["invoked_at"]["S"], after["recording_id"]["S"]))
+            low, high = (low, place) if backwards else (place + 1, high)
+        limit = asked["Limit"]
+        low, end = (max(low, high - limit), high) if backwards else (low, min(high, low + limit))
+        found = self._rows[low:end]
+        if backwards:
+            found.reverse()
+        self.calls, self.read = self.calls + 1, self.read + len(found)
+        last = {}
+        if found and len(found) == limit:
+            names = ("app_id", "invoked_at", "recording_id")
+            last = {"LastEvaluatedKey": {name: found[-1][name] for name in names}}
+        if ":status" in values:
+            found = [row for row in found if row["status"] == values[":status"]]
+        return {"Items": found, "Count": len(found), **last}
+
+
+def _row(time: datetime, number: int) -> dict[str, Any]:
+    texts = {
+        "recording_id": f"97cb480d-5840-4528-ace3-{number:012}",
+        "app_id": APP_ID,
+        "status": "UPLOADED" if number % RARE else "ERRORED",
+        "meeting_id": f"50c8940e-1b97-402a-97d6-{number % 97:012}",
+        "session_id": f"05e57591-d89e-45c9-ae44-{number:012}",
+        "meeting_title": "Weekly sync",
+        "invoked_at": f"{time:%Y-%m-%dT%H:%M:%S}.000Z",
+        "started_at": f"{time:%Y-%m-%dT%H:%M:%S}.000Z",
+        "stopped_at": f"{time:%Y-%m-%dT%H:%M:%S}.000Z",
+        "file_name": "weekly-sync_1780480804000.mp4",
+        "archived": "yes",
+    }
+    row: dict[str, Any] = {name: {"S": text} for name, text in texts.items()}
+    return row | {"duration_seconds": {"N": "1800"}, "file_size": {"N": "149999400"}}
+
+
+@contextmanager
+def dynamodb(index: Index) -> Iterator[str]:
+    """Its endpoint."""
+
+    class Api(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.dumps(index.query(asked)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def questions(index: Index) -> dict[str, dict[str, str]]:
+    """Query strings by what they ask for."""
+    sys.path.insert(0, str(ROOT / "functions"))
+    from recordings.listing import Position, Query, cursor
+
+    middle = cursor(Query(), Position(*index.key(0.5)))
+    return {
+        "newest page": {},
+        "page in the middle": {"cursor": middle},
+        "a rare status": {"status": "ERRORED"},
+    }
+
+
+def event(query: Mapping[str, str]) -> dict[str, Any]:
+    """API Gateway's."""
+    found: dict[str, Any] = json.loads(
+        (ROOT / "events/serve-catalogue.list-recordings.json").read_text()
+    )
+    found["queryStringParameters"] = dict(query) or None
+    found["multiValueQueryStringParameters"] = {name: [text] for name, text in query.items()}
+    return found
+
+
+def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
+    """Warm seconds, calls and rows read of an invocation, by what is asked for and size."""
+    package = next(p for p in BUILD.iterdir() if (p / "serve_catalogue.py").is_file())
+    warm: dict[tuple[str, int], list[float]] = {}
+    counts: dict[tuple[str, int], tuple[float, float]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / ".local")))
+        (folder / "bare.py").write_text(BARE)
+        indexes = {size: Index(size) for size in SIZES}
+        origins = {size: stack.enter_context(dynamodb(index)) for size, index in indexes.items()}
+        for number in range(ROUNDS):
+            for size, index in indexes.items():
+                environment = _environment(origins[size], package)
+                asked = questions(index)
+                runs = {name: (package, "serve_catalogue.handler", asked[name]) for name in asked}
+                runs["bare call"] = (folder, "bare.handler", {})
+                for name, (path, handler, query) in runs.items():
+                    index.calls = index.read = 0
+                    with Runtime(PYTHON, path, handler, environment) as runtime:
+                        run = runtime.run(event(query), WARM)
+                    warm.setdefault((name, size), []).append(statistics.median(run.warm))
+                    counts[name, size] = (index.calls / (WARM + 1), index.read / (WARM + 1))
+            print(f"round {number + 1} of {ROUNDS}", end="\r", file=sys.stderr, flush=True)
+    return {key: (statistics.median(times), *counts[key]) for key, times in warm.items()}
+
+
+def _environment(origin: str, package: Path) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": origin,
+        # The bare handler's boto3.
+        "PYTHONPATH": f"{package}",
+        "POWERTOOLS_METRICS_NAMESPACE": "bench",
+        "APP_ID": APP_ID,
+        "REALTIMEKIT_APP_URL": f"{origin}/not-asked",
+        "API_TOKEN_SECRET_ARN": "not-read",
+        "RECORDINGS_TABLE": "RecordingsTable",
+        "WORK_TABLE": "WorkTable",
+        "UPSTREAM_REQUESTS_PER_5_MINUTES": "1000",
+        "ARCHIVE_BUCKET": "",
+        "QUEUE_URLS": "ingest=http://127.0.0.1",
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    found = measure()
+    small, large = SIZES
+    print(f"{'':20} {'rows':>8} {'ms':>7} {'÷ bare':>7} {'1/s':>6} {'calls':>6} {'rows read':>10}")
+    for (name, size), (seconds, calls, read) in found.items():
+        bare = found["bare call", size][0]
+        print(
+            f"{name:20} {size:8,} {seconds * 1000:7.2f} {seconds / bare:7.2f}"
+            f" {1 / seconds:6.0f} {calls:6.0f} {read:10.0f}"
+        )
+    for name in dict.fromkeys(name for name, _ in found):
+        ratio = found[name, large][0] / found[name, small][0]
+        print(f"{name}: {large:,} rows take {ratio:.2f} times as long as {small:,}")
+
+
+if __name__ == "__main__":
+    main()
