@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from recordings import messages
-from recordings.catalogue import Catalogue
+from recordings.catalogue import Catalogue, is_erased
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import (
@@ -25,7 +25,13 @@ from recordings.messages import (
     MalformedMessageError,
     RecordingRequest,
 )
-from recordings.realtimekit import ApiToken, RealtimeKit, RealtimeKitError, UnavailableError
+from recordings.realtimekit import (
+    ApiToken,
+    RealtimeKit,
+    RealtimeKitError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from recordings.worklist import UpstreamBudget, Worklist
 
 APP_ID = os.environ["APP_ID"]
@@ -107,12 +113,17 @@ def ingest(request: IngestRequest, *, out_of_time: bool) -> None:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
         metrics.add_metric("Postponed", MetricUnit.Count, 1)
+        if isinstance(error, UnauthorizedError):
+            metrics.add_metric("TokenRefused", MetricUnit.Count, 1)
 
 
 def ingest_recording(request: RecordingRequest) -> None:
     """Fetch one, and say what became of it."""
     upserted = ingestion.ingest_recording(request)
     row = upserted.row
+    if is_erased(row):
+        logger.info("recording is erased", recording_id=request.recording_id)
+        return
     logger.info(
         "recording ingested",
         recording_id=request.recording_id,

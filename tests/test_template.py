@@ -365,7 +365,7 @@ def test_alarms_watch_metrics_that_the_code_emits(resources: Resources) -> None:
     ]
     ours = [alarm for alarm in alarms if "RealtimeKitRecordings" in str(alarm.get("Namespace"))]
 
-    assert len(ours) == 3
+    assert len(ours) == 4
     for alarm in ours:
         [dimension] = alarm["Dimensions"]
         source = (FUNCTIONS / f"{dimension['Value']}.py").read_text()

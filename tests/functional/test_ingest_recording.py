@@ -549,3 +549,38 @@ def test_a_fault_of_our_own_fails_its_message_and_no_other(
     assert handle(about(good.id), about(bad.id), about(bad.id)) == ["0", "1", "2"]
 
     assert "ResourceNotFoundException" in logged()
+
+
+@pytest.mark.parametrize("closed", ["erasing", "erased"])
+def test_an_event_of_what_is_erased_changes_nothing_and_is_no_dead_letter(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    clock: Clock,
+    checks: Checks,
+    closed: str,
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    row = catalogue.begin_erasure(recording.id, clock())
+    assert row
+    if closed == "erased":
+        row = catalogue.bury(row, clock())
+
+    assert handle(about(recording.id, title="Weekly sync")) == []
+    assert handle(ended(recording.session.meeting.id, recording.session.id)) == []
+
+    assert catalogue.get(recording.id) == row
+    assert checks() == {}
+
+
+def test_a_refused_token_is_counted(
+    handle: Handle, simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(gateway_error(403), times=None)
+
+    handle(about(recording.id))
+
+    lines = [json.loads(line) for line in logged().splitlines()]
+    assert [line["TokenRefused"] for line in lines if "TokenRefused" in line] == [[1.0]]
