@@ -216,7 +216,13 @@ def s3(storage: str) -> Any:
         # The emulator's root, by whom presigned URLs are checked.
         aws_access_key_id="test",
         aws_secret_access_key="test",
-        config=Config(proxies={}, signature_version="s3v4", **S3_CONFIG),
+        # A fault that stays is tried twice, not with a minute's patience.
+        config=Config(
+            proxies={},
+            signature_version="s3v4",
+            retries={"mode": "standard", "max_attempts": 2},
+            **S3_CONFIG,
+        ),
     )
 
 
