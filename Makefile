@@ -60,11 +60,12 @@ package: $(TESTS) $(SAM) $(RIC)
 		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \
 	.venv/bin/python -m local.bytecode $$runtime .local/build
 
-check: $(TESTS) $(SAM) ## Check format, lint, types and the template
+check: $(TESTS) $(SAM) ## Check format, lint, types, the template and the OpenAPI document
 	@.venv/bin/ruff format --check --quiet . || { echo "make format would change this"; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy functions local realtimekit_recordings bench
 	@.venv-sam/bin/sam validate --lint --region us-east-1
+	@.venv/bin/python -m openapi_spec_validator functions/openapi.json
 
 format: $(TESTS) ## Format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .

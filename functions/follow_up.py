@@ -65,15 +65,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
-    """In the order that they are due in; with archiving off, nothing is to be archived any more."""
+    """In the order that they are due in; those of what is switched off are settled."""
     found: dict[str, list[Check]] = {}
     for check in checks:
         request = messages.request(check.request, Source.FOLLOW_UP)
         if queue_url := queue_of(request, check):
             found.setdefault(queue_url, []).append(check)
-        elif isinstance(request, EraseRequest):
-            # Nobody here can get at the files. It is given up in the end, and an alarm says so.
-            worklist.advance(check)
         else:
             worklist.settle(check.key)
     return found
@@ -81,7 +78,10 @@ def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
 
 def queue_of(request: Request, check: Check) -> str:
     """Its URL; what is urgent does not stand in line with what is not."""
-    if not isinstance(request, ArchiveRequest | EraseRequest):
+    if isinstance(request, EraseRequest):
+        # With archiving off there is nobody to erase files, but rows can be erased.
+        return ARCHIVE_QUEUE_URL or INGEST_QUEUE_URL
+    if not isinstance(request, ArchiveRequest):
         return INGEST_QUEUE_URL
     return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(utcnow()) else ARCHIVE_QUEUE_URL
 

@@ -17,6 +17,7 @@ from botocore.config import Config
 from recordings import messages
 from recordings.catalogue import Catalogue, is_erased
 from recordings.dynamodb import Table
+from recordings.erasure import OUT_OF_REACH, ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
 from recordings.messages import (
     ArchiveRequest,
@@ -24,6 +25,7 @@ from recordings.messages import (
     IngestRequest,
     MalformedMessageError,
     RecordingRequest,
+    Request,
 )
 from recordings.realtimekit import (
     ApiToken,
@@ -70,7 +72,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for request, message_ids in requests:
         out_of_time = context.get_remaining_time_in_millis() < LEAST_TIME_MS
         try:
-            ingest(request, out_of_time=out_of_time)
+            if isinstance(request, EraseRequest):
+                erase(request)
+            elif not isinstance(request, ArchiveRequest):
+                ingest(request, out_of_time=out_of_time)
         except Exception:
             # One message's fault is not its neighbours'; SQS brings the failed ones again.
             logger.exception("message failed", key=request.key, message_ids=message_ids)
@@ -78,15 +83,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def read(records: list[dict[str, Any]]) -> tuple[list[tuple[IngestRequest, list[str]]], list[str]]:
+def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]], list[str]]:
     """Each thing that is asked for, with the messages that ask for it; the unreadable messages."""
-    requests: dict[str, tuple[IngestRequest, list[str]]] = {}
+    requests: dict[str, tuple[Request, list[str]]] = {}
     malformed: list[str] = []
     for record in records:
         message_id = record["messageId"]
         try:
             request = messages.parse(record["body"])
-            if isinstance(request, ArchiveRequest | EraseRequest):
+            if isinstance(request, ArchiveRequest):
                 raise MalformedMessageError("the message is for the archive queue")
         except MalformedMessageError as error:
             logger.error("message malformed", message_id=message_id, reason=str(error))
@@ -96,6 +101,18 @@ def read(records: list[dict[str, Any]]) -> tuple[list[tuple[IngestRequest, list[
         known, message_ids = requests.get(request.key, (request, []))
         requests[request.key] = (messages.merged(known, request), [*message_ids, message_id])
     return list(requests.values()), malformed
+
+
+def erase(request: EraseRequest) -> None:
+    """Go on with an erasure where archiving is switched off: of what has no files in a bucket."""
+    erasure = Erasure(catalogue=ingestion.catalogue, worklist=ingestion.worklist, archive=None)
+    try:
+        erasure.erase(request)
+    except ArchiveUnreachableError:
+        logger.exception("files out of reach", key=request.key)
+        ingestion.worklist.note_cause(request.key, OUT_OF_REACH)
+    else:
+        logger.info("recording erased", recording_id=request.recording_id)
 
 
 def ingest(request: IngestRequest, *, out_of_time: bool) -> None:

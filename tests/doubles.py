@@ -120,6 +120,16 @@ class Upstream:
         self._server.server_close()
 
 
+def drained(queue: Any) -> list[Any]:
+    """The messages on a queue, read from JSON; it is empty afterwards."""
+    found = []
+    while batch := queue.receive_messages(MaxNumberOfMessages=10):
+        for message in batch:
+            found.append(json.loads(message.body))
+            message.delete()
+    return found
+
+
 @contextlib.contextmanager
 def s3_fails(
     s3: Any,

@@ -19,6 +19,7 @@ from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, 
 from recordings.worklist import Worklist, utcnow
 
 ERASING = "erasing"
+OUT_OF_REACH = "archive_unreachable"
 # A second try's time; twice as long nobody may archive or erase the same files.
 _SOON = 60
 _LEASE_SECONDS = 120

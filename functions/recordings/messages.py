@@ -171,7 +171,7 @@ IngestRequest = RecordingRequest | SessionRequest
 Request = IngestRequest | ArchiveRequest | EraseRequest
 
 
-def merged(first: IngestRequest, second: IngestRequest) -> IngestRequest:
+def merged(first: Request, second: Request) -> Request:
     """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):

@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
 from doubles import Answer, Upstream
 from local.simulator import (
@@ -23,6 +24,7 @@ from local.simulator import (
 )
 from local.simulator import MediaFile as Source
 from realtimekit_recordings import api as api_module
+from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
 from realtimekit_recordings.download import Download, DownloadError
 
@@ -252,3 +254,21 @@ def test_the_region_is_that_of_the_url() -> None:
     url = "https://abc.execute-api.eu-west-1.amazonaws.com/v1"
 
     assert Api(url, session)._region == "eu-west-1"
+
+
+def test_the_api_is_found_by_the_stacks_name(aws: Any, upstream: Upstream) -> None:
+    aws.outputs["ApiUrl"] = upstream.url
+    upstream.says(Answer({"recordings": [], "next_cursor": "c"}), Answer({"recordings": []}))
+
+    result = CliRunner().invoke(main, ["list", "--all", "--json"])
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert upstream.paths == ["/recordings?limit=100", "/recordings?limit=100&cursor=c"]
+    assert aws.calls == ["DescribeStacks"]
+
+
+def test_a_stack_without_an_api_is_told(aws: Any) -> None:
+    result = CliRunner().invoke(main, ["health"])
+
+    assert result.exit_code == 2
+    assert "has no output ApiUrl" in result.stderr

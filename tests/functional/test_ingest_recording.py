@@ -584,3 +584,42 @@ def test_a_refused_token_is_counted(
 
     lines = [json.loads(line) for line in logged().splitlines()]
     assert [line["TokenRefused"] for line in lines if "TokenRefused" in line] == [[1.0]]
+
+
+def test_an_erasure_is_gone_on_with(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, clock: Clock, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    catalogue.begin_erasure(recording.id, clock())
+
+    assert (
+        handle({"v": 1, "source": "follow_up", "task": "erase", "recording_id": recording.id}) == []
+    )
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert set(row) == {"recording_id", "erased_at", "version"}
+    assert checks() == {}
+
+
+def test_an_erasure_of_files_out_of_reach_is_said_and_not_done(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    worklist: Worklist,
+    checks: Checks,
+    logged: Callable[[], str],
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    state = {"state": "archived", "bucket": "former", "key": "k", "size": 1, "archived_at": "x"}
+    before = catalogue.record_archive(recording.id, {"video": state})
+    message = {"task": "erase", "recording_id": recording.id}
+    worklist.check_in(60, f"erase#{recording.id}", message, "erasing")
+
+    assert handle({"v": 1, "source": "follow_up", **message}) == []
+
+    assert catalogue.get(recording.id) == before
+    assert checks() == {f"erase#{recording.id}": "archive_unreachable"}
+    assert "files out of reach" in logged()

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import publish_changes
-from doubles import Clock, Context, sample
+from doubles import Clock, Context, drained, sample
 from recordings import messages
 from recordings.dynamodb import Table
 from recordings.worklist import Worklist
@@ -61,15 +61,7 @@ def bus(dynamodb: Any) -> Any:
 
 @pytest.fixture
 def published(bus: Any) -> Published:
-    def read() -> list[dict[str, Any]]:
-        found = []
-        while batch := bus.receive_messages(MaxNumberOfMessages=10):
-            for message in batch:
-                found.append(json.loads(message.body))
-                message.delete()
-        return found
-
-    return read
+    return lambda: drained(bus)
 
 
 @pytest.fixture
@@ -265,16 +257,7 @@ def uploaded(
 def queued(handle: Handle) -> Queued:
     """What is on the queue of that name."""
 
-    def read(name: str) -> list[dict[str, Any]]:
-        queue = boto3.resource("sqs").get_queue_by_name(QueueName=name)
-        found = []
-        while batch := queue.receive_messages(MaxNumberOfMessages=10):
-            for message in batch:
-                found.append(json.loads(message.body))
-                message.delete()
-        return found
-
-    return read
+    return lambda name: drained(boto3.resource("sqs").get_queue_by_name(QueueName=name))
 
 
 @pytest.fixture
