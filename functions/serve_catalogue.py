@@ -1,4 +1,4 @@
-"""The catalogue's API: list and read recordings, link to their files, sync, erase; and its health.
+"""The catalogue's API: list and read recordings, link to their files, sync, erase; sweeps; health.
 
 Promise: what is answered is what the table holds, without credentials; `links` alone gives URLs. A
 sync that RealtimeKit's trouble prevents, or an erasure that is interrupted, leaves a check behind,
@@ -25,7 +25,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import links, listing
+from recordings import links, listing, sweeps
 from recordings.archive import S3_CONFIG, Archive, NotErasedError
 from recordings.catalogue import Catalogue, ConflictError, is_erased, public
 from recordings.dynamodb import Item, Table
@@ -43,6 +43,7 @@ from recordings.realtimekit import (
     ThrottledError,
     UnavailableError,
 )
+from recordings.sweeps import MOST_OPEN, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
@@ -77,6 +78,7 @@ recordings_table = Table(dynamodb, RECORDINGS_TABLE)
 work_table = Table(dynamodb, WORK_TABLE)
 catalogue = Catalogue(recordings_table, APP_ID)
 recordings = Listing(recordings_table, APP_ID)
+work = Sweeps(work_table, APP_ID)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 ingestion = Ingestion(
     realtimekit=RealtimeKit(
@@ -212,6 +214,61 @@ def erase_recording(recording_id: str) -> Response[str]:
     return answer(HTTPStatus.OK if "erased_at" in row else HTTPStatus.ACCEPTED, body)
 
 
+@app.post("/sweeps")
+def request_sweep() -> Response[str]:
+    """Have RealtimeKit's list held against the catalogue, from the next minute on."""
+    listing.single(query(), ())
+    since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
+    try:
+        sweep = work.request(since, until, dry_run=dry_run)
+    except UnfinishedError as error:
+        return problem(
+            HTTPStatus.CONFLICT,
+            "There is an unfinished sweep of the same window.",
+            instance=f"/sweeps/{error.sweep_id}",
+        )
+    except TooManySweepsError:
+        return problem(
+            HTTPStatus.CONFLICT, f"There are {MOST_OPEN} unfinished sweeps; cancel some, or wait."
+        )
+    logger.info("sweep requested", sweep_id=sweep.sweep_id, dry_run=dry_run)
+    location = {"Location": f"/sweeps/{sweep.sweep_id}"}
+    return answer(HTTPStatus.ACCEPTED, sweep.report(utcnow()), location)
+
+
+@app.get("/sweeps")
+def list_sweeps() -> Response[str]:
+    """A page of the sweeps of the last month, the newest first."""
+    given = listing.single(parameters(), ("limit", "cursor"))
+    limit = listing.number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MOST_LISTED)
+    before = sweeps.place(given["cursor"]) if "cursor" in given else None
+    found, place = work.newest(limit, before)
+    now = utcnow()
+    following = {"next_cursor": sweeps.cursor(place)} if place else {}
+    return answer(HTTPStatus.OK, {"sweeps": [one.report(now) for one in found], **following})
+
+
+@app.get("/sweeps/<sweep_id>")
+def get_sweep(sweep_id: str) -> Response[str]:
+    """How far it is, and what it found."""
+    sweep = work.get(parsed_id(sweep_id, name="sweep_id"))
+    if sweep is None:
+        return no_such_sweep()
+    return answer(HTTPStatus.OK, sweep.report(utcnow()))
+
+
+@app.delete("/sweeps/<sweep_id>")
+def cancel_sweep(sweep_id: str) -> Response[str]:
+    """Have it stopped where it is."""
+    sweep = work.cancel(parsed_id(sweep_id, name="sweep_id"))
+    if sweep is None:
+        return no_such_sweep()
+    if sweep.state is not State.CANCELLED:
+        return problem(HTTPStatus.CONFLICT, f"The sweep has {sweep.state} already.")
+    logger.info("sweep cancelled", sweep_id=sweep.sweep_id)
+    return answer(HTTPStatus.OK, sweep.report(utcnow()))
+
+
 @app.get("/health")
 def report_health() -> Response[str]:
     """Whether all that the service stands on can be reached: 503 if something cannot."""
@@ -258,18 +315,23 @@ def aws_in_trouble(error: Exception) -> Response[str]:
     )
 
 
-def parameters() -> dict[str, list[str]]:
-    """The query string's, each with all its values. Raises `BadParameterError` for a body."""
-    if app.current_event.body:
-        raise BadParameterError("body", "is not expected: no request here has one")
+def query() -> dict[str, list[str]]:
+    """The query string's parameters, each with all its values."""
     return app.current_event.resolved_query_string_parameters
 
 
-def parsed_id(recording_id: str, *known: str) -> str:
+def parameters() -> dict[str, list[str]]:
+    """Those of a request without a body. Raises `BadParameterError` if it has one."""
+    if app.current_event.body:
+        raise BadParameterError("body", "is not expected: this request has none")
+    return query()
+
+
+def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     """The id in the path, of a request with no other query parameters than those known."""
     listing.single(parameters(), known)
-    if (checked := uuid(recording_id)) is None:
-        raise BadParameterError("recording_id", "is not a UUID")
+    if (checked := uuid(identifier)) is None:
+        raise BadParameterError(name, "is not a UUID")
     return checked
 
 
@@ -287,6 +349,11 @@ def matches(if_none_match: str, tag: str) -> bool:
     """RFC 9110, 13.1.2; tags are compared weakly."""
     given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return tag in given or given == ["*"]
+
+
+def no_such_sweep() -> Response[str]:
+    """404: a sweep is forgotten after a month."""
+    return problem(HTTPStatus.NOT_FOUND, "There is no sweep with this sweep_id (any more).")
 
 
 def not_catalogued() -> Response[str]:
@@ -313,11 +380,12 @@ def problem(
     *,
     retry_after: int | None = None,
     parameter: str | None = None,
+    instance: str | None = None,
 ) -> Response[str]:
     """An RFC 9457 problem document; `parameter` names what the caller has to change."""
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    if parameter:
-        body["parameter"] = parameter
+    more = {"parameter": parameter, "instance": instance}
+    body |= {name: value for name, value in more.items() if value}
     headers = {"Retry-After": str(retry_after)} if retry_after else {}
     return Response(status, PROBLEM_JSON, json.dumps(body), headers)
 

@@ -8,7 +8,7 @@ holds half of one writer's view and half of another's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,16 +69,44 @@ class Catalogue:
         """The row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
         return self._table.get({"recording_id": recording_id})
 
-    def upsert(self, recording: Recording, fetched_at: datetime) -> Upserted:
+    def get_many(self, recording_ids: Sequence[str]) -> dict[str, Item]:
+        """The rows that there are, by recording id."""
+        keys = [{"recording_id": recording_id} for recording_id in dict.fromkeys(recording_ids)]
+        rows = [
+            row
+            for start in range(0, len(keys), 100)
+            for row in self._table.get_many(keys[start : start + 100])
+        ]
+        return {row["recording_id"]: row for row in rows}
+
+    def count(self, since: datetime, until: datetime) -> int:
+        """How many recordings the table has that were invoked from `since` to before `until`."""
+        condition = "#app_id = :app_id AND #invoked_at BETWEEN :since AND :until"
+        last = timestamp(until - timedelta(milliseconds=1))
+        values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
+        return self._table.count("by_time", condition, values) if since < until else 0
+
+    def merged(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
+        """The row, `{}` if there is none, as an upsert would leave it; nothing is written."""
+        return {"recording_id": recording.recording_id} | {
+            **row,
+            **self._changes(row, recording, fetched_at),
+        }
+
+    def upsert(
+        self, recording: Recording, fetched_at: datetime, known: Item | None = None
+    ) -> Upserted:
         """Bring the row up to what RealtimeKit said at `fetched_at`.
 
         A status only moves forward; at one status, what was said earlier does not overwrite what
         was said later; what was not said is kept; and nothing is written where nothing would
         change. So it is no matter in which order views arrive. What is erased, or about to be,
-        stays as it is. Raises `ConflictError`.
+        stays as it is. Whoever has just read the row may give it, `{}` if there is none. Raises
+        `ConflictError`.
         """
         for _ in range(_MOST_TRIES):
-            row = self.get(recording.recording_id) or {}
+            row = self.get(recording.recording_id) or {} if known is None else known
+            known = None
             if is_erased(row):
                 return Upserted(row, changed=False, was_final=True)
             changes = self._changes(row, recording, fetched_at)
@@ -192,6 +220,17 @@ def public(row: Item) -> Item:
     return {**shown, "artifacts": artifacts}
 
 
+def news(row: Item, merged: Item) -> set[str]:
+    """The attributes in which a merged row says something else than the row it was merged with.
+
+    That a URL was signed anew is no news: there is a current one for whoever asks.
+    """
+    changed = {name for name, value in merged.items() if row.get(name) != value}
+    if _lasting(merged.get("artifacts", {})) == _lasting(row.get("artifacts", {})):
+        changed.discard("artifacts")
+    return changed - {"version", "fetched_at", "status_rank", "status_history"}
+
+
 def is_erased(row: Mapping[str, Any]) -> bool:
     """Whether it is a tombstone, or about to be one."""
     return "erased_at" in row or "erasing_since" in row
@@ -294,6 +333,14 @@ def _is_known(known: Item, item: Item) -> bool:
     signed_anew = "url_expires_at" in item and "url" in known
     news = {name: value for name, value in item.items() if not (signed_anew and name == "url")}
     return news.items() <= known.items()
+
+
+def _lasting(artifacts: Mapping[str, Item]) -> dict[str, Item]:
+    """Of what RealtimeKit says otherwise each time, only that it is there."""
+    return {
+        name: {key: key.startswith("url") or value for key, value in item.items()}
+        for name, item in artifacts.items()
+    }
 
 
 def _artifact_item(artifact: Artifact) -> Item:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,15 @@ class Table:
             TableName=self._name, Key=_marshal(key), ConsistentRead=True
         )
         return unmarshal(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
+        """Those of up to 100 rows that there are, in no order."""
+        options: Any = {"Keys": [_marshal(key) for key in keys], "ConsistentRead": True}
+        answer = self._dynamodb.batch_get_item(RequestItems={self._name: options})
+        found = [unmarshal(item) for item in answer["Responses"].get(self._name, [])]
+        # What DynamoDB had no capacity for is asked for one by one, with botocore's patience.
+        left = answer.get("UnprocessedKeys", {}).get(self._name, {"Keys": []})["Keys"]
+        return found + [row for key in left if (row := self.get(unmarshal(key))) is not None]
 
     def update(
         self,
@@ -115,6 +124,18 @@ class Table:
         )
         last = answer.get("LastEvaluatedKey")
         return [unmarshal(item) for item in answer["Items"]], unmarshal(last) if last else None
+
+    def count(self, index: str, condition: str, values: Mapping[str, Any]) -> int:
+        """How many rows of an index there are under a key condition; all of them are read."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._name,
+            IndexName=index,
+            KeyConditionExpression=condition,
+            ExpressionAttributeNames=_names(condition),
+            ExpressionAttributeValues=_values(values),
+            Select="COUNT",
+        )
+        return sum(page["Count"] for page in pages)
 
 
 @contextlib.contextmanager

@@ -68,15 +68,37 @@ class Ingestion:
         rows = []
         for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
             if request.session_id in (None, recording.session_id) or recording.session_id is None:
-                row = self.catalogue.upsert(recording, asked_at).row
-                rows.append(row)
-                self._check_unfinished(row, request.source)
+                rows.append(self.ingest_listed(recording, asked_at, request.source))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         elif not rows:
             # Most meetings are not recorded. A list that is behind is given one more look.
             self.worklist.check_in(_SOON, request.key, messages.fields(request), NONE_LISTED)
         return rows
+
+    def ingest_listed(
+        self, recording: Recording, asked_at: datetime, source: Source, known: Item | None = None
+    ) -> Item:
+        """Catalogue what a list says of a recording; the row. `known` is it as it was just read.
+
+        What is not final is checked soon, and so is what only get-one knows: unless a sweep asks,
+        which may find a year's recordings at once.
+        """
+        row = self.catalogue.upsert(recording, asked_at, known).row
+        if is_erased(row):
+            return row
+        request = RecordingRequest(recording_id=row["recording_id"], source=source)
+        if not is_final(row["status"]):
+            self.worklist.check_in(_SOON, request.key, messages.fields(request), NOT_FINAL)
+        elif not {"start_reason", "stop_reason"} <= row.keys():
+            self.worklist.check_in(
+                _SOON,
+                request.key,
+                messages.fields(request),
+                DETAILS_MISSING,
+                low=source is Source.SWEEP,
+            )
+        return row
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check behind, due when the other side, if it said so, wants to be asked again."""
@@ -117,18 +139,6 @@ class Ingestion:
             self.worklist.check_in(interval, request.key, messages.fields(request), NOT_FINAL)
         else:
             self.worklist.note_cause(request.key, NOT_FINAL)
-
-    def _check_unfinished(self, row: Item, source: Source) -> None:
-        if is_erased(row):
-            return
-        if not is_final(row["status"]):
-            cause = NOT_FINAL
-        elif not {"start_reason", "stop_reason"} <= row.keys():
-            cause = DETAILS_MISSING
-        else:
-            return
-        request = RecordingRequest(recording_id=row["recording_id"], source=source)
-        self.worklist.check_in(_SOON, request.key, messages.fields(request), cause)
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

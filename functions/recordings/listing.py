@@ -190,10 +190,10 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
         order=_one_of(given, "order", ("newest", "oldest")) or "newest",
     )
     if "from" in given:
-        query = replace(query, since=timestamp(_time(given, "from")))
+        query = replace(query, since=timestamp(time(given, "from")))
     if "to" in given:
         # Exclusive, so that adjoining windows share nothing; rows' times are in milliseconds.
-        until = _time(given, "to") - timedelta(milliseconds=1)
+        until = time(given, "to") - timedelta(milliseconds=1)
         query = replace(query, until=timestamp(until))
     if query.since > query.until:
         raise BadParameterError("from", "is not before to")
@@ -236,15 +236,16 @@ def _one_of(given: Mapping[str, str], name: str, known: Sequence[str]) -> str | 
     return given.get(name)
 
 
-def _time(given: Mapping[str, str], name: str) -> datetime:
-    """A date, which is its beginning in UTC, or a time with its offset."""
+def time(given: Mapping[str, Any], name: str) -> datetime:
+    """A date, which is its beginning in UTC, or a time with its offset. Raises
+    `BadParameterError`."""
     said = given[name]
     try:
-        if not _TIME.fullmatch(said):
+        if not (isinstance(said, str) and _TIME.fullmatch(said)):
             raise ValueError
-        time = datetime.fromisoformat(said)
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-        if not 1 < time.year < 9999:
+        at = datetime.fromisoformat(said)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if not 1 < at.year < 9999:
             raise ValueError
     except (ValueError, OverflowError):
         raise BadParameterError(
@@ -252,4 +253,4 @@ def _time(given: Mapping[str, str], name: str) -> datetime:
             "is neither a date nor a time with its offset, such as 2026-06-03 or"
             " 2026-06-03T10:00:00Z",
         ) from None
-    return time
+    return at

@@ -14,6 +14,7 @@ failure is a `RealtimeKitError` whose class says what kind it is:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -114,6 +115,21 @@ class Session:
     organization_id: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """A page of the list of all recordings, the one that was invoked first at the front.
+
+    `size` is how many items it had; those of them that are no recordings are not in `recordings`.
+    `start` is the place of its first item in the list, counted from 1, and `total` how many
+    the list has; 0 where the answer does not say, or says what cannot be.
+    """
+
+    recordings: tuple[Recording, ...]
+    size: int
+    start: int
+    total: int
+
+
 class ApiToken:
     """The API token in Secrets Manager, `{"api_token": "…"}`, read again after five minutes."""
 
@@ -210,6 +226,30 @@ class RealtimeKit:
         if unreadable:
             raise UnintelligibleError(f"{unreadable} items of the list are no recordings")
 
+    def page(self, number: int) -> ListPage:
+        """A page of all recordings of the app: everything but the reasons.
+
+        Whether pages count from 0 or from 1 is not documented: 0 may be empty, or be page 1.
+        Raises `RealtimeKitError`; also where no item is a recording, or they are not in order.
+        """
+        page = self._page({}, number, order="ASC")
+        recordings = []
+        for item in page.items:
+            with contextlib.suppress(MalformedRecordingError):
+                recordings.append(Recording.from_realtimekit(item))
+        if page.items and not recordings:
+            raise UnintelligibleError("no item of the list is a recording")
+        times = [recording.invoked_at for recording in recordings if recording.invoked_at]
+        if times != sorted(times):
+            raise UnintelligibleError("the list is not in the order that was asked for")
+        is_counted = page.end - page.start + 1 == len(page.items)
+        return ListPage(
+            recordings=tuple(recordings),
+            size=len(page.items),
+            start=page.start if is_counted else 0,
+            total=page.total,
+        )
+
     def session(self, session_id: str) -> Session:
         """Raises `ValueError` for what is no UUID (nothing is sent), else `RealtimeKitError`."""
         data = self._get(f"/sessions/{_checked(session_id)}")["data"]
@@ -240,10 +280,16 @@ class RealtimeKit:
             if page.items == previous.items:
                 return
 
-    def _page(self, filters: Mapping[str, str], page: int, per_page: int = PAGE_SIZE) -> _Page:
+    def _page(
+        self,
+        filters: Mapping[str, str],
+        page: int,
+        per_page: int = PAGE_SIZE,
+        order: str = "DESC",
+    ) -> _Page:
         paging = {"page_no": str(page), "per_page": str(per_page)}
-        order = {"sort_by": "invokedTime", "sort_order": "DESC"}
-        return _Page.of(self._get("/recordings", {**filters, **paging, **order}))
+        sorting = {"sort_by": "invokedTime", "sort_order": order}
+        return _Page.of(self._get("/recordings", {**filters, **paging, **sorting}))
 
     def _get(self, path: str, fields: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         token = self._token.value()

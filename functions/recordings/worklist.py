@@ -33,6 +33,7 @@ URGENT = timedelta(hours=48)
 
 _PENDING = "yes"
 _URGENT = "urgent"
+_LOW = "low"
 
 Now = Callable[[], datetime]
 
@@ -51,7 +52,7 @@ class Check:
     """Something to be asked for again; `request` are the fields of the message that does it.
 
     `deadline` is when it is too late. `lease` is the claim's, where it is claimed, and `progress`
-    is what was saved of earlier attempts.
+    is what was saved of earlier attempts. What is `low` comes after all that is not.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Check:
     deadline: str | None = None
     lease: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
+    low: bool = False
 
     def is_urgent(self, now: datetime) -> bool:
         """Whether its deadline is near, or over."""
@@ -74,7 +76,9 @@ class Check:
         """Whether it was tried for so long that trying on is no use."""
         if self.not_found_since and now - self.not_found_since > PATIENCE_WITH_UNKNOWN:
             return True
-        return now - self.since > PATIENCE
+        # After months of recordings were found at once, its turn may be late.
+        has_waited = self.low and not self.attempts
+        return now - self.since > PATIENCE and not has_waited
 
 
 def is_urgent(deadline: str | None, now: datetime) -> bool:
@@ -96,36 +100,42 @@ class Worklist:
         request: Mapping[str, Any],
         cause: str,
         deadline: str | None = None,
+        *,
+        low: bool = False,
     ) -> None:
         """Let it be asked for in so many seconds, and from then on at growing intervals.
 
         There is news of it, so a check that is already there starts anew; only a hint that it holds
-        and `request` lacks is kept.
+        and `request` lacks is kept. What is `low` is asked for when there is nothing else to do.
         """
         now = self._now()
         hint = request.get("hint")
+        values = _new_check(now, seconds, request, cause, deadline, low=low)
         is_unknown = cause == NOT_FOUND
         self._table.update(
             {"work_id": _check_id(key)},
-            "SET #pending = :pending, #due_at = :due_at, #since = :since, #interval = :interval,"
-            " #attempts = :attempts, #cause = :cause, #request = :request,"
-            f" #expires_at = :expires_at,{' #deadline = :deadline,' if deadline else ''}"
+            f"SET {_assignments(values)},"
             f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'}"
             f"{', #not_found_since = :since' if is_unknown else ''}"
             f" REMOVE #given_up_at{'' if is_unknown else ', #not_found_since'}",
-            {
-                "pending": _pending(deadline, now),
-                "due_at": timestamp(now + timedelta(seconds=seconds)),
-                "since": timestamp(now),
-                "interval": seconds,
-                "attempts": 0,
-                "cause": cause,
-                "request": {name: value for name, value in request.items() if name != "hint"},
-                "hint": hint or {},
-                "expires_at": _expiry(now + _KEPT_FOR),
-                **({"deadline": deadline} if deadline else {}),
-            },
+            {**values, "hint": hint or {}},
         )
+
+    def ensure(
+        self, seconds: int, key: str, request: Mapping[str, Any], cause: str, deadline: str
+    ) -> bool:
+        """Leave a check as `check_in` does, unless there is one; whether there was none."""
+        values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
+        try:
+            self._table.update(
+                {"work_id": _check_id(key)},
+                f"SET {_assignments(values)}",
+                values,
+                "attribute_not_exists(#work_id)",
+            )
+        except ConditionFailedError:
+            return False
+        return True
 
     def note_cause(self, key: str, cause: str, not_before: int | None = None) -> None:
         """Say why a check that `follow_up` put back on the queue could not be settled.
@@ -255,21 +265,29 @@ class Worklist:
             raise ClaimLostError(check.key) from None
 
     def due(self, limit: int) -> list[Check]:
-        """The checks whose time has come: the urgent, and then those that wait longest, first."""
+        """The checks whose time has come: the urgent, and then those that wait longest, first.
+
+        Those of low priority come last, and are half of the limit at most: they are many at a time,
+        and what comes in meanwhile wants its part of the budget.
+        """
         found: list[Check] = []
-        for pending in (_URGENT, _PENDING):
-            if len(found) < limit:
+        for pending, most in ((_URGENT, limit), (_PENDING, limit), (_LOW, limit // 2)):
+            room = min(limit - len(found), most)
+            if room > 0:
                 rows, _ = self._table.query(
                     "due",
                     "#pending = :pending AND #due_at <= :now",
                     {"pending": pending, "now": timestamp(self._now())},
-                    limit - len(found),
+                    room,
                 )
                 found.extend(_check(row) for row in rows)
         return found
 
     def oldest_due(self) -> str | None:
-        """Since when the check is due that waits longest; `None` where none is due."""
+        """Since when the check is due that waits longest; `None` where none is due.
+
+        Of those of low priority nobody expects that they are asked for in time.
+        """
         now = timestamp(self._now())
         condition = "#pending = :pending AND #due_at <= :now"
         found = [
@@ -287,7 +305,7 @@ class Worklist:
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
             " #attempts = :attempts",
             {
-                "pending": _pending(check.deadline, self._now()),
+                "pending": _LOW if check.low else _pending(check.deadline, self._now()),
                 "due_at": timestamp(self._now() + timedelta(seconds=interval)),
                 "interval": interval,
                 "attempts": check.attempts + 1,
@@ -316,16 +334,28 @@ class UpstreamBudget:
     """How many requests all functions together may send to RealtimeKit in any five minutes.
 
     Counted in windows of 15 seconds. Any five minutes touch at most 21 of them, so each has room
-    for a 21st of the limit: it holds wherever the five minutes begin.
+    for a 21st of the limit: it holds wherever the five minutes begin. With a `share` below 1 a
+    request is only taken while no more than that part of the window is used up, by whomever: the
+    rest is for others.
     """
 
     WINDOW_SECONDS = 15
     _WINDOWS = 21
 
-    def __init__(self, table: Table, app_id: str, per_5_minutes: int, now: Now = utcnow) -> None:
+    def __init__(
+        self,
+        table: Table,
+        app_id: str,
+        per_5_minutes: int,
+        now: Now = utcnow,
+        *,
+        share: float = 1,
+    ) -> None:
         self._table = table
         self._app_id = app_id
         self._per_window = per_5_minutes // self._WINDOWS
+        # Of one request in a window half is still one.
+        self._room = max(1, int(self._per_window * share))
         self._now = now
 
     def take(self) -> int:
@@ -336,7 +366,7 @@ class UpstreamBudget:
             self._table.update(
                 {"work_id": self._window_id(window)},
                 "SET #expires_at = :expires_at ADD #used :one",
-                {"expires_at": self._window_expiry(window), "one": 1, "room": self._per_window},
+                {"expires_at": self._window_expiry(window), "one": 1, "room": self._room},
                 "attribute_not_exists(#used) OR #used < :room",
             )
         except ConditionFailedError:
@@ -370,6 +400,32 @@ def _pending(deadline: str | None, now: datetime) -> str:
     return _URGENT if is_urgent(deadline, now) else _PENDING
 
 
+def _new_check(
+    now: datetime,
+    seconds: int,
+    request: Mapping[str, Any],
+    cause: str,
+    deadline: str | None,
+    *,
+    low: bool = False,
+) -> dict[str, Any]:
+    return {
+        "pending": _LOW if low else _pending(deadline, now),
+        "due_at": timestamp(now + timedelta(seconds=seconds)),
+        "since": timestamp(now),
+        "interval": seconds,
+        "attempts": 0,
+        "cause": cause,
+        "request": {name: value for name, value in request.items() if name != "hint"},
+        "expires_at": _expiry(now + _KEPT_FOR),
+        **({"deadline": deadline} if deadline else {}),
+    }
+
+
+def _assignments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"#{name} = :{name}" for name in values)
+
+
 def _check_id(key: str) -> str:
     return f"check#{key}"
 
@@ -396,4 +452,5 @@ def _check(row: Item) -> Check:
         deadline=row.get("deadline"),
         lease=row.get("lease"),
         progress=row.get("progress", {}),
+        low=row.get("pending") == _LOW,
     )

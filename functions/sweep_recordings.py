@@ -1,0 +1,132 @@
+"""Every minute: go on with sweeps; every hour and every day: begin one of the last hours or days.
+
+Promise: what RealtimeKit's list has and the catalogue has not is in the catalogue when the sweep
+of its time is completed, however many ticks that takes and whoever dies meanwhile. One at a time
+works, on half of the budget of requests at most. A dry run changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import urllib3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from recordings.archive import Archive
+from recordings.catalogue import Catalogue
+from recordings.dynamodb import Table
+from recordings.ingestion import Ingestion
+from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.sweeping import Sweeping
+from recordings.sweeps import State, Sweep, Sweeps, Trigger
+from recordings.worklist import UpstreamBudget, Worklist, utcnow
+
+APP_ID = os.environ["APP_ID"]
+APP_URL = os.environ["REALTIMEKIT_APP_URL"]
+API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
+RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
+WORK_TABLE = os.environ["WORK_TABLE"]
+REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
+# Empty where archiving is switched off.
+ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+
+# The daily one looks at all that RealtimeKit still has files of, and a day more.
+WINDOWS = {Trigger.HOURLY: timedelta(hours=6), Trigger.DAILY: timedelta(days=8)}
+HALF = 0.5
+# A page of recordings at its slowest.
+MARGIN_MS = 20_000
+# Longer than the invocation.
+LEASE_MARGIN_SECONDS = 2
+
+logger = Logger(service="sweep_recordings")
+metrics = Metrics(service="sweep_recordings")
+
+quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+dynamodb = boto3.client("dynamodb", config=quick)
+work_table = Table(dynamodb, WORK_TABLE)
+sweeps = Sweeps(work_table, APP_ID)
+sweeping = Sweeping(
+    ingestion=Ingestion(
+        realtimekit=RealtimeKit(
+            APP_URL,
+            ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+            UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES, share=HALF),
+            urllib3.PoolManager(),
+        ),
+        catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
+        worklist=Worklist(work_table),
+    ),
+    sweeps=sweeps,
+    archive=Archive(boto3.client("s3", config=quick), ARCHIVE_BUCKET) if ARCHIVE_BUCKET else None,
+    now=utcnow,
+)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """A tick; `{"sweep": "hourly"}` and `{"sweep": "daily"}` begin a sweep first."""
+    for trigger, length in WINDOWS.items():
+        if event.get("sweep") == trigger:
+            begun = sweeps.schedule(trigger, length)
+            logger.info("sweep begun" if begun else "left to the one before", trigger=trigger)
+    open_sweeps = sweeps.unfinished()
+    if not open_sweeps:
+        return
+    remaining = context.get_remaining_time_in_millis
+    lease = sweeps.claim(remaining() / 1000 + LEASE_MARGIN_SECONDS)
+    if lease is None:
+        logger.info("left to a tick under way")
+        return
+    try:
+        work(open_sweeps, context)
+    finally:
+        sweeps.release(lease)
+
+
+def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
+    """One after the other, until the time is over or RealtimeKit is not to be asked."""
+    for sweep in open_sweeps:
+        if sweep.not_before and utcnow() < sweep.not_before:
+            continue
+        now = sweeping.sweep(sweep, lambda: context.get_remaining_time_in_millis() < MARGIN_MS)
+        tell(now)
+        if now.is_open:
+            return
+        count(now)
+
+
+def tell(sweep: Sweep) -> None:
+    """In the log, how far it is."""
+    logger.info(
+        f"sweep {sweep.state}",
+        sweep_id=sweep.sweep_id,
+        trigger=sweep.trigger,
+        dry_run=sweep.dry_run,
+        complete=sweep.complete,
+        cause=sweep.cause,
+        counts=sweep.counts.fields(),
+        examples=dict(sweep.examples),
+    )
+    if sweep.state is State.FAILED:
+        logger.error("sweep failed", sweep_id=sweep.sweep_id, reason=sweep.reason)
+    if sweep.complete is False:
+        logger.warning("list incomplete", sweep_id=sweep.sweep_id)
+
+
+def count(sweep: Sweep) -> None:
+    """In metrics, when it has ended."""
+    for metric, counted in (
+        ("RecordingRepaired", sweep.counts.repaired),
+        ("WebhookLost", sweep.counts.lost_webhooks),
+        ("ArtifactGone", sweep.counts.gone),
+        ("SweepFailed", sweep.state is State.FAILED),
+        ("SweepIncomplete", sweep.complete is False),
+    ):
+        metrics.add_metric(metric, MetricUnit.Count, int(counted))
