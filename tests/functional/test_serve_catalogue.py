@@ -36,6 +36,7 @@ from recordings.ingestion import Ingestion
 from recordings.listing import LISTED, Listing
 from recordings.messages import ArchiveRequest, Source
 from recordings.realtimekit import ApiToken, RealtimeKitError
+from recordings.sweeps import State, Sweeps
 from recordings.worklist import Worklist
 
 UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
@@ -107,6 +108,11 @@ def api_event(
 
 
 @pytest.fixture
+def sweeps(work_table: Table, clock: Clock) -> Sweeps:
+    return Sweeps(work_table, APP_ID, clock)
+
+
+@pytest.fixture
 def api(
     ingestion: Ingestion,
     catalogue: Catalogue,
@@ -114,6 +120,7 @@ def api(
     archive: Archive,
     context: Context,
     token: ApiToken,
+    sweeps: Sweeps,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
@@ -122,18 +129,19 @@ def api(
     monkeypatch.setattr(serve_catalogue, "catalogue", catalogue)
     monkeypatch.setattr(serve_catalogue, "recordings", Listing(recordings_table, APP_ID))
     monkeypatch.setattr(serve_catalogue, "token", token)
+    monkeypatch.setattr(serve_catalogue, "work", sweeps)
     monkeypatch.setattr(serve_catalogue, "archive", lambda: archive)
     monkeypatch.setattr(serve_catalogue, "utcnow", clock)
 
     def call(
         method: str,
         resource: str,
-        recording_id: str | None = None,
+        identifier: str | None = None,
         query: Mapping[str, str | list[str]] | None = None,
         headers: Mapping[str, str] | None = None,
         body: str | None = None,
     ) -> Reply:
-        path = {"recording_id": recording_id} if recording_id is not None else {}
+        path = {name: identifier or "" for name in re.findall(r"{(\w+)}", resource)}
         event = api_event(method, resource, query or {}, headers or {}, body, **path)
         answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
         given = {name: values[0] for name, values in answer["multiValueHeaders"].items()}
@@ -150,6 +158,7 @@ def api(
 
 
 ONE = "/recordings/{recording_id}"
+SWEEP = "/sweeps/{sweep_id}"
 
 
 @pytest.fixture
@@ -377,6 +386,9 @@ def test_a_version_that_changed_is_sent(
         ("DELETE", ONE),
         ("POST", f"{ONE}/sync"),
         ("GET", f"{ONE}/links"),
+        ("GET", "/sweeps"),
+        ("GET", SWEEP),
+        ("DELETE", SWEEP),
         ("GET", "/health"),
         ("GET", "/openapi.json"),
     ],
@@ -394,9 +406,7 @@ def test_what_no_route_expects_is_refused(
     body: str | None,
     parameter: str,
 ) -> None:
-    recording_id = UNKNOWN_ID if resource.startswith(ONE) else None
-
-    reply = api(method, resource, recording_id, query, body=body)
+    reply = api(method, resource, UNKNOWN_ID, query, body=body)
 
     assert (reply.status, reply.body["parameter"]) == (400, parameter)
     assert simulator.requests == []
@@ -1130,6 +1140,157 @@ def test_what_is_missing_is_told_by_its_part(
     assert parts["archive"]["cause"] == "NoSuchBucket"
     assert parts["work_table"]["status"] == "ok"
     assert API_TOKEN not in str(reply.body)
+
+
+# --- sweeps ---
+
+
+def ask_for_sweep(api: Call, **window: Any) -> Reply:
+    return api("POST", "/sweeps", body=json.dumps(window))
+
+
+def test_a_sweep_is_asked_for_and_can_be_watched(api: Call) -> None:
+    reply = ask_for_sweep(api, **{"from": "2026-06-01", "to": "2026-06-02T12:00:00+02:00"})
+
+    assert reply.status == 202
+    assert reply.body["from"] == "2026-06-01T00:00:00.000Z"
+    assert reply.body["to"] == "2026-06-02T10:00:00.000Z"
+    assert (reply.body["state"], reply.body["dry_run"]) == ("queued", False)
+    assert (reply.body["fraction"], reply.body["trigger"]) == (0, "request")
+    identifier = reply.body["sweep_id"]
+    assert reply.headers["Location"] == f"/sweeps/{identifier}"
+    assert api("GET", SWEEP, identifier).body == reply.body
+
+
+def test_a_sweep_ends_now_unless_it_says_when(api: Call) -> None:
+    assert ask_for_sweep(api, **{"from": "2026-06-01"}).body["to"] == "2026-06-03T10:30:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "parameter"),
+    [
+        ("", "body"),
+        ("[]", "body"),
+        ("{", "body"),
+        ("[" * 100_000, "body"),
+        ("{}", "from"),
+        ('{"from": "yesterday"}', "from"),
+        ('{"from": 20260601}', "from"),
+        ('{"from": null}', "from"),
+        ('{"from": "2026-06-02", "to": "2026-06-01"}', "from"),
+        ('{"from": "2026-06-02", "to": "2026-06-02"}', "from"),
+        ('{"from": "2026-06-04"}', "from"),
+        ('{"from": "2026-06-01", "to": "2026-06-03T10:30:01Z"}', "to"),
+        ('{"from": "2026-06-01", "dry_run": "no"}', "dry_run"),
+        ('{"from": "2026-06-01", "until": "2026-06-02"}', "until"),
+    ],
+)
+def test_a_sweep_of_what_cannot_be_swept_is_refused_with_the_fields_name(
+    api: Call, sweeps: Sweeps, body: str, parameter: str
+) -> None:
+    reply = api("POST", "/sweeps", body=body)
+
+    assert (reply.status, reply.body["parameter"]) == (400, parameter)
+    assert sweeps.newest(1)[0] == []
+
+
+def test_a_second_sweep_of_a_window_waits_for_the_first_and_is_told_which_it_is(
+    api: Call, sweeps: Sweeps
+) -> None:
+    window = {"from": "2026-06-01", "to": "2026-06-02"}
+    first = ask_for_sweep(api, **window).body["sweep_id"]
+
+    second = ask_for_sweep(api, **window)
+
+    assert (second.status, second.body["instance"]) == (409, f"/sweeps/{first}")
+    assert ask_for_sweep(api, **window, dry_run=True).status == 202
+    assert ask_for_sweep(api, **{**window, "to": "2026-06-03"}).status == 202
+    assert api("DELETE", SWEEP, first).status == 200
+    assert ask_for_sweep(api, **window).status == 202
+
+
+def test_there_are_no_more_than_20_unfinished_sweeps(api: Call) -> None:
+    for day in range(1, 21):
+        assert ask_for_sweep(api, **{"from": f"2026-05-{day:02}"}).status == 202
+
+    assert ask_for_sweep(api, **{"from": "2026-05-21"}).status == 409
+
+
+def test_a_cancelled_sweep_can_be_cancelled_again_and_one_that_ended_cannot(
+    api: Call, sweeps: Sweeps
+) -> None:
+    cancelled = ask_for_sweep(api, **{"from": "2026-06-01"}).body["sweep_id"]
+    ended = sweeps.request(
+        datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC), dry_run=False
+    )
+    sweeps.save(replace(ended, state=State.COMPLETED))
+
+    first, second = (api("DELETE", SWEEP, cancelled) for _ in range(2))
+
+    assert (first.status, first.body["state"]) == (200, "cancelled")
+    assert first.body["ended_at"] == "2026-06-03T10:30:00.000Z"
+    assert second.body == first.body
+    assert api("DELETE", SWEEP, ended.sweep_id).status == 409
+    assert api("GET", SWEEP, ended.sweep_id).body["state"] == "completed"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_sweep_that_there_is_not(api: Call, method: str) -> None:
+    assert api(method, SWEEP, UNKNOWN_ID).status == 404
+    reply = api(method, SWEEP, "x")
+    assert (reply.status, reply.body["parameter"]) == (400, "sweep_id")
+
+
+def test_sweeps_are_listed_by_pages_the_newest_first_whatever_became_of_them(
+    api: Call, clock: Clock
+) -> None:
+    asked = []
+    for day in range(1, 6):
+        asked.append(ask_for_sweep(api, **{"from": f"2026-05-0{day}"}).body["sweep_id"])
+        clock.advance(1)
+    api("DELETE", SWEEP, asked[1])
+    api("DELETE", SWEEP, asked[4])
+
+    first = api("GET", "/sweeps", query={"limit": "2"}).body
+    second = api("GET", "/sweeps", query={"limit": "2", "cursor": first["next_cursor"]}).body
+    third = api("GET", "/sweeps", query={"limit": "2", "cursor": second["next_cursor"]}).body
+
+    listed = [one["sweep_id"] for page in (first, second, third) for one in page["sweeps"]]
+    assert listed == asked[::-1]
+    assert "next_cursor" not in third
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"cursor": "x"}, "cursor"),
+        ({"cursor": "QUJD"}, "cursor"),
+        ({"cursor": "\u00e9"}, "cursor"),
+    ],
+)
+def test_a_page_of_sweeps_that_cannot_be(api: Call, query: dict[str, str], parameter: str) -> None:
+    reply = api("GET", "/sweeps", query=query)
+
+    assert (reply.status, reply.body["parameter"]) == (400, parameter)
+
+
+@pytest.mark.parametrize("operation", ["UpdateItem", "Query", "GetItem"])
+def test_a_sweep_that_dynamodb_fails_is_a_503(api: Call, dynamodb: Any, operation: str) -> None:
+    identifier = ask_for_sweep(api, **{"from": "2026-06-01"}).body["sweep_id"]
+
+    def fail(model: Any, **_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "ThrottlingException"}}, model.name)
+
+    dynamodb.meta.events.register(f"before-call.dynamodb.{operation}", fail)
+    calls = {
+        "UpdateItem": lambda: ask_for_sweep(api, **{"from": "2026-06-02"}),
+        "Query": lambda: api("GET", "/sweeps"),
+        "GetItem": lambda: api("DELETE", SWEEP, identifier),
+    }
+
+    assert calls[operation]().status == 503
 
 
 # --- the document ---
