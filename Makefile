@@ -32,8 +32,8 @@ up: $(LOCAL) ## Run the local stack until Ctrl-C [PORT= REALTIMEKIT_PORT= SPEED=
 put-event: $(LOCAL) ## Put a sample entry on the running stack's event bus [EVENT=eventbridge-entry.meeting-ended]
 	@.venv/bin/python -m local put-event $(EVENT)
 
-request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GET API_PATH=/recordings/…]
-	@.venv/bin/python -m local request $(METHOD) $(API_PATH)
+request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GET API_PATH=/recordings/… BODY=]
+	@.venv/bin/python -m local request $(METHOD) $(API_PATH) '$(BODY)'
 
 invoke: $(LOCAL) ## Invoke a function of the running stack [FUNCTION=follow_up EVENT=follow-up.schedule-tick]
 	@.venv/bin/python -m local invoke $(FUNCTION) $(EVENT)

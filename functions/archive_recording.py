@@ -8,6 +8,7 @@ What the API began to erase is erased by this function, too, if the API could no
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -26,7 +27,7 @@ from recordings.erasure import Erasure
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
 from recordings.realtimekit import ApiToken, RealtimeKit
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -44,7 +45,7 @@ MARGIN_MS = 30_000
 LEASE_MARGIN_SECONDS = 30
 
 logger = Logger(service="archive_recording")
-metrics = Metrics(service="archive_recording")
+metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 streaming = Config(
@@ -62,6 +63,7 @@ archiving = Archiving(
         ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
         urllib3.PoolManager(),
+        observe=metrics.add_metric,
     ),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
@@ -79,6 +81,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         message_id = record["messageId"]
         try:
             request = read(record["body"])
+            logger.set_correlation_id(request.correlation_id)
             if isinstance(request, EraseRequest):
                 erase(request)
             else:
@@ -151,5 +154,10 @@ def count(outcome: Outcome) -> None:
     archived = [state for state in outcome.done.values() if state["state"] == "archived"]
     metrics.add_metric("ArtifactArchived", MetricUnit.Count, len(archived))
     metrics.add_metric("BytesArchived", MetricUnit.Bytes, sum(state["size"] for state in archived))
-    metrics.add_metric("ArchivePostponed", MetricUnit.Count, len(outcome.causes))
+    for cause in outcome.causes.values():
+        name = f"ArchivePostponed{cause.title().replace('_', '')}"
+        metrics.add_metric(name, MetricUnit.Count, 1)
+    if archived and outcome.uploaded_at and not outcome.causes:
+        seconds = (utcnow() - datetime.fromisoformat(outcome.uploaded_at)).total_seconds()
+        metrics.add_metric("SecondsToArchived", MetricUnit.Seconds, max(0.0, seconds))
     metrics.add_metric("ArtifactLost", MetricUnit.Count, len(outcome.lost))

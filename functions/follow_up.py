@@ -7,6 +7,7 @@ error in the log and a metric that an alarm watches. A crash at any point only a
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -36,7 +37,7 @@ SPREAD_SECONDS = 55
 SQS_BATCH = 10
 
 logger = Logger(service="follow_up")
-metrics = Metrics(service="follow_up")
+metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 sqs = boto3.client("sqs", config=quick)
@@ -57,11 +58,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             delay = start * SPREAD_SECONDS // MOST_CHECKS
             ask_again(queue_url, checks[start : start + SQS_BATCH], delay)
     metrics.add_metric("ChecksDue", MetricUnit.Count, len(due))
+    # Those of low priority wait until there is nothing else to do.
+    waiting = [datetime.fromisoformat(check.due_at) for check in due if not check.low]
+    age = (now - min(waiting, default=now)).total_seconds()
+    metrics.add_metric("OldestCheckAge", MetricUnit.Seconds, age)
     # Only what has a deadline is urgent: files that are deleted in less than two days.
     at_risk = [check for check in due if check.is_urgent(now)]
     metrics.add_metric("RecordingAtRisk", MetricUnit.Count, len(at_risk))
     for check in at_risk:
-        logger.warning("recording at risk", key=check.key, deadline=check.deadline)
+        logger.warning(
+            "recording at risk",
+            key=check.key,
+            correlation_id=check.request.get("recording_id"),
+            deadline=check.deadline,
+        )
 
 
 def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
@@ -109,6 +119,7 @@ def give_up(check: Check) -> None:
     logger.error(
         "check given up",
         key=check.key,
+        correlation_id=check.request.get("recording_id"),
         cause=check.cause,
         since=check.since.isoformat(),
         attempts=check.attempts,

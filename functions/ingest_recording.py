@@ -5,6 +5,8 @@ stays on the queue, and ends in its dead-letter queue, cannot be read, or met a 
 """
 
 import os
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -26,12 +28,13 @@ from recordings.messages import (
     MalformedMessageError,
     RecordingRequest,
     Request,
+    Source,
 )
+from recordings.model import RecordingStatus, is_final
 from recordings.realtimekit import (
     ApiToken,
     RealtimeKit,
     RealtimeKitError,
-    UnauthorizedError,
     UnavailableError,
 )
 from recordings.worklist import UpstreamBudget, Worklist
@@ -47,7 +50,7 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 LEAST_TIME_MS = 30_000
 
 logger = Logger(service="ingest_recording")
-metrics = Metrics(service="ingest_recording")
+metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 dynamodb = boto3.client("dynamodb", config=quick)
@@ -58,34 +61,46 @@ ingestion = Ingestion(
         ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
         urllib3.PoolManager(),
+        observe=metrics.add_metric,
     ),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
 )
 
 
+@dataclass(slots=True)
+class Asked:
+    """One thing that is asked for, the messages that ask for it, and when the first was sent."""
+
+    request: Request
+    message_ids: list[str]
+    sent_at: float
+
+
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answers with the messages that are to stay on the queue (ReportBatchItemFailures)."""
-    requests, failed = read(event["Records"])
-    for request, message_ids in requests:
+    asked, failed = read(event["Records"])
+    for one in asked:
+        request = one.request
+        logger.set_correlation_id(request.correlation_id)
         out_of_time = context.get_remaining_time_in_millis() < LEAST_TIME_MS
         try:
             if isinstance(request, EraseRequest):
                 erase(request)
             elif not isinstance(request, ArchiveRequest):
-                ingest(request, out_of_time=out_of_time)
+                ingest(request, one.sent_at, out_of_time=out_of_time)
         except Exception:
             # One message's fault is not its neighbours'; SQS brings the failed ones again.
-            logger.exception("message failed", key=request.key, message_ids=message_ids)
-            failed.extend(message_ids)
+            logger.exception("message failed", key=request.key, message_ids=one.message_ids)
+            failed.extend(one.message_ids)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]], list[str]]:
-    """Each thing that is asked for, with the messages that ask for it; the unreadable messages."""
-    requests: dict[str, tuple[Request, list[str]]] = {}
+def read(records: list[dict[str, Any]]) -> tuple[list[Asked], list[str]]:
+    """What is asked for, each thing once; the unreadable messages' ids."""
+    asked: dict[str, Asked] = {}
     malformed: list[str] = []
     for record in records:
         message_id = record["messageId"]
@@ -98,9 +113,12 @@ def read(records: list[dict[str, Any]]) -> tuple[list[tuple[Request, list[str]]]
             metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
             malformed.append(message_id)
             continue
-        known, message_ids = requests.get(request.key, (request, []))
-        requests[request.key] = (messages.merged(known, request), [*message_ids, message_id])
-    return list(requests.values()), malformed
+        sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
+        known = asked.setdefault(request.key, Asked(request, [], sent_at))
+        known.request = messages.merged(known.request, request)
+        known.message_ids.append(message_id)
+        known.sent_at = min(known.sent_at, sent_at)
+    return list(asked.values()), malformed
 
 
 def erase(request: EraseRequest) -> None:
@@ -115,13 +133,13 @@ def erase(request: EraseRequest) -> None:
         logger.info("recording erased", recording_id=request.recording_id)
 
 
-def ingest(request: IngestRequest, *, out_of_time: bool) -> None:
+def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None:
     """Do what the message asks for, or leave a check behind."""
     try:
         if out_of_time:
             raise UnavailableError("no time left in this invocation")
         if isinstance(request, RecordingRequest):
-            ingest_recording(request)
+            ingest_recording(request, sent_at)
         else:
             rows = ingestion.ingest_session(request)
             logger.info("session ingested", key=request.key, recordings=len(rows))
@@ -129,12 +147,10 @@ def ingest(request: IngestRequest, *, out_of_time: bool) -> None:
     except RealtimeKitError as error:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
-        metrics.add_metric("Postponed", MetricUnit.Count, 1)
-        if isinstance(error, UnauthorizedError):
-            metrics.add_metric("TokenRefused", MetricUnit.Count, 1)
+        metrics.add_metric(error.metric, MetricUnit.Count, 1)
 
 
-def ingest_recording(request: RecordingRequest) -> None:
+def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
     """Fetch one, and say what became of it."""
     upserted = ingestion.ingest_recording(request)
     row = upserted.row
@@ -150,3 +166,9 @@ def ingest_recording(request: RecordingRequest) -> None:
         changed=upserted.changed,
     )
     metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))
+    metrics.add_metric("RecordingNotFinal", MetricUnit.Count, int(not is_final(row["status"])))
+    told = request.source in (Source.WEBHOOK, Source.EVENTBRIDGE)
+    if told and row["status"] == RecordingStatus.UPLOADED and not upserted.was_final:
+        # RealtimeKit does not say when it was UPLOADED; it told us when this message was sent.
+        seconds = max(0.0, time.time() - sent_at)
+        metrics.add_metric("SecondsToCatalogued", MetricUnit.Seconds, round(seconds, 3))

@@ -44,7 +44,7 @@ ARCHIVE_CHECK_SECONDS = 900
 ARCHIVE_PENDING = "archive_pending"
 
 logger = Logger(service="publish_changes")
-metrics = Metrics(service="publish_changes")
+metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 eventbridge = boto3.client("events", config=quick)
@@ -114,6 +114,7 @@ def archive(row: Mapping[str, Any]) -> None:
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
         MessageBody=messages.body(request),
     )
+    logger.info("archiving asked for", correlation_id=request.correlation_id, urgent=urgent)
 
 
 def publish_all(rows: list[Row]) -> list[str]:
@@ -128,6 +129,9 @@ def publish_all(rows: list[Row]) -> list[str]:
     while changes and not refused:
         batch = take(changes)
         refused = publish(batch)
+        for sequence_number, event in batch:
+            if sequence_number not in refused:
+                logger.info("told", correlation_id=event.recording_id, detail_type=event.type)
         published += len(batch) - len(refused)
         changes = changes[len(batch) :]
     metrics.add_metric("EventPublished", MetricUnit.Count, published)

@@ -32,7 +32,7 @@ WEBHOOK_PUBLIC_KEY = os.environ["WEBHOOK_PUBLIC_KEY"]
 LARGEST_BODY = 1024 * 1024
 
 logger = Logger(service="receive_webhook")
-metrics = Metrics(service="receive_webhook")
+metrics = Metrics(service="recordings")
 
 # RealtimeKit's patience is not documented; Dyte's was three seconds.
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
@@ -104,6 +104,7 @@ def accept(event: dict[str, Any]) -> dict[str, Any]:
     request = webhook.ingest_request(event)
     if request is None:
         return ignore("the event is not about recordings")
+    logger.set_correlation_id(request.correlation_id)
     sqs.send_message(QueueUrl=INGEST_QUEUE_URL, MessageBody=messages.body(request))
     logger.info("event queued", key=request.key)
     return answer(HTTPStatus.ACCEPTED, {"status": "queued"})

@@ -19,7 +19,6 @@ import boto3
 import urllib3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
@@ -67,7 +66,7 @@ CHECK_SECONDS = 60
 LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS = 900, 60, 3600
 
 logger = Logger(service="serve_catalogue")
-metrics = Metrics(service="serve_catalogue")
+metrics = Metrics(service="recordings")
 # A read counts nothing; Powertools would say so on stderr.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 app = APIGatewayRestResolver()
@@ -86,6 +85,7 @@ ingestion = Ingestion(
         token,
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
         urllib3.PoolManager(),
+        observe=metrics.add_metric,
     ),
     catalogue=catalogue,
     worklist=Worklist(work_table),
@@ -112,12 +112,11 @@ def sqs() -> Any:
     return boto3.client("sqs", config=quick)
 
 
-@logger.inject_lambda_context(
-    clear_state=True, correlation_id_path=correlation_paths.API_GATEWAY_REST
-)
+@logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in, its answer out; who may call is decided before, by IAM."""
+    logger.append_keys(api_request_id=event["requestContext"]["requestId"])
     # Behind a custom domain the path begins with that one's base path; the resource never does.
     path = event["resource"].format(**(event.get("pathParameters") or {}))
     return app.resolve({**event, "path": path}, context)
@@ -184,7 +183,7 @@ def sync_recording(recording_id: str) -> Response[str]:
     except RealtimeKitError as error:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
-        metrics.add_metric("Postponed", MetricUnit.Count, 1)
+        metrics.add_metric(error.metric, MetricUnit.Count, 1)
         return trouble(error)
     if is_erased(upserted.row):
         return erased()
@@ -332,6 +331,7 @@ def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     listing.single(parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
+    logger.set_correlation_id(checked)
     return checked
 
 

@@ -45,7 +45,7 @@ MARGIN_MS = 20_000
 LEASE_MARGIN_SECONDS = 2
 
 logger = Logger(service="sweep_recordings")
-metrics = Metrics(service="sweep_recordings")
+metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 dynamodb = boto3.client("dynamodb", config=quick)
@@ -58,6 +58,7 @@ sweeping = Sweeping(
             ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
             UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES, share=HALF),
             urllib3.PoolManager(),
+            observe=metrics.add_metric,
         ),
         catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
         worklist=Worklist(work_table),

@@ -98,7 +98,8 @@ def put_event(arguments: argparse.Namespace) -> int:
 
 def request(arguments: argparse.Namespace) -> int:
     """Call the API, signed; 1 if it answers with an error."""
-    answer = stack.request(_described(), arguments.method, arguments.path)
+    described = _described()
+    answer = stack.request(described, arguments.method, arguments.path, body=arguments.body or None)
     print(f"HTTP {answer.status}", file=sys.stderr)
     body = answer.data.decode()
     try:
@@ -127,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("request", help="send a signed request to the API")
     command.add_argument("method", help="such as GET")
     command.add_argument("path", help="such as /recordings/<recording_id>")
+    command.add_argument("body", nargs="?", help="JSON, where the route takes any")
     command.set_defaults(run=request)
     parsed = parser.parse_args(arguments)
     try:

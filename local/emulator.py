@@ -1,9 +1,10 @@
-"""ministack, with two things mended; run as a script by `local.aws`. Its version is pinned.
+"""ministack, with three things mended; run as a script by `local.aws`. Its version is pinned.
 
 Of objects that are uploaded in parts it knows only COMPOSITE checksums, those of the parts'
 checksums, and refuses a completion that gives the CRC-32 of all bytes, which S3 checks (AWS docs,
 "Checking object integrity in Amazon S3", full object checksums). And a queue's MaximumConcurrency
-that is a parameter of the template stays text, which stops the delivery of all queues.
+that is a parameter of the template stays text, which stops the delivery of all queues. And its
+CloudFormation does not know saved queries of CloudWatch Logs, which nothing here reads.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ministack.services import lambda_svc, s3  # type: ignore[import-untyped]
+from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
 
 _COMPLETE = s3._complete_multipart_upload
 _CONCURRENCY = lambda_svc._sqs_esm_concurrency
@@ -55,7 +57,19 @@ def _sqs_esm_concurrency(mapping: dict[str, Any], *others: Any) -> int:
     return limit
 
 
+def _save_query(logical_id: str, *_: Any) -> tuple[str, dict[str, str]]:
+    return logical_id, {}
+
+
+def _forget_query(*_: Any) -> None:
+    pass
+
+
 if __name__ == "__main__":
+    provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {
+        "create": _save_query,
+        "delete": _forget_query,
+    }
     s3._complete_multipart_upload = _complete_multipart_upload
     lambda_svc._sqs_esm_concurrency = _sqs_esm_concurrency
     runpy.run_module("ministack", run_name="__main__")

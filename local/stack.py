@@ -113,9 +113,11 @@ class LocalStack:
         """A boto3 client of the emulated AWS, with root's rights."""
         return client(service, self._aws.url)
 
-    def request(self, method: str, path: str, *, signed: bool = True) -> urllib3.BaseHTTPResponse:
+    def request(
+        self, method: str, path: str, *, body: str | None = None, signed: bool = True
+    ) -> urllib3.BaseHTTPResponse:
         """Call the API through API Gateway's URL, signed with SigV4."""
-        return request(self.description, method, path, signed=signed)
+        return request(self.description, method, path, body=body, signed=signed)
 
     def logs(self) -> list[str]:
         """All that the functions have logged, however much it is."""
@@ -133,10 +135,13 @@ class LocalStack:
         self.client("s3").create_bucket(
             Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
+        packaged = template.package(self._template_file, self._upload, self._bootstrap())
+        # As `sam deploy` does: in the request itself there is room for 51,200 bytes.
+        self._upload("template.json", packaged.encode())
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK_NAME,
-            TemplateBody=template.package(self._template_file, self._upload, self._bootstrap()),
+            TemplateURL=f"{self._aws.url}/{PACKAGES}/template.json",
             Parameters=[
                 {"ParameterKey": name, "ParameterValue": value}
                 for name, value in self._parameters.items()
@@ -306,15 +311,18 @@ def request(
     path: str,
     headers: Mapping[str, str] | None = None,
     *,
+    body: str | None = None,
     signed: bool = True,
 ) -> urllib3.BaseHTTPResponse:
     """Call the API of a described stack through API Gateway's URL, signed with SigV4."""
     url = description["api_url"] + path
     headers = {"Host": urllib3.util.parse_url(url).netloc or "", **(headers or {})}
-    prepared = AWSRequest(method, url, headers=headers)
+    prepared = AWSRequest(method, url, headers=headers, data=body)
     if signed:
         credentials = Credentials(
             description["aws_access_key_id"], description["aws_secret_access_key"]
         )
         SigV4Auth(credentials, "execute-api", description["region"]).add_auth(prepared)
-    return urllib3.request(method, url, headers=dict(prepared.headers), retries=False, timeout=30)
+    return urllib3.request(
+        method, url, body=body, headers=dict(prepared.headers), retries=False, timeout=30
+    )

@@ -65,7 +65,7 @@ from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.media import Media
-from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.realtimekit import ApiToken, Observe, RealtimeKit
 from recordings.worklist import UpstreamBudget, Worklist
 
 # Machines are shared: how long an example takes says nothing.
@@ -177,6 +177,12 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def observe() -> Observe:
+    """Who is told of the requests to RealtimeKit: nobody, unless a module says otherwise."""
+    return lambda name, unit, value: None
+
+
+@pytest.fixture
 def ingestion(
     simulator: Simulator,
     catalogue: Catalogue,
@@ -185,6 +191,7 @@ def ingestion(
     token: ApiToken,
     clock: Clock,
     http: urllib3.PoolManager,
+    observe: Observe,
 ) -> Ingestion:
     return Ingestion(
         realtimekit=RealtimeKit(
@@ -193,6 +200,7 @@ def ingestion(
             UpstreamBudget(work_table, APP_ID, 1000, clock),
             http,
             urllib3.Timeout(connect=1, read=1),
+            observe,
         ),
         catalogue=catalogue,
         worklist=worklist,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from doubles import ROOT
-from recordings import webhook
+from recordings import archiving, media, realtimekit, webhook
 from recordings.catalogue import RETENTION
 from recordings.listing import LISTED
 
@@ -359,20 +359,6 @@ def test_the_defaults_are_current(template: Mapping[str, Any]) -> None:
     assert template["Parameters"]["Architecture"]["Default"] == "arm64"
 
 
-def test_alarms_watch_metrics_that_the_code_emits(resources: Resources) -> None:
-    alarms = [
-        alarm["Properties"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-    ]
-    ours = [alarm for alarm in alarms if "RealtimeKitRecordings" in str(alarm.get("Namespace"))]
-
-    assert len(ours) == 4
-    for alarm in ours:
-        [dimension] = alarm["Dimensions"]
-        source = (FUNCTIONS / f"{dimension['Value']}.py").read_text()
-        assert dimension["Name"] == "service"
-        assert f'add_metric("{alarm["MetricName"]}"' in source
-
-
 def test_every_dead_letter_queue_has_an_alarm(resources: Resources) -> None:
     alarms = of_type(resources, "AWS::CloudWatch::Alarm").values()
     watched = {
@@ -506,6 +492,72 @@ def test_who_reads_no_queue_and_no_stream_is_watched_for_errors(resources: Resou
     }
 
     assert watched == functions(resources).keys() - readers - {"ServeCatalogueFunction"}
+
+
+def causes(error: type[Exception]) -> set[str]:
+    """Of all kinds of an error, in the form that metrics' names have."""
+    kinds = [error, *(kind for child in error.__subclasses__() for kind in [child])]
+    found = {
+        str(getattr(kind, "cause", "unknown"))
+        for kind in [*kinds, *(grand for child in kinds for grand in child.__subclasses__())]
+    }
+    return {cause.title().replace("_", "") for cause in found - {"unknown"}}
+
+
+def emitted_metrics() -> set[str]:
+    """What the functions may count."""
+    sources = [*FUNCTIONS.glob("*.py"), *FUNCTIONS.glob("recordings/*.py")]
+    source = "\n".join(path.read_text() for path in sources)
+    named = re.findall(r'(?:add_metric|_observe)\(\s*"(\w+)"', source)
+    tabled = re.findall(r'\("(\w+)", sweep\.', source)
+    statuses = {realtimekit._class_of(status) for status in (0, 200, 302, 404, 429, 500)}
+    archive = {archiving.OUT_OF_TIME, archiving.NOT_OFFERED, archiving.NOT_THERE}
+    archive |= {archiving.COPY_LOST}
+    own = {cause.title().replace("_", "") for cause in archive}
+    upstream = causes(realtimekit.RealtimeKitError)
+    return {
+        *named,
+        *tabled,
+        *statuses,
+        *(f"Postponed{cause}" for cause in upstream),
+        *(f"ArchivePostponed{cause}" for cause in upstream | own | causes(media.MediaError)),
+    }
+
+
+def dashboard_metrics(resources: Resources) -> set[str]:
+    text, variables = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    body = json.loads(text)
+    assert set(re.findall(r"\${(\w+)}", text)) - resources.keys() == variables.keys()
+    return {
+        metric[1]
+        for widget in body["widgets"]
+        for metric in widget["properties"]["metrics"]
+        if metric[0] == "RealtimeKitRecordings/${AWS::StackName}"
+    }
+
+
+def test_the_dashboard_shows_every_metric_and_no_other(resources: Resources) -> None:
+    assert dashboard_metrics(resources) == emitted_metrics()
+
+
+def test_every_alarm_on_a_metric_of_ours_is_on_one_that_is_emitted(resources: Resources) -> None:
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        properties = alarm["Properties"]
+        if properties["Namespace"] == {"Fn::Sub": "RealtimeKitRecordings/${AWS::StackName}"}:
+            assert properties["MetricName"] in emitted_metrics(), name
+            assert properties["Dimensions"] == [{"Name": "service", "Value": "recordings"}], name
+
+
+def test_saved_queries_look_into_all_logs_for_what_is_logged(resources: Resources) -> None:
+    sources = "\n".join(path.read_text() for path in FUNCTIONS.glob("*.py"))
+
+    for name, query in of_type(resources, "AWS::Logs::QueryDefinition").items():
+        text = query["Properties"]["QueryString"]
+        for message in re.findall(r"filter message = '(.+)'", text):
+            assert f'"{message}"' in sources, name
+    looked_into = resources["RecordingQuery"]["Properties"]["LogGroupNames"]
+    named = {group.get("Ref") or group["Fn::If"][1]["Ref"] for group in looked_into}
+    assert named == of_type(resources, "AWS::Logs::LogGroup").keys()
 
 
 def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:

@@ -47,6 +47,7 @@ class Outcome:
 
     `done` are the states that were recorded, `causes` why others are not archived yet, in a word,
     and `details` in more. `lost` are those of the expired ones that could have been saved.
+    `uploaded_at` is since when the catalogue has known that they can be had.
     `resumed` counts copies that went on where an earlier run had stopped, `restarted` those that
     had to begin anew. A run that was `busy` left it all to another that is under way.
     """
@@ -55,6 +56,7 @@ class Outcome:
     causes: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    uploaded_at: str | None = None
     resumed: int = 0
     restarted: int = 0
     is_busy: bool = False
@@ -106,7 +108,7 @@ class _Run:
         self._uploads = {
             name: Upload.of(fields) for name, fields in check.progress.get("uploads", {}).items()
         }
-        self.outcome = Outcome()
+        self.outcome = Outcome(uploaded_at=_uploaded_at(row))
 
     def work(self) -> None:
         """As far as it gets; then the check is finished, or released with what is left."""
@@ -314,6 +316,11 @@ class _Run:
 
     def _progress(self) -> dict[str, Any]:
         return {"uploads": {name: upload.fields() for name, upload in self._uploads.items()}}
+
+
+def _uploaded_at(row: Mapping[str, Any]) -> str | None:
+    history = [one["at"] for one in row["status_history"] if one["status"] == row["status"]]
+    return history[-1] if history else None
 
 
 def _location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> Item:

@@ -125,6 +125,11 @@ class RecordingRequest:
         """The same for all requests for the same thing."""
         return f"recording#{self.recording_id}"
 
+    @property
+    def correlation_id(self) -> str:
+        """The same in all logs of what is done about a recording, from webhook to archive."""
+        return self.recording_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
@@ -138,6 +143,11 @@ class SessionRequest:
     def key(self) -> str:
         """The same for all requests for the same thing."""
         return f"session#{self.meeting_id}#{self.session_id or ''}"
+
+    @property
+    def correlation_id(self) -> str:
+        """Of what is done about the session itself."""
+        return self.session_id or self.meeting_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +163,11 @@ class ArchiveRequest:
         """The same for all requests for the same thing."""
         return f"archive#{self.recording_id}"
 
+    @property
+    def correlation_id(self) -> str:
+        """The recording's."""
+        return self.recording_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EraseRequest:
@@ -165,6 +180,11 @@ class EraseRequest:
     def key(self) -> str:
         """The same for all requests for the same thing."""
         return f"erase#{self.recording_id}"
+
+    @property
+    def correlation_id(self) -> str:
+        """The recording's."""
+        return self.recording_id
 
 
 IngestRequest = RecordingRequest | SessionRequest

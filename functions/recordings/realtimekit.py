@@ -18,7 +18,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,6 +59,11 @@ class RealtimeKitError(Exception):
         super().__init__(detail)
         self.retry_after = retry_after
 
+    @property
+    def metric(self) -> str:
+        """The name of what counts requests that were postponed for this cause."""
+        return f"Postponed{self.cause.title().replace('_', '')}"
+
 
 class NotFoundError(RealtimeKitError):
     """Raised when RealtimeKit does not know the id, in our app; it may know it a moment later."""
@@ -96,8 +101,15 @@ class UnintelligibleError(RealtimeKitError):
     cause = "unintelligible"
 
 
+Observe = Callable[[str, str, float], None]
+"""Is told a metric's name, its unit as CloudWatch spells it, and a value."""
+
+
 class Budget(Protocol):
     """How many requests may be sent; shared by all functions."""
+
+    used: float
+    """How much of it was used up when it was last asked, in percent."""
 
     def take(self) -> int:
         """Take one request; 0, or the seconds to wait where there is none left."""
@@ -176,7 +188,12 @@ class ApiToken:
 
 
 class RealtimeKit:
-    """The recordings of one app. `app_url` is `…/accounts/{account_id}/realtime/kit/{app_id}`."""
+    """The recordings of one app. `app_url` is `…/accounts/{account_id}/realtime/kit/{app_id}`.
+
+    `observe` is told of each request: `BudgetUsed`, `UpstreamLatency`, and its status as one of
+    `Upstream2xx`, `Upstream3xx`, `Upstream4xx`, `Upstream429`, `Upstream5xx`, `UpstreamNoAnswer`;
+    and of each time that our token is of no use: `TokenRefused`.
+    """
 
     def __init__(
         self,
@@ -185,12 +202,14 @@ class RealtimeKit:
         budget: Budget,
         http: urllib3.PoolManager,
         timeout: urllib3.Timeout = TIMEOUT,
+        observe: Observe = lambda name, unit, value: None,
     ) -> None:
         self._app_url = app_url.rstrip("/")
         self._token = token
         self._budget = budget
         self._http = http
         self._timeout = timeout
+        self._observe = observe
 
     def recording(self, recording_id: str) -> Recording:
         """What RealtimeKit says of it now: everything but its meeting.
@@ -292,6 +311,13 @@ class RealtimeKit:
         return _Page.of(self._get("/recordings", {**filters, **paging, **sorting}))
 
     def _get(self, path: str, fields: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        try:
+            return self._authorized(path, fields)
+        except UnauthorizedError:
+            self._observe("TokenRefused", "Count", 1)
+            raise
+
+    def _authorized(self, path: str, fields: Mapping[str, str] | None) -> Mapping[str, Any]:
         token = self._token.value()
         try:
             return self._send(path, fields, token)
@@ -303,25 +329,39 @@ class RealtimeKit:
             return self._send(path, fields, renewed)
 
     def _send(self, path: str, fields: Mapping[str, str] | None, token: str) -> Mapping[str, Any]:
-        if wait := self._budget.take():
+        wait = self._budget.take()
+        self._observe("BudgetUsed", "Percent", self._budget.used)
+        if wait:
             raise BudgetSpentError("the budget of requests is spent", retry_after=wait)
+        begun = time.monotonic()
+        status = 0
         try:
-            response = self._http.request(
-                "GET",
-                self._app_url + path,
-                fields=fields,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-                timeout=self._timeout,
-                retries=False,
-                redirect=False,
-            )
+            response = self._request(path, fields, token)
+            status = response.status
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(f"no answer: {type(error).__name__}") from error
+        finally:
+            milliseconds = (time.monotonic() - begun) * 1000
+            self._observe("UpstreamLatency", "Milliseconds", round(milliseconds, 1))
+            self._observe(_class_of(status), "Count", 1)
         try:
             return _payload(response)
         except ThrottledError as error:
             self._budget.close(error.retry_after or PENALTY_SECONDS)
             raise
+
+    def _request(
+        self, path: str, fields: Mapping[str, str] | None, token: str
+    ) -> urllib3.BaseHTTPResponse:
+        return self._http.request(
+            "GET",
+            self._app_url + path,
+            fields=fields,
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+            timeout=self._timeout,
+            retries=False,
+            redirect=False,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +382,13 @@ class _Page:
             for name in ("start_offset", "end_offset", "total_count")
         )
         return cls(items, start, end, total)
+
+
+def _class_of(status: int) -> str:
+    """0 is no answer; 429 is one of its own, for it is told by who asks too much."""
+    if not status:
+        return "UpstreamNoAnswer"
+    return "Upstream429" if status == 429 else f"Upstream{status // 100}xx"
 
 
 def _checked(identifier: str) -> str:

@@ -154,7 +154,7 @@ class Sweeping:
         inside = [one for one in page.recordings if _is_inside(one, sweep)]
         new = {one.recording_id: one for one in inside if one.recording_id not in known}
         findings = self._findings(list(new.values()), asked_at)
-        if sweep.trigger is not Trigger.REQUEST:
+        if sweep.dry_run or sweep.trigger is not Trigger.REQUEST:
             findings = [one for one in findings if not _is_in_flight(one, asked_at)]
         if not sweep.dry_run:
             sweep = self._intend(sweep, findings)
@@ -244,7 +244,7 @@ class Sweeping:
 
     def _state_of_files(self, row: Item) -> str:
         """Of an uploaded recording: `archived`, `gone`, `expired`, `not_archived`, `at_risk`."""
-        if row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
+        if self.archive is None or row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
             return ""
         now = self.now()
         if unsettled(row):
@@ -262,7 +262,7 @@ class Sweeping:
 
     def _is_gone(self, state: Mapping[str, Any]) -> bool:
         """Whether the bucket lacks what the row says it has; another bucket is not looked into."""
-        if not self.archive or state.get("state") != "archived":
+        if self.archive is None or state.get("state") != "archived":
             return False
         return state["bucket"] == self.archive.bucket and self.archive.find(state["key"]) is None
 
@@ -401,7 +401,7 @@ def _is_added(finding: Finding, low: datetime, high: datetime) -> bool:
 
 
 def _is_in_flight(finding: Finding, now: datetime) -> bool:
-    """Whether it became final just now: then the schedule leaves it to its webhook for once."""
+    """Whether it became final just now: then it is left to its webhook, unless somebody asks."""
     recording = finding.recording
     latest = recording.stopped_at or recording.started_at or recording.invoked_at
     return bool(

@@ -357,20 +357,26 @@ class UpstreamBudget:
         # Of one request in a window half is still one.
         self._room = max(1, int(self._per_window * share))
         self._now = now
+        self.used = 0.0
 
     def take(self) -> int:
-        """Take one request. 0, or the seconds until the next window where this one is used up."""
+        """Take one request. 0, or the seconds until the next window where this one is used up.
+
+        `used` is how much of the window was then used up, by all, in percent.
+        """
         now = self._now().timestamp()
         window = int(now // self.WINDOW_SECONDS)
         try:
-            self._table.update(
+            row = self._table.update(
                 {"work_id": self._window_id(window)},
                 "SET #expires_at = :expires_at ADD #used :one",
                 {"expires_at": self._window_expiry(window), "one": 1, "room": self._room},
                 "attribute_not_exists(#used) OR #used < :room",
             )
         except ConditionFailedError:
+            self.used = 100 * self._room / self._per_window
             return max(1, round((window + 1) * self.WINDOW_SECONDS - now))
+        self.used = 100 * row["used"] / self._per_window
         return 0
 
     def close(self, seconds: int) -> None:

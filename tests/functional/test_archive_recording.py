@@ -395,7 +395,7 @@ def test_whatever_the_storage_does_no_object_but_a_check_is_left(
     log = logged()
     assert cause in log
     assert "X-Amz-" not in log
-    assert metrics(log)["ArchivePostponed"] == 1
+    assert metrics(log)[f"ArchivePostponed{cause.title().replace('_', '')}"] == 1
     simulator.faults.clear()
     clock.advance(LATER)
     assert invoke(recording) == []

@@ -260,6 +260,61 @@ def test_files_with_less_than_two_days_left_are_urgent_and_at_risk(
     assert "recording at risk" in log
 
 
+def test_how_long_the_oldest_check_has_waited_is_measured_and_low_ones_do_not_count(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    queue: Any,
+    logged: Callable[[], str],
+) -> None:
+    worklist.check_in(60, f"recording#{number(1)}", {"recording_id": number(1)}, "x", low=True)
+    clock.advance(3600)
+    check_in(worklist)
+    clock.advance(90)
+
+    tick()
+
+    ages = [json.loads(line).get("OldestCheckAge") for line in logged().splitlines()]
+    assert [age for age in ages if age] == [[30]]
+
+
+def test_what_has_low_priority_comes_last_and_is_half_of_a_tick_at_most(
+    worklist: Worklist, clock: Clock
+) -> None:
+    for n in range(100):
+        worklist.check_in(60, f"recording#{number(n)}", {"recording_id": number(n)}, "x", low=True)
+    clock.advance(60)
+    for n in range(200, 230):
+        check_in(worklist, number(n))
+    clock.advance(60)
+
+    due = worklist.due(180)
+
+    assert [check.low for check in due] == [False] * 30 + [True] * 90
+    assert [check.low for check in worklist.due(40)] == [False] * 30 + [True] * 10
+
+
+def test_a_check_of_low_priority_stays_one_and_is_not_given_up_before_its_turn(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    logged: Callable[[], str],
+) -> None:
+    request = {"recording_id": FIRST}
+    worklist.check_in(60, f"recording#{FIRST}", request, "details_missing", low=True)
+    clock.advance(20 * 86_400)
+    tick()
+    assert len(received()) == 1
+    assert "check given up" not in logged()
+
+    clock.advance(120)
+
+    assert [check.low for check in worklist.due(10)] == [True]
+    tick()
+    assert "check given up" in logged()
+
+
 def risks(log: str) -> list[float]:
     lines = [json.loads(line) for line in log.splitlines()]
     return [line["RecordingAtRisk"][0] for line in lines if "RecordingAtRisk" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -34,11 +35,20 @@ from local.simulator import (
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
-from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.realtimekit import ApiToken, Observe, RealtimeKit
 from recordings.worklist import UpstreamBudget, Worklist
 
 Handle = Callable[..., list[str]]
 Checks = Callable[[], dict[str, str]]
+
+
+# Epoch milliseconds, as SQS has it.
+SENT_AT = 1_780_482_600_000
+
+
+@pytest.fixture
+def observe() -> Observe:
+    return ingest_recording.metrics.add_metric
 
 
 @pytest.fixture
@@ -48,7 +58,11 @@ def handle(ingestion: Ingestion, context: Context, monkeypatch: pytest.MonkeyPat
 
     def handle(*bodies: Any, context: Context = context) -> list[str]:
         records = [
-            {"messageId": str(n), "body": body if isinstance(body, str) else json.dumps(body)}
+            {
+                "messageId": str(n),
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {"SentTimestamp": str(SENT_AT)},
+            }
             for n, body in enumerate(bodies)
         ]
         answer = ingest_recording.handler({"Records": records}, context)  # type: ignore[arg-type]
@@ -574,6 +588,15 @@ def test_an_event_of_what_is_erased_changes_nothing_and_is_no_dead_letter(
     assert checks() == {}
 
 
+def counted(log: str) -> dict[str, list[float]]:
+    """The values of all metrics that were put out, by name."""
+    found: dict[str, list[float]] = {}
+    for line in map(json.loads, log.splitlines()):
+        for metric in line.get("_aws", {}).get("CloudWatchMetrics", [{}])[0].get("Metrics", []):
+            found.setdefault(metric["Name"], []).extend(line[metric["Name"]])
+    return found
+
+
 def test_a_refused_token_is_counted(
     handle: Handle, simulator: Simulator, logged: Callable[[], str]
 ) -> None:
@@ -582,8 +605,69 @@ def test_a_refused_token_is_counted(
 
     handle(about(recording.id))
 
+    found = counted(logged())
+    assert found["TokenRefused"] == [1]
+    assert found["PostponedUnauthorized"] == [1]
+    assert found["Upstream4xx"] == [1]
+
+
+def test_realtimekits_answers_and_what_is_postponed_are_counted(
+    handle: Handle, simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    first, second = (simulator.world.record_meeting() for _ in range(2))
+    simulator.faults.add(rate_limited(30))
+
+    handle(about(first.id), about(second.id))
+
+    found = counted(logged())
+    assert found["Upstream429"] == [1]
+    assert (found["PostponedThrottled"], found["PostponedBudgetSpent"]) == ([1], [1])
+    assert len(found["UpstreamLatency"]) == 1
+    # One of the 47 of a window; a 429 uses up all of it.
+    assert found["BudgetUsed"] == [pytest.approx(100 / 47), 100]
+
+
+@pytest.mark.parametrize(
+    ("source", "times"), [("webhook", 1), ("eventbridge", 1), ("follow_up", 0), ("api", 0)]
+)
+def test_how_long_it_took_from_being_told_to_the_row_is_measured_once(
+    handle: Handle,
+    simulator: Simulator,
+    logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    times: int,
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: SENT_AT / 1000 + 2.5)
+    recording = simulator.world.record_meeting()
+
+    handle(about(recording.id, source=source))
+    handle(about(recording.id, source=source))
+
+    assert counted(logged()).get("SecondsToCatalogued", []) == [2.5] * times
+
+
+def test_what_is_not_final_is_counted(
+    handle: Handle, simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.RECORDING)
+
+    handle(about(recording.id))
+
+    assert counted(logged())["RecordingNotFinal"] == [1]
+
+
+def test_all_that_is_logged_about_a_recording_has_its_id_as_correlation_id(
+    handle: Handle, simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    first, second = (simulator.world.record_meeting() for _ in range(2))
+    simulator.faults.add(error(503), path=second.id)
+
+    handle(about(first.id), about(second.id))
+
     lines = [json.loads(line) for line in logged().splitlines()]
-    assert [line["TokenRefused"] for line in lines if "TokenRefused" in line] == [[1.0]]
+    told = {line["message"]: line["correlation_id"] for line in lines if "message" in line}
+    assert told == {"recording ingested": first.id, "postponed": second.id}
 
 
 def test_an_erasure_is_gone_on_with(

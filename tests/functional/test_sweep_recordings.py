@@ -738,6 +738,24 @@ def test_a_webhook_that_may_be_on_its_way_is_waited_for_until_the_next_hour(
     assert metric(logged(), "WebhookLost") == 1
 
 
+@pytest.mark.parametrize(("dry_run", "found"), [(True, 0), (False, 1)])
+def test_a_report_of_what_is_missing_leaves_out_what_is_on_its_way(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    dry_run: bool,
+    found: int,
+) -> None:
+    simulator.world.record_meeting(started_at=NOW - timedelta(minutes=39), duration=1800)
+    sweep = request_sweep(dry_run=dry_run)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.seen, counts.missing) == (1, found)
+
+
 def test_what_somebody_asks_for_is_no_lost_webhook(
     tick: Tick, request_sweep: Ask, simulator: Simulator, logged: Callable[[], str]
 ) -> None:
@@ -849,11 +867,14 @@ def test_with_archiving_off_the_bucket_is_no_matter(
 ) -> None:
     monkeypatch.setattr(sweep_recordings, "sweeping", replace(sweeping, archive=None))
     recorded(simulator, 1)
-    sweep = request_sweep()
+    old = NOW - timedelta(days=9)
+    recorded(simulator, 1, old)
+    sweep = request_sweep(since=old)
 
     tick()
 
-    assert done(sweeps, sweep).state is State.COMPLETED
+    counts = done(sweeps, sweep).counts
+    assert (counts.repaired, counts.not_archived, counts.expired) == (2, 0, 0)
     assert "archive" not in str(checks())
 
 

@@ -45,6 +45,7 @@ class FakeBudget:
 
     def __init__(self) -> None:
         self.wait = 0
+        self.used = 0.0
         self.taken = 0
         self.closed_for: list[int] = []
 
