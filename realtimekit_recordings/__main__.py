@@ -8,6 +8,8 @@ import click
 
 from .api import ApiError
 from .catalogue_commands import COMMANDS
+from .dead_letter_commands import dead_letters_group
+from .dead_letters import DeadLetterError
 from .download import DownloadError
 from .stack import StackError
 from .webhook_commands import webhook
@@ -29,7 +31,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (StackError, RealtimeKitError, ApiError, DownloadError) as error:
+        except (StackError, RealtimeKitError, ApiError, DownloadError, DeadLetterError) as error:
             raise Failure(error) from error
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     """
 
 
-for command in (*COMMANDS, webhook):
+for command in (*COMMANDS, dead_letters_group, webhook):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+import boto3
 import pytest
+from botocore import xform_name
 from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
+from moto import mock_aws
 
 from local.simulator import Clock, Simulator, World
 from local.simulator.registrations import Webhook
@@ -24,17 +27,28 @@ STACK_NAME = "realtimekit-recordings"
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k"
 WEBHOOK_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
 API_TOKEN = "canary-token-6d0f"
+QUEUES = (
+    "IngestQueue",
+    "IngestDeadLetterQueue",
+    "ArchiveQueue",
+    "UrgentArchiveQueue",
+    "ArchiveDeadLetterQueue",
+    "EventRuleDeadLetterQueue",
+    "PublishDeadLetterQueue",
+)
 
 
 @dataclass
 class Aws:
-    """CloudFormation with one stack and Secrets Manager with one secret, as boto3 asks them."""
+    """CloudFormation with one stack, Secrets Manager with one secret, and SQS if there is one, as
+    boto3 asks them."""
 
     parameters: dict[str, str]
     outputs: dict[str, str]
     secret: str | None
     errors: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    sqs: Sqs | None = None
 
     def answer(self, target: str, body: str) -> tuple[int, str]:
         """What the service says to an operation, and its HTTP status."""
@@ -43,6 +57,11 @@ class Aws:
         self.calls.append(operation)
         if operation == "DescribeStacks":
             return self._describe_stacks(form["StackName"])
+        if self.sqs and target.startswith("AmazonSQS."):
+            if operation in self.errors:
+                status, code, message = self.errors[operation]
+                return status, json.dumps({"__type": code, "message": message})
+            return self.sqs.answer(operation, json.loads(body))
         return self._get_secret_value(json.loads(body)["SecretId"])
 
     def _describe_stacks(self, name: str) -> tuple[int, str]:
@@ -71,6 +90,60 @@ class Aws:
         if status != 200:
             return status, json.dumps({"__type": code, "Message": message})
         return 200, json.dumps({"ARN": SECRET_ARN, "SecretString": self.secret})
+
+
+@dataclass
+class Sqs:
+    """Moto's SQS, with move tasks as a test tells of them, and batches of which entries fail."""
+
+    client: Any
+    refused_bodies: dict[str, str] = field(default_factory=dict)
+    """By operation, the message of which it refuses the entry."""
+    move_tasks: list[list[dict[str, Any]]] | None = None
+    """What ListMessageMoveTasks answers, one after the other; without it, the action is unknown."""
+    died_on: dict[str, str] = field(default_factory=dict)
+    """By message, the ARN of the queue that it was moved from, which moto does not tell."""
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    waits: list[int] = field(default_factory=list)
+    """For how long it would have waited for messages."""
+
+    def answer(self, operation: str, request: dict[str, Any]) -> tuple[int, str]:
+        self.requests.append((operation, request))
+        if operation.endswith(("MoveTask", "MoveTasks")):
+            return self._answer_of_moves(operation)
+        if operation == "ReceiveMessage":
+            self.waits.append(request.pop("WaitTimeSeconds"))
+        call = getattr(self.client, xform_name(operation))
+        refused = self._refused(operation, request)
+        if not request.get("Entries", True):
+            return 200, json.dumps({"Successful": [], "Failed": refused})
+        found = {key: value for key, value in call(**request).items() if key != "ResponseMetadata"}
+        for message in found.get("Messages", ()):
+            if arn := self.died_on.get(message["MessageId"]):
+                message["Attributes"]["DeadLetterQueueSourceArn"] = arn
+        return 200, json.dumps(found | ({"Failed": refused} if refused else {}))
+
+    def _answer_of_moves(self, operation: str) -> tuple[int, str]:
+        if self.move_tasks is None:
+            return 400, json.dumps({"__type": "InvalidAction", "message": "The action is unknown."})
+        if operation == "StartMessageMoveTask":
+            return 200, json.dumps({"TaskHandle": "handle"})
+        tasks = self.move_tasks
+        return 200, json.dumps({"Results": tasks.pop(0) if len(tasks) > 1 else tasks[0]})
+
+    def _refused(self, operation: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Takes them out of the request."""
+        if operation not in self.refused_bodies:
+            return []
+        refused = [
+            entry
+            for entry in request["Entries"]
+            if self.refused_bodies[operation]
+            in entry.get("MessageBody", entry.get("ReceiptHandle"))
+        ]
+        request["Entries"] = [entry for entry in request["Entries"] if entry not in refused]
+        failure = {"Code": "InternalError", "Message": "try again", "SenderFault": False}
+        return [{"Id": entry["Id"], **failure} for entry in refused]
 
 
 def _xml(**elements: str) -> str:
@@ -170,6 +243,21 @@ def aws(
     )
     aws_server.aws = aws  # type: ignore[attr-defined]
     return aws
+
+
+@pytest.fixture
+def sqs(aws: Aws) -> Iterator[Sqs]:
+    """The stack's queues, empty."""
+    with mock_aws():
+        client = boto3.client("sqs", endpoint_url="https://sqs.eu-central-1.amazonaws.com")
+        for name in QUEUES:
+            aws.outputs[f"{name}Url"] = client.create_queue(QueueName=name)["QueueUrl"]
+            aws.outputs[f"{name}Arn"] = f"arn:aws:sqs:eu-central-1:123456789012:{name}"
+        for name in ("IngestRecording", "ArchiveRecording", "PublishChanges"):
+            aws.outputs[f"{name}LogGroupName"] = f"stack-{name}LogGroup"
+        aws.parameters["Archiving"] = "on"
+        aws.sqs = Sqs(client)
+        yield aws.sqs
 
 
 @pytest.fixture

@@ -157,6 +157,40 @@ def test_an_erasure_is_asked_about_first(run: Run, stack: Deployment) -> None:
     assert "was erased" in run("show", recording.id).stderr
 
 
+def test_dead_letters_are_told_and_redriven_and_purged(
+    run: Run, stack: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", stack.stack.description["aws_endpoint_url"])
+    sqs, queues = stack.stack.client("sqs"), stack.stack.description["queues"]
+    recordings = [stack.simulator.world.record_meeting() for _ in range(2)]
+    for queue, dead in zip(("Ingest", "EventRule"), recordings, strict=True):
+        body = {"v": 1, "source": "eventbridge", "recording_id": dead.id}
+        url = queues[f"{queue}DeadLetterQueue"]["url"]
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
+    sqs.send_message(QueueUrl=queues["ArchiveDeadLetterQueue"]["url"], MessageBody="dead")
+
+    listed = [run("dead-letters", "list", "--json").stdout for _ in range(2)]
+    first, second = ([json.loads(line) for line in lines.splitlines()] for lines in listed)
+    one = run("dead-letters", "redrive", "--recording", recordings[1].id)
+    all_others = run("dead-letters", "redrive", "--queue", "ingest")
+    purged = run("dead-letters", "purge", "--queue", "archive", "--yes")
+
+    assert [letter["queue"] for letter in first] == ["ingest", "archive", "event-rule"]
+    assert [letter.get("recording_id") for letter in first] == [
+        recordings[0].id,
+        None,
+        recordings[1].id,
+    ]
+    assert first[1]["cause"] == "malformed: the message is not JSON"
+    assert [letter["message_id"] for letter in second] == [letter["message_id"] for letter in first]
+    assert (one.exit_code, one.stdout.splitlines()[-1]) == (0, "event-rule: 1 sent again")
+    assert (all_others.exit_code, all_others.stdout) == (0, "ingest: 1 sent again\n")
+    assert (purged.exit_code, purged.stdout) == (0, "Deleted 1 of 1.\n")
+    for dead in recordings:
+        assert wait_for(lambda dead=dead: stack.row(dead))
+    assert run("dead-letters", "list", "--json").stdout == ""
+
+
 def test_who_is_not_known_is_told_so(
     run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
