@@ -10,6 +10,7 @@ from .api import ApiError
 from .catalogue_commands import COMMANDS
 from .download import DownloadError
 from .stack import StackError
+from .sweep_commands import SWEEP_COMMANDS
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
 
@@ -46,7 +47,7 @@ def main() -> None:
     """
 
 
-for command in (*COMMANDS, webhook):
+for command in (*COMMANDS, *SWEEP_COMMANDS, webhook):
     main.add_command(command)
 
 if __name__ == "__main__":
