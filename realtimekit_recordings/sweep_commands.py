@@ -32,7 +32,9 @@ with_sweep_id = click.argument("sweep_id", type=click.UUID)
 
 @click.command()
 @with_api
-@click.option("--from", "from_", metavar="TIME", required=True, help="2026-06-03, or …Z.")
+@click.option(
+    "--from", "from_", metavar="TIME", required=True, help="Since when: 2026-06-03, or …Z."
+)
 @click.option("--to", metavar="TIME", help="Before then; by default, now.")
 @click.option("--dry-run", is_flag=True, help="Only report what would be catalogued.")
 @click.option("--detach", is_flag=True, help="Do not wait for its end.")
@@ -87,12 +89,13 @@ def reconcile(
     interval: float,
     as_json: bool,
 ) -> None:
-    """Find out whether anything is missing that RealtimeKit has, or had; change nothing.
+    """Find out whether anything is missing; change nothing.
 
     Missing is a recording that the table does not have (missing), or of which it says less than
     RealtimeKit's list (behind); one of which the bucket lacks a file that the table says it has
     (gone); one of which RealtimeKit deleted a file before it was copied (expired). What is still to
-    be copied is not missing: RealtimeKit has it.
+    be copied is not missing: RealtimeKit has it. Of what happened in the last minutes the webhook
+    may be on its way: then it is no longer missing when you ask again.
 
     Exit code 0 if nothing is missing, 1 if anything is, 2 if that could not be found out.
     """
@@ -182,6 +185,8 @@ def _requested(api: Api, since: str, until: str | None, *, dry_run: bool) -> Rep
     try:
         return api.request_sweep(window, dry_run=dry_run)
     except ApiError as error:
+        if error.transient:
+            click.echo(f"It may be under way all the same: {_command('sweeps', 'list')}", err=True)
         if not error.instance.startswith("/sweeps/"):
             raise
         click.echo("It is under way already.", err=True)
