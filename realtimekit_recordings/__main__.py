@@ -12,6 +12,7 @@ from .dead_letter_commands import dead_letters_group
 from .dead_letters import DeadLetterError
 from .download import DownloadError
 from .stack import StackError
+from .sweep_commands import SWEEP_COMMANDS
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
 
@@ -48,7 +49,7 @@ def main() -> None:
     """
 
 
-for command in (*COMMANDS, dead_letters_group, webhook):
+for command in (*COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
     main.add_command(command)
 
 if __name__ == "__main__":

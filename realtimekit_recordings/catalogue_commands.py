@@ -22,14 +22,14 @@ from rich.table import Table
 
 from .api import Api
 from .download import Download, DownloadError
-from .options import with_api
+from .options import with_api, with_json
+from .output import print_json, print_table
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
 # Long enough for a large file: what breaks off later is taken up with a new link.
 LINK_SECONDS = 3600
 
 with_id = click.argument("recording_id", type=click.UUID)
-with_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
 
 @click.command("list")
@@ -81,7 +81,7 @@ def list_recordings(
     table.add_column("Recording", no_wrap=True, min_width=36)
     for recording in found:
         table.add_row(*_cells(recording))
-    _print(table if table.rows else "No recordings.")
+    print_table(table if table.rows else "No recordings.")
 
 
 def _cells(recording: Mapping[str, Any]) -> list[str]:
@@ -105,7 +105,7 @@ def _size(size: int | None) -> str:
 @with_id
 def show(api: Api, recording_id: UUID) -> None:
     """Show all that the catalogue knows of a recording, as JSON."""
-    _tell(api.recording(str(recording_id)))
+    print_json(api.recording(str(recording_id)))
 
 
 @click.command()
@@ -122,7 +122,7 @@ def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
     """Print where a recording's files can be downloaded. Whoever has a link can use it."""
     found = api.links(str(recording_id), expires_in)
     if as_json:
-        _tell(found)
+        print_json(found)
         return
     for link in found["links"]:
         click.echo(f"{link['name']} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
@@ -174,7 +174,7 @@ def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path)
 @with_id
 def sync(api: Api, recording_id: UUID) -> None:
     """Have a recording fetched from RealtimeKit now, and show it."""
-    _tell(api.sync(str(recording_id)))
+    print_json(api.sync(str(recording_id)))
 
 
 @click.command()
@@ -200,24 +200,14 @@ def health(context: click.Context, api: Api, as_json: bool) -> None:
     """Look at all that the service stands on. Exit code 1 if anything is not well."""
     report = api.health()
     if as_json:
-        _tell(report)
+        print_json(report)
     else:
         table = Table("Part", "Status", "", box=None)
         for name, part in report["parts"].items():
             more = {key: value for key, value in part.items() if key != "status"}
             table.add_row(name, part["status"], json.dumps(more) if more else "")
-        _print(table)
+        print_table(table)
     context.exit(0 if report["status"] == "ok" else 1)
-
-
-def _print(table: Table | str) -> None:
-    """As wide as the terminal; where there is none, wide enough."""
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
-
-
-def _tell(body: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
 
 
 COMMANDS = (list_recordings, show, links, download, sync, erase, health)

@@ -11,6 +11,8 @@ import click
 from .api import Api
 from .stack import Stack, session
 
+with_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say which stack; the command gets the `Stack` as its first argument."""

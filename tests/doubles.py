@@ -78,13 +78,16 @@ class Upstream:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.calls: list[tuple[str, str, bytes]] = []
         upstream = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 upstream.requests.append((self.path, dict(self.headers)))
+                upstream.calls.append((self.command, self.path, body))
                 answers = upstream.answers
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 time.sleep(answer.delay)
@@ -98,6 +101,12 @@ class Upstream:
                 with contextlib.suppress(ConnectionError):  # the client was in a hurry
                     self.wfile.write(answer.content)
                 self.close_connection = "Content-Length" in answer.headers
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def do_DELETE(self) -> None:
+                self.do_GET()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,8 @@ def test_what_changes_something_is_asked_for_once(api: Api, upstream: Upstream, 
     with pytest.raises(ApiError):
         monkey("x")
 
+    assert len(upstream.calls) == 1
+
 
 @pytest.mark.parametrize(
     ("answer", "said"),
@@ -246,6 +250,24 @@ def test_without_credentials_nothing_is_sent(
     with pytest.raises(ApiError, match="no AWS credentials"):
         Api(upstream.url, boto3.Session(region_name="eu-central-1")).health()
 
+    assert upstream.requests == []
+
+
+def test_credentials_that_cannot_be_renewed_are_told_of(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    soon = f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    given = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "Expiration": soon}
+    (tmp_path / "once.json").write_text(json.dumps(given))
+    once = f"sh -c 'cat {tmp_path}/once.json && rm {tmp_path}/once.json'"
+    (tmp_path / "config").write_text(f"[profile short]\ncredential_process = {once}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    upstream.says(Answer({"recording_id": "x"}))
+
+    with pytest.raises(ApiError, match="no AWS credentials"):
+        Api(upstream.url, boto3.Session(profile_name="short")).recording("x")
+
+    assert not (tmp_path / "once.json").exists()
     assert upstream.requests == []
 
 

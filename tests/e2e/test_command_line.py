@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -189,6 +193,83 @@ def test_dead_letters_are_told_and_redriven_and_purged(
     for dead in recordings:
         assert wait_for(lambda dead=dead: stack.row(dead))
     assert run("dead-letters", "list", "--json").stdout == ""
+
+
+@contextlib.contextmanager
+def ticking(stack: Deployment) -> Iterator[None]:
+    """The minutes pass faster, while a command watches."""
+    over = threading.Event()
+    answers: list[dict[str, Any]] = []
+
+    def tick() -> None:
+        while not over.wait(0.2):
+            answers.append(stack.invoke("SweepRecordingsFunction", "sweep-recordings.tick"))
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert [answer["Payload"] for answer in answers if "FunctionError" in answer] == []
+
+
+def test_what_a_backfill_catalogued_is_not_missing_until_it_is_lost(
+    run: Run, stack: Deployment
+) -> None:
+    three_days_ago = stack.simulator.world.clock.now() - timedelta(days=3)
+    recordings = stack.simulator.world.record_meetings(
+        5, every=60, started_at=three_days_ago, options=RecordingOptions(file_size=1000)
+    )
+    day = timedelta(days=1)
+    window = ("--from", f"{three_days_ago:%FT%TZ}", "--to", f"{three_days_ago + day:%FT%TZ}")
+    watching = (*window, "--json", "--interval", "0.1")
+
+    with ticking(stack):
+        before = run("reconcile", *watching)
+        backfill = run("backfill", *watching)
+        # All that is known of it, so that no check brings it back.
+        assert run("sync", recordings[3].id).exit_code == 0
+        after = run("reconcile", *watching)
+        stack.dynamodb.delete_item(
+            TableName=stack.stack.description["tables"]["RecordingsTable"]["name"],
+            Key={"recording_id": {"S": recordings[3].id}},
+        )
+        lost = run("reconcile", *watching)
+        told = run("reconcile", *watching[:4], "--interval", "0.1")
+
+    codes = [result.exit_code for result in (before, backfill, after, lost, told)]
+    assert codes == [1, 0, 0, 1, 1], [result.output for result in (before, backfill, after, lost)]
+    counts = [json.loads(result.stdout)["counts"] for result in (before, backfill, after, lost)]
+    assert [one["seen"] for one in counts] == [5, 5, 5, 5]
+    assert [one["missing"] for one in counts] == [5, 5, 0, 1]
+    assert [one["repaired"] for one in counts] == [0, 5, 0, 0]
+    assert [one["catalogued"] for one in counts] == [0, 5, 5, 4]
+    assert json.loads(lost.stdout)["examples"]["missing"] == [recordings[3].id]
+    assert f"missing, for example:\n  {recordings[3].id}\n" in told.stdout
+
+
+def test_a_sweep_can_be_looked_at_and_cancelled(run: Run) -> None:
+    sweep_id = run("backfill", "--from", "2026-05-01", "--detach").stdout.strip()
+
+    cancelled = run("sweeps", "cancel", sweep_id)
+    shown = run("sweeps", "show", sweep_id)
+
+    assert cancelled.stdout == "Cancelled at 0%; 0 repaired.\n"
+    assert shown.stdout.startswith(f"Sweep {sweep_id}: cancelled\n")
+    assert sweep_id in run("sweeps", "list").stdout
+
+
+def test_a_window_that_cannot_be_is_told_in_the_apis_words(run: Run) -> None:
+    future = run("backfill", "--from", "2026-05-01", "--to", "2100-01-01")
+    backwards = run("reconcile", "--from", "2026-05-02", "--to", "2026-05-01")
+    neither = run("backfill", "--from", "last week")
+
+    assert [result.exit_code for result in (future, backwards, neither)] == [2, 2, 2]
+    assert future.stderr == "Error: to is in the future. (HTTP 400)\n"
+    assert backwards.stderr == "Error: from is not before to. (HTTP 400)\n"
+    assert neither.stderr.startswith("Error: from is neither a date nor a time with its offset")
 
 
 def test_who_is_not_known_is_told_so(

@@ -1,0 +1,83 @@
+"""What a sweep found, as an operator reads it: what the list, the table and the bucket have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Report = dict[str, Any]
+
+UNFINISHED = ("queued", "running")
+
+_HOLDERS = {
+    "seen": "in RealtimeKit's list",
+    "catalogued": "in the table",
+    "archived": "in the bucket, with all their files",
+}
+_FINDINGS = {
+    "missing": "in the list, and not in the table",
+    "behind": "in the table, which says less than the list",
+    "repaired": "of these, written to the table",
+    "not_archived": "RealtimeKit still has files that are not in the bucket",
+    "at_risk": "of these, RealtimeKit deletes files in less than 48 hours",
+    "expired": "RealtimeKit deleted files before they were copied",
+    "gone": "the bucket lacks files that the table says it has",
+    "erased": "erased here, and left so",
+    "unreadable": "items of the list that are no recordings",
+}
+_COMPLETE = {
+    True: "as many as the list itself counts",
+    False: "the list itself counts more",
+    None: "the list does not say how many there are",
+}
+
+
+def lines(sweep: Report) -> Iterator[str]:
+    """The report, whether or not it has ended."""
+    kind = "Dry run" if sweep["dry_run"] else "Sweep"
+    ended = sweep["state"] not in UNFINISHED
+    yield f"{kind} {sweep['sweep_id']}: {sweep['state']}" + ("" if ended else f", {percent(sweep)}")
+    yield f"Recordings invoked from {minute(sweep['from'])} to before {minute(sweep['to'])}"
+    yield ""
+    yield from _counted(sweep, _HOLDERS)
+    if ended:
+        yield f"complete: {_COMPLETE[sweep.get('complete')]}"
+    yield ""
+    yield from _counted(sweep, _FINDINGS)
+    for kind, ids in sweep["examples"].items():
+        yield ""
+        yield f"{_named(kind)}, for example:"
+        yield from (f"  {recording_id}" for recording_id in ids)
+
+
+def doubts(sweep: Report) -> Iterator[str]:
+    """Why a sweep that has ended may not have seen everything."""
+    if sweep["state"] == "failed":
+        reason = sweep.get("reason") or sweep.get("cause") or "no reason given"
+        yield f"The sweep failed: {reason.rstrip('.')}."
+    if sweep["state"] == "cancelled":
+        yield "The sweep was cancelled."
+    if sweep.get("complete") is False:
+        yield "The sweep saw fewer recordings than RealtimeKit's list counts. Ask for it again."
+    if unreadable := sweep["counts"]["unreadable"]:
+        yield f"Of RealtimeKit's list, {unreadable:,} items could not be read."
+
+
+def percent(sweep: Report) -> str:
+    """How much of the window is behind it."""
+    return f"{sweep['fraction']:.0%}"
+
+
+def minute(timestamp: str) -> str:
+    """A timestamp of the API, as people read it."""
+    return f"{timestamp[:16].replace('T', ' ')} UTC"
+
+
+def _counted(sweep: Report, meanings: dict[str, str]) -> Iterator[str]:
+    counts = sweep["counts"]
+    for name, meaning in meanings.items():
+        yield f"{_named(name):<12} {counts[name]:>9,}  {meaning}"
+
+
+def _named(count: str) -> str:
+    return count.replace("_", " ")
