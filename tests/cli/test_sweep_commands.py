@@ -481,7 +481,7 @@ def test_what_is_missing_for_certain_is_1_whatever_else_is_not_known(
 
 def test_sweeps_are_listed(run: Run, sweep_api: Upstream) -> None:
     hourly = report(trigger="hourly", counts={"seen": 1204, "missing": 3})
-    page = documented("SweepPage", {"sweeps": [report("running")], "next_cursor": "eA=="})
+    page = documented("SweepPage", {"sweeps": [report("running")], "next_cursor": "eA-_" * 20})
     sweep_api.says(Answer(page), Answer({"sweeps": [hourly]}))
 
     running, completed = run("sweeps", "list").stdout.splitlines()[1:]
@@ -491,7 +491,7 @@ def test_sweeps_are_listed(run: Run, sweep_api: Upstream) -> None:
     assert completed.split()[-3:] == ["1,204", "3", SWEEP_ID]
     assert asked(sweep_api) == [
         ("GET", "/sweeps?limit=20"),
-        ("GET", "/sweeps?limit=19&cursor=eA%3D%3D"),
+        ("GET", "/sweeps?limit=19&cursor=" + "eA-_" * 20),
     ]
 
 
