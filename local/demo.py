@@ -90,6 +90,7 @@ class Story:
         self.put_event()
         self.read(recording)
         self.sync_another()
+        self.sweep()
         self.list_and_download(recording)
         self.look_for_secrets()
         self.erase(recording)
@@ -229,6 +230,28 @@ class Story:
             f"\nA recording that no event told of: GET {before}, POST {path}/sync {answer.status}:"
         )
         _show(_line(json.loads(answer.data)))
+
+    def sweep(self) -> None:
+        """What no event told of and nobody asked for is found."""
+        three_hours_ago = self.world.clock.now() - timedelta(hours=3)
+        other = self.world.record_meeting(title="All hands", started_at=three_hours_ago)
+        _expect(self.row(other) is None, "what nobody told of is not in the catalogue")
+        _say(
+            "\nThe webhook of a recording was lost, hours ago. The hourly sweep holds RealtimeKit's"
+        )
+        _say("list against the catalogue:")
+        self.stack.client("lambda").invoke(
+            FunctionName=self.stack.description["functions"]["SweepRecordingsFunction"]["name"],
+            Payload=json.dumps({"sweep": "hourly"}),
+        )
+        self.expect_status(other, "UPLOADED")
+        [report, *_] = json.loads(self.stack.request("GET", "/sweeps").data)["sweeps"]
+        counts = report["counts"]
+        _expect((report["state"], report["complete"]) == ("completed", True), "a sweep sees all")
+        _expect(counts["lost_webhooks"] == 1, "a lost webhook is counted")
+        _show(
+            f"{counts['seen']} seen, {counts['repaired']} repaired: GET /sweeps tells, and an alarm"
+        )
 
     def list_and_download(self, recording: Recording) -> None:
         """What people come for."""

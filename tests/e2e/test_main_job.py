@@ -278,3 +278,31 @@ def test_no_secret_is_anywhere(deployed: Deployment) -> None:
     assert "canary" not in everything
     assert DEFAULT_TOKEN not in everything
     assert "X-Amz-Signature" not in f"{deployed.stack.logs()}{answer}"
+
+
+def test_while_the_token_is_bad_nothing_is_lost_and_a_new_one_is_used_without_a_redeploy(
+    deployed: Deployment,
+) -> None:
+    recording = deployed.simulator.world.record_meeting()
+    key = f"recording#{recording.id}"
+    secrets = deployed.stack.client("secretsmanager")
+    arn = deployed.stack.description["api_token_secret_arn"]
+    deployed.simulator.tokens.revoke(DEFAULT_TOKEN)
+    deployed.simulator.tokens.add("rotated-token")
+    try:
+        deployed.put_event("recording.statusUpdate", updated(recording))
+
+        wait_for(lambda: (deployed.check(key) or {}).get("cause") == {"S": "unauthorized"})
+        assert deployed.row(recording) is None
+        assert any('"TokenRefused"' in line for line in deployed.stack.logs())
+        secrets.put_secret_value(SecretId=arn, SecretString='{"api_token": "rotated-token"}')
+        deployed.make_due(key)
+        deployed.invoke("FollowUpFunction", "follow-up.schedule-tick")
+
+        wait_for(has(deployed, recording, "UPLOADED"))
+        assert not any("rotated-token" in line for line in deployed.stack.logs())
+    finally:
+        deployed.simulator.tokens.add(DEFAULT_TOKEN)
+        secrets.put_secret_value(
+            SecretId=arn, SecretString=json.dumps({"api_token": DEFAULT_TOKEN})
+        )
