@@ -191,6 +191,7 @@ def test_the_description_names_all_that_a_user_needs(deployed: Any) -> None:
         "FollowUpFunction",
         "PublishChangesFunction",
         "ServeCatalogueFunction",
+        "SweepRecordingsFunction",
     }
     assert described["queues"]["IngestQueue"]["arn"].startswith("arn:aws:sqs:eu-central-1:")
     assert described["event_bus"]["name"] == "realtimekit-recordings"

@@ -424,3 +424,34 @@ def test_whatever_the_json_it_is_a_recording_without_secrets_or_refused(
             assert "canary" not in repr(read(body))
         except MalformedRecordingError as error:
             assert "canary" not in str(error)
+
+
+@given(json_values)
+def test_whatever_else_json_can_be_is_refused(said: Any) -> None:
+    for read in (Recording.from_realtimekit, Recording.from_webhook):
+        with pytest.raises(MalformedRecordingError):
+            read(said)
+
+
+def with_canaries(depth: int) -> st.SearchStrategy[Any]:
+    """Objects and arrays, of any names but those that are kept, with a secret at every end."""
+    ends = st.just("canary")
+    if not depth:
+        return ends
+    inner = with_canaries(depth - 1)
+    names = st.text().map(lambda name: f"x{name}") | st.sampled_from(SECRETS)
+    return ends | st.dictionaries(names, inner, max_size=3) | st.lists(inner, max_size=3)
+
+
+@given(st.sampled_from([*GET_ONE, "meeting", "storage_config", "x"]), with_canaries(3))
+def test_nothing_is_kept_of_an_object_but_what_is_named(name: str, said: Any) -> None:
+    """Whatever RealtimeKit adds tomorrow, and wherever it puts it."""
+    if isinstance(said, str):
+        said = {"x": said}
+    body = {**MINIMAL, name: said} if name not in ("id", "status") else {**MINIMAL, "x": said}
+
+    for read, whole in (
+        (Recording.from_realtimekit, body),
+        (Recording.from_webhook, {"recording": body, "meeting": said}),
+    ):
+        assert "canary" not in repr(read(whole))

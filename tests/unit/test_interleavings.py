@@ -1,0 +1,209 @@
+"""Whoever writes a recording's row, in whichever order, and between whose reading and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from doubles import APP_ID
+from recordings.catalogue import Catalogue, is_erased
+from recordings.dynamodb import Item, Table
+from recordings.model import Artifact, Recording
+
+START = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
+LIVES = [
+    ("INVOKED", "RECORDING", "UPLOADING", "UPLOADED"),
+    ("INVOKED", "RECORDING", "PAUSED", "RECORDING", "UPLOADING", "UPLOADED"),
+    ("INVOKED", "RECORDING", "TRANSCODING", "UPLOADING", "UPLOADED"),
+    ("INVOKED", "RECORDING", "ERRORED"),
+]
+ARCHIVED = {
+    "state": "archived",
+    "bucket": "archive",
+    "key": "video/x.mp4",
+    "size": 7,
+    "archived_at": "2026-06-03T11:00:00.000Z",
+}
+# When it was written, and how often, is not the same; what it says is.
+OF_THE_WAY = ("version", "status_history", "first_seen_at", "fetched_at")
+
+
+@dataclass(frozen=True)
+class Look:
+    """RealtimeKit is asked when the recording is at a moment of its life, or answers as if it were:
+    an answer may be stale, and then is of a moment before."""
+
+    kind: str
+    moment: int
+    staleness: int = 0
+
+
+class Crossed(Table):
+    """After a row was read, and before it is written, something else may happen."""
+
+    def __init__(self, dynamodb: Any, name: str) -> None:
+        super().__init__(dynamodb, name)
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def get(self, key: Mapping[str, str]) -> Item | None:
+        row = super().get(key)
+        self.meanwhile()
+        return row
+
+
+def view(recording_id: str, life: Sequence[str], look: Look) -> Recording:
+    """What an answer of that kind says; the truth, but not all of it."""
+    status = life[max(0, look.moment - look.staleness)]
+    known = Recording(
+        recording_id=recording_id,
+        status=status,
+        session_id="05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+        invoked_at=START,
+        started_at=None if status == "INVOKED" else START + timedelta(seconds=3),
+        file_name="x.mp4",
+    )
+    if status in ("UPLOADED", "ERRORED"):
+        known = replace(known, stopped_at=START + timedelta(minutes=30), duration_seconds=1797)
+    if status == "UPLOADED":
+        video = Artifact(name="video", kind="video", file_name="x.mp4", file_size=7)
+        known = replace(known, file_size=7, artifacts=(video,))
+    if look.kind == "get-one":
+        return replace(known, start_reason={"reason": "API_CALL"})
+    return replace(known, meeting_id="m", meeting_title="Weekly sync")
+
+
+def perform(table: Crossed, deeds: Sequence[Callable[[], None]], crossings: Sequence[bool]) -> None:
+    """Do them one after the other, but for those that cross the one before."""
+    waiting, flags = list(deeds), iter(crossings)
+
+    def meanwhile() -> None:
+        if next(flags, False) and waiting:
+            waiting.pop(0)()
+
+    table.meanwhile = meanwhile
+    while waiting:
+        waiting.pop(0)()
+    table.meanwhile = lambda: None
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Sequence[str], list[Look], list[bool]]:
+    """A life, looks at it in any order, of which some come last, and what crosses what."""
+    life = draw(st.sampled_from(LIVES))
+    last = len(life) - 1
+    look = st.builds(
+        Look,
+        kind=st.sampled_from(["get-one", "list"]),
+        moment=st.integers(0, last),
+        staleness=st.integers(0, 2),
+    )
+    looks = draw(st.lists(look, max_size=4))
+    final = [Look("get-one", last), Look("list", last)]
+    order = draw(st.permutations([*looks, *final]))
+    return life, list(order), draw(st.lists(st.booleans(), max_size=7))
+
+
+@pytest.fixture
+def table(dynamodb: Any) -> Crossed:
+    return Crossed(dynamodb, "RecordingsTable")
+
+
+@pytest.fixture
+def numbers() -> Iterator[str]:
+    """An id for each example; the table outlives them."""
+    return (f"00000000-0000-4000-8000-{n:012}" for n in range(1_000_000))
+
+
+one_table = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def said(row: Item | None) -> Item:
+    assert row is not None
+    return {name: value for name, value in row.items() if name not in (*OF_THE_WAY, "recording_id")}
+
+
+def upserts(
+    catalogue: Catalogue, recording_id: str, life: Sequence[str], looks: Sequence[Look]
+) -> list[Callable[[], None]]:
+    """An answer that is of an earlier moment may have been asked for later."""
+    return [
+        lambda look=look: catalogue.upsert(  # type: ignore[misc]
+            view(recording_id, life, look), START + timedelta(minutes=look.moment)
+        )
+        for look in looks
+    ]
+
+
+@one_table
+@given(history=histories())
+def test_any_interleaving_of_views_ends_in_the_row_of_the_orderly_one(
+    table: Crossed, numbers: Iterator[str], history: Any
+) -> None:
+    life, looks, crossings = history
+    catalogue = Catalogue(table, APP_ID)
+    crossed, orderly = next(numbers), next(numbers)
+
+    perform(table, upserts(catalogue, crossed, life, looks), crossings)
+    in_order = sorted(looks, key=lambda look: (look.moment - look.staleness, look.moment))
+    perform(table, upserts(catalogue, orderly, life, in_order), ())
+
+    row = said(catalogue.get(crossed))
+    assert row == said(catalogue.get(orderly))
+    assert row["status"] == life[-1]
+    assert (row["meeting_title"], row["start_reason"]) == ("Weekly sync", {"reason": "API_CALL"})
+
+
+@one_table
+@given(history=histories(), position=st.integers(0, 6))
+def test_what_the_archive_wrote_survives_whoever_writes_meanwhile(
+    table: Crossed, numbers: Iterator[str], history: Any, position: int
+) -> None:
+    _, looks, crossings = history
+    life = LIVES[0]
+    looks = [replace(look, moment=min(look.moment, 3)) for look in looks]
+    catalogue = Catalogue(table, APP_ID)
+    recording_id = next(numbers)
+    # The archive is asked when the row says UPLOADED.
+    catalogue.upsert(view(recording_id, life, Look("list", 3)), START)
+    deeds = upserts(catalogue, recording_id, life, looks)
+    deeds.insert(position, lambda: catalogue.record_archive(recording_id, {"video": ARCHIVED}))
+
+    perform(table, deeds, crossings)
+
+    row = said(catalogue.get(recording_id))
+    assert row["artifacts"]["video"]["archive"] == ARCHIVED
+    assert (row["status"], row["archived"]) == ("UPLOADED", "yes")
+
+
+@one_table
+@given(history=histories(), position=st.integers(0, 6))
+def test_what_is_erased_is_a_tombstone_whoever_writes_meanwhile(
+    table: Crossed, numbers: Iterator[str], history: Any, position: int
+) -> None:
+    life, looks, crossings = history
+    catalogue = Catalogue(table, APP_ID)
+    recording_id = next(numbers)
+    catalogue.upsert(view(recording_id, life, Look("list", 0)), START)
+    deeds = upserts(catalogue, recording_id, life, looks)
+
+    def erase() -> None:
+        row = catalogue.begin_erasure(recording_id, START)
+        assert row is not None
+        assert is_erased(row)
+        catalogue.bury(row, START)
+
+    deeds.insert(position, erase)
+    deeds.append(lambda: catalogue.record_archive(recording_id, {"video": ARCHIVED}))
+
+    perform(table, deeds, crossings)
+
+    row = catalogue.get(recording_id)
+    assert row is not None
+    assert row.keys() == {"recording_id", "erased_at", "version"}
+    assert row["erased_at"] == "2026-06-03T10:00:00.000Z"
