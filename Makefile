@@ -9,6 +9,7 @@ PORT ?= 0
 REALTIMEKIT_PORT ?= 0
 SPEED ?= 1
 SIZES ?= 64,1024,4096
+WORKERS ?= 4
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -38,8 +39,10 @@ request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GE
 invoke: $(LOCAL) ## Invoke a function of the running stack [FUNCTION=follow_up EVENT=follow-up.schedule-tick]
 	@.venv/bin/python -m local invoke $(FUNCTION) $(EVENT)
 
-test: package ## Run all tests
-	@.venv/bin/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+# More workers than two cores: many tests wait. Of a selection no coverage is asked.
+test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
+		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
 bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
 	@.venv/bin/python -m bench.cold_start

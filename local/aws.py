@@ -49,7 +49,9 @@ class Ministack:
         """Returns when it answers. Raises `MinistackError`, and leaves nothing, if it does not."""
         _require_free(self.port)
         self._work_dir.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="aws-", dir=self._work_dir))
+        # Whose it is, for others may run beside it.
+        prefix = f"aws-{os.getpid()}-"
+        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._work_dir))
         try:
             self._spawn(self._folder)
             self._wait_until_healthy()

@@ -95,7 +95,8 @@ _TABLE_PROPERTIES = (
 @pytest.fixture
 def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
     """DynamoDB with the template's tables, under their logical names; all of AWS is moto's."""
-    with mock_aws():
+    # A session reads AWS's service models once: moto would have a new one for each test.
+    with mock_aws(config={"core": {"reset_boto3_session": False}}):
         client = boto3.client("dynamodb")
         for name, resource in template["Resources"].items():
             if resource["Type"] == "AWS::DynamoDB::Table":

@@ -19,6 +19,9 @@ BUILT_TEMPLATE = ROOT / ".local/build/template.yaml"
 EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
 RUNTIME_PYTHON = ROOT / ".venv-runtime/bin/python"
 
+# Workers share nothing (pytest-xdist): whose tests are spread over several deploys several times.
+on_the_shared_deployment = pytest.mark.xdist_group("deployed")
+
 
 def wait_for(look: Callable[[], Found | None], seconds: float = 60) -> Found:
     """What `look` finds, as soon as it finds something."""

@@ -29,6 +29,8 @@ from realtimekit_recordings.api import signed_headers
 
 from .conftest import Deployment, deployment, wait_for
 
+pytestmark = pytest.mark.xdist_group("api")
+
 DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
 MIB = 1024 * 1024
 CHECKS = [

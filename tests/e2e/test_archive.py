@@ -24,6 +24,8 @@ from local.simulator import (
 
 from .conftest import Deployment, deployment, wait_for
 
+pytestmark = pytest.mark.xdist_group("archive")
+
 MIB = 1024 * 1024
 PART = 5 * MIB
 FUNCTION = "ArchiveRecordingFunction"

@@ -18,6 +18,8 @@ from realtimekit_recordings.__main__ import main
 
 from .conftest import Deployment, deployment, wait_for
 
+pytestmark = pytest.mark.xdist_group("command line")
+
 MIB = 1024 * 1024
 UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
 Run = Callable[..., Result]

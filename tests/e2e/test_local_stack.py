@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,14 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from local.__main__ import DESCRIPTION_FILE
 from local.aws import Ministack, MinistackError
 from local.stack import ROOT, WORK_DIR, LocalStack
 
-from .conftest import wait_for
+from .conftest import on_the_shared_deployment, wait_for
+
+# There is one description of a running stack, in a place that is known to all.
+one_stack_at_a_time = pytest.mark.xdist_group("stack.json")
 
 
 def listens(port: int) -> bool:
@@ -28,8 +35,9 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def folders() -> set[Path]:
-    return set(WORK_DIR.glob("aws-*"))
+def folders(pid: int) -> set[Path]:
+    """Those of the emulators that this process started: other tests have theirs beside them."""
+    return set(WORK_DIR.glob(f"aws-{pid}-*"))
 
 
 def in_temp() -> set[Path]:
@@ -67,13 +75,13 @@ def test_the_port_of_another_emulator_is_refused_and_the_other_left_alone(tmp_pa
 
 
 def test_a_stack_that_cannot_be_deployed_leaves_nothing() -> None:
-    before = folders()
+    before = folders(os.getpid())
     stack = LocalStack({"CloudflareAccountId": "a"}, "token")
 
     with pytest.raises(ClientError, match="RealtimeKitAppId"):
         stack.start()
 
-    assert folders() == before
+    assert folders(os.getpid()) == before
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,13 +91,10 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
-    environment: dict[str, str], stop: signal.Signals
-) -> None:
-    before = folders()
-    description_file = WORK_DIR / "stack.json"
-    assert not description_file.exists(), "stop `make up` first: these tests start one of their own"
+@contextlib.contextmanager
+def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[str, Any]]:
+    """What `up` describes, until it is stopped and has left nothing."""
+    assert not DESCRIPTION_FILE.exists(), "stop `make up` first: these tests start one of their own"
     up = subprocess.Popen(
         [sys.executable, "-m", "local", "up"],
         cwd=ROOT,
@@ -99,8 +104,32 @@ def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
     )
     try:
         described: dict[str, Any] = wait_for(
-            lambda: json.loads(description_file.read_text()) if description_file.exists() else None
+            lambda: json.loads(DESCRIPTION_FILE.read_text()) if DESCRIPTION_FILE.exists() else None
         )
+        assert len(folders(up.pid)) == 1
+        yield described
+    finally:
+        up.send_signal(stop)
+        said, _ = up.communicate(timeout=120)
+
+    assert up.returncode == 0
+    assert described["api_url"] in said
+    assert not listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
+    assert not DESCRIPTION_FILE.exists()
+    assert folders(up.pid) == set()
+    assert in_temp() == set()
+
+
+@one_stack_at_a_time
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_up_runs_until_it_is_stopped(environment: dict[str, str], stop: signal.Signals) -> None:
+    with running(environment, stop) as described:
+        assert listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
+
+
+@one_stack_at_a_time
+def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[str, str]) -> None:
+    with running(environment, signal.SIGINT) as described:
         recording_id = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
         path = f"/recordings/{recording_id}"
         assert run(environment, "request", "GET", path).returncode == 1
@@ -121,18 +150,9 @@ def test_up_runs_until_it_is_stopped_and_the_other_commands_find_it(
         assert "already running" in second.stderr
         assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
-    finally:
-        up.send_signal(stop)
-        said, _ = up.communicate(timeout=120)
-
-    assert up.returncode == 0
-    assert described["api_url"] in said
-    assert not listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
-    assert not description_file.exists()
-    assert folders() == before
-    assert in_temp() == set()
 
 
+@one_stack_at_a_time
 def test_without_a_stack_the_commands_say_how_to_start_one(environment: dict[str, str]) -> None:
     answer = run(environment, "request", "GET", "/recordings/x")
 
@@ -140,24 +160,25 @@ def test_without_a_stack_the_commands_say_how_to_start_one(environment: dict[str
     assert "make up" in answer.stderr
 
 
+@one_stack_at_a_time
 def test_the_description_of_a_stack_that_was_killed_is_not_believed(
     environment: dict[str, str],
 ) -> None:
-    description_file = WORK_DIR / "stack.json"
-    assert not description_file.exists(), "stop `make up` first: this test writes its description"
+    assert not DESCRIPTION_FILE.exists(), "stop `make up` first: this test writes its description"
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        description_file.write_text(json.dumps({"aws_endpoint_url": url}))
+        DESCRIPTION_FILE.write_text(json.dumps({"aws_endpoint_url": url}))
         try:
             answer = run(environment, "put-event", "eventbridge-entry.meeting-ended")
         finally:
-            description_file.unlink()
+            DESCRIPTION_FILE.unlink()
 
     assert answer.returncode == 1
     assert "make up" in answer.stderr
 
 
+@on_the_shared_deployment
 def test_all_log_lines_are_seen_and_not_only_a_page_of_them(deployed: Any) -> None:
     logs = deployed.stack.client("logs")
     logs.create_log_group(logGroupName="long")
@@ -175,6 +196,7 @@ def test_all_log_lines_are_seen_and_not_only_a_page_of_them(deployed: Any) -> No
     assert len(seen) == len(set(seen)) == 12_000
 
 
+@on_the_shared_deployment
 def test_the_description_names_all_that_a_user_needs(deployed: Any) -> None:
     described = deployed.stack.description
 
@@ -221,19 +243,20 @@ def test_what_is_deployed_carries_no_heavy_dependency() -> None:
 def test_the_demo_keeps_its_promises_whatever_the_callers_settings(
     environment: dict[str, str], settings: dict[str, str]
 ) -> None:
-    before = folders()
-
-    told = subprocess.run(
+    demo = subprocess.Popen(
         [sys.executable, "-m", "local.demo"],
         cwd=ROOT,
         env=environment | settings,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=120,
     )
+    try:
+        told, complained = demo.communicate(timeout=120)
+    finally:
+        demo.terminate()
 
-    assert told.returncode == 0, told.stderr
-    assert "All came true" in told.stdout
-    assert folders() == before
+    assert demo.returncode == 0, complained
+    assert "All came true" in told
+    assert folders(demo.pid) == set()
     assert in_temp() == set()

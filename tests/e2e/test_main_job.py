@@ -17,7 +17,9 @@ from local.simulator import (
     rate_limited,
 )
 
-from .conftest import Deployment, wait_for
+from .conftest import Deployment, on_the_shared_deployment, wait_for
+
+pytestmark = on_the_shared_deployment
 
 SECRETS = ("access_key", "secret", "password", "private_key")
 

@@ -7,9 +7,10 @@ import sys
 
 from local.stack import ROOT
 
-from .conftest import Deployment
+from .conftest import Deployment, on_the_shared_deployment
 
 
+@on_the_shared_deployment
 def test_a_registered_webhook_is_right_and_can_be_registered_again(
     deployed: Deployment, environment: dict[str, str]
 ) -> None:

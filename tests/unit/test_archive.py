@@ -290,7 +290,8 @@ def test_without_ranges_a_copy_is_made_in_one_go(
     assert len(simulator.requests) == 2
 
 
-@pytest.mark.parametrize("effect", [Truncate(0.5), Reset(MIB)], ids=repr)
+# A reset may take with it all that was sent; a third time in a row would be one too many.
+@pytest.mark.parametrize(("effect", "times"), [(Truncate(0.5), 5), (Reset(MIB), 2)], ids=repr)
 def test_a_source_that_breaks_off_now_and_then_is_copied_whole(
     archive: Archive,
     file: MediaFile,
@@ -298,8 +299,9 @@ def test_a_source_that_breaks_off_now_and_then_is_copied_whole(
     simulator: Simulator,
     source: Source,
     effect: Effect,
+    times: int,
 ) -> None:
-    simulator.faults.add(effect, path="^/media/", times=5)
+    simulator.faults.add(effect, path="^/media/", times=times)
 
     assert archive.copy(file, upload, never).checksum_crc32 == source.crc32()
 
