@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +19,7 @@ from local.simulator import (
     storage_failure,
 )
 
-from .conftest import Deployment, deployment, wait_for
+from .conftest import Deployment, deployment, kill_runtime, wait_for
 
 pytestmark = pytest.mark.xdist_group("archive")
 
@@ -198,29 +195,6 @@ def test_a_kill_in_the_middle_of_a_copy_costs_only_the_parts_under_way(
         ((part - 1) * PART, part * PART) for part in range(1, 7) if part not in done
     ]
     expect_whole_and_once(archiving, recording)
-
-
-def kill_runtime(handler: str) -> None:
-    """The processes of ours that run it."""
-    listed = subprocess.run(
-        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    processes = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    parents = {int(pid): int(parent) for pid, parent, *_ in processes}
-    running = [int(pid) for pid, _, *command in processes if handler in " ".join(command)]
-    ours = [pid for pid in running if os.getpid() in ancestors(pid, parents)]
-    assert ours
-    for pid in ours:
-        os.kill(pid, signal.SIGKILL)
-
-
-def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    while pid in parents:
-        pid = parents[pid]
-        yield pid
 
 
 def test_a_copy_that_runs_out_of_time_goes_on_where_it_stopped(archiving: Deployment) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import flask
@@ -18,7 +15,7 @@ import pytest
 
 from local.simulator import Effect, Recording, Simulator
 
-from .conftest import Deployment, deployment, wait_for
+from .conftest import Deployment, deployment, kill_runtime, wait_for
 from .test_main_job import updated
 
 RECORDINGS = 2000
@@ -92,12 +89,7 @@ def tell(deployed: Deployment, recordings: list[Recording]) -> None:
 
 
 def kill_the_sweeper() -> None:
-    """As Lambda's host may: at once, whatever it is doing."""
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            environment = (process / "environ").read_bytes()
-            if b"_HANDLER=sweep_recordings.handler" in environment:
-                os.kill(int(process.name), signal.SIGKILL)
+    kill_runtime("sweep_recordings.handler")
 
 
 def tick(deployed: Deployment) -> None:
