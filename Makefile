@@ -22,7 +22,7 @@ RIC := .venv-runtime/.ready
 SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
 
 help: ## Say what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(LOCAL) ## See it work: a meeting ends, and its recording is catalogued (no AWS account, no Docker)
 	@.venv/bin/python -m local.demo
