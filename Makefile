@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench bench-copy bench-list package check format build deploy clean
+.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package check format build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -10,6 +10,7 @@ REALTIMEKIT_PORT ?= 0
 SPEED ?= 1
 SIZES ?= 64,1024,4096
 WORKERS ?= 4
+RECORDINGS ?= 20000
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -22,7 +23,7 @@ RIC := .venv-runtime/.ready
 SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
 
 help: ## Say what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(LOCAL) ## See it work: a meeting ends, and its recording is catalogued (no AWS account, no Docker)
 	@.venv/bin/python -m local.demo
@@ -49,6 +50,9 @@ bench: package ## Measure the webhook's cold start and warm time, as ratios to a
 
 bench-list: package ## Measure a page of the list, with 1,000 rows and with 100,000
 	@.venv/bin/python -m bench.list_page
+
+bench-backfill: package ## Measure a backfill by a sweep, beside fetching each recording [RECORDINGS=20000]
+	@.venv/bin/python -m bench.backfill --recordings $(RECORDINGS)
 
 bench-copy: $(TESTS) ## Measure the copy to S3 beside what it can be compared to [SIZES=64,1024,4096]
 	@.venv/bin/python -m bench.archive_copy --sizes $(SIZES)

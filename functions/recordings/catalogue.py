@@ -70,7 +70,10 @@ class Catalogue:
         return self._table.get({"recording_id": recording_id})
 
     def get_many(self, recording_ids: Sequence[str]) -> dict[str, Item]:
-        """The rows that there are, by recording id."""
+        """The rows that there are, by recording id; what was written just now may be missing.
+
+        It costs half of `get`, and `upsert` finds out: it writes no row that has changed since.
+        """
         keys = [{"recording_id": recording_id} for recording_id in dict.fromkeys(recording_ids)]
         rows = [
             row

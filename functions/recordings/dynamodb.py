@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
-"""A row: text, int, `Decimal` where a number is no integer, bool, list, dict."""
+"""A row: text, int, `Decimal` where a number is no integer, bool, bytes, list, dict."""
 
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -44,8 +44,8 @@ class Table:
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
-        """Those of up to 100 rows that there are, in no order."""
-        options: Any = {"Keys": [_marshal(key) for key in keys], "ConsistentRead": True}
+        """Those of up to 100 rows that there are, in no order, as they are now or were just now."""
+        options: Any = {"Keys": [_marshal(key) for key in keys]}
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: options})
         found = [unmarshal(item) for item in answer["Responses"].get(self._name, [])]
         # What DynamoDB had no capacity for is asked for one by one, with botocore's patience.
@@ -168,6 +168,8 @@ def _marshal(item: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else value
+    if isinstance(value, Binary):
+        return bytes(value)  # type: ignore[call-overload]
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, list):

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from recordings import catalogue as rows
 from recordings import messages
@@ -150,7 +151,7 @@ class Sweeping:
 
     def _read(self, sweep: Sweep, number: int, page: ListPage, asked_at: datetime) -> Sweep:
         """A page of the window: repair what is missing or behind, and count what there is."""
-        known = set(sweep.progress.get("page_ids", ()))
+        known = _unpacked(sweep.progress.get("page_ids", b""))
         inside = [one for one in page.recordings if _is_inside(one, sweep)]
         new = {one.recording_id: one for one in inside if one.recording_id not in known}
         findings = self._findings(list(new.values()), asked_at)
@@ -202,7 +203,7 @@ class Sweeping:
                 one.recording.recording_id for one in findings if _is_lost_webhook(one)
             }
         union = {
-            kind: sorted(intended.get(kind, set()) | ids)
+            kind: _packed(intended.get(kind, set()) | ids)
             for kind, ids in found.items()
             if ids or kind in intended
         }
@@ -213,17 +214,21 @@ class Sweeping:
     def _treat(
         self, sweep: Sweep, findings: Sequence[Finding], asked_at: datetime
     ) -> dict[str, list[str]]:
-        """Repair, several at a time; the ids of what became of their files, by kind."""
+        """Repair, several at a time; the ids of what became of their files, by kind.
+
+        What an earlier try noted may be repaired, but for its check: it is done once more.
+        """
+        noted = set[str]().union(*_intended(sweep).values())
 
         def treat(finding: Finding) -> tuple[str, str]:
             row = finding.merged
-            if finding.kind and not sweep.dry_run:
+            if finding.recording.recording_id in noted:
                 row = self.ingestion.ingest_listed(
                     finding.recording, asked_at, Source.SWEEP, finding.row
                 )
             elif not sweep.dry_run:
                 self._remember_files(finding.row)
-            return self._state_of_files(row), finding.recording.recording_id
+            return self._state_of_files(row, sweep.trigger), finding.recording.recording_id
 
         states: dict[str, list[str]] = {}
         with ThreadPoolExecutor(_AT_A_TIME) as threads:
@@ -242,7 +247,7 @@ class Sweeping:
                 _SOON, request.key, fields, ARCHIVE_FORGOTTEN, request.deadline
             )
 
-    def _state_of_files(self, row: Item) -> str:
+    def _state_of_files(self, row: Item, trigger: Trigger) -> str:
         """Of an uploaded recording: `archived`, `gone`, `expired`, `not_archived`, `at_risk`."""
         if self.archive is None or row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
             return ""
@@ -252,19 +257,28 @@ class Sweeping:
             if deadline <= timestamp(now):
                 return "expired"
             return "at_risk" if is_urgent(deadline, now) else "not_archived"
-        states = [artifact.get("archive", {}) for artifact in row["artifacts"].values()]
-        if any(self._is_gone(state) for state in states):
+        artifacts = row["artifacts"].values()
+        if any(self._is_gone(artifact, trigger) for artifact in artifacts):
             return "gone"
         for state in ("expired", "archived"):
-            if any(one.get("state") == state for one in states):
+            if any(one.get("archive", {}).get("state") == state for one in artifacts):
                 return state
         return ""
 
-    def _is_gone(self, state: Mapping[str, Any]) -> bool:
-        """Whether the bucket lacks what the row says it has; another bucket is not looked into."""
-        if self.archive is None or state.get("state") != "archived":
+    def _is_gone(self, artifact: Item, trigger: Trigger) -> bool:
+        """Whether the bucket lacks what the row says it has; another bucket is not looked into.
+
+        Each look is a request to pay for: schedules, which see a recording some 14 times, look when
+        RealtimeKit's own copy is about to go.
+        """
+        archive, expiry = artifact.get("archive", {}), artifact.get("url_expires_at")
+        if self.archive is None or archive.get("state") != "archived":
             return False
-        return state["bucket"] == self.archive.bucket and self.archive.find(state["key"]) is None
+        if trigger is not Trigger.REQUEST and expiry and not is_urgent(expiry, self.now()):
+            return False
+        return (
+            archive["bucket"] == self.archive.bucket and self.archive.find(archive["key"]) is None
+        )
 
 
 _SHOWN = ("at_risk", "gone")
@@ -319,8 +333,8 @@ def _turned(sweep: Sweep, number: int, page: ListPage, high: datetime) -> dict[s
         notes["last"] = _UNKNOWN if _UNKNOWN in (last, known) else max(last, known)
     if _is_end(sweep, number, page):
         return {**notes, "phase": "counting"}
-    ids = [recording.recording_id for recording in page.recordings]
-    return {**notes, "page": number + 1, "page_ids": ids}
+    ids = {recording.recording_id for recording in page.recordings}
+    return {**notes, "page": number + 1, "page_ids": _packed(ids)}
 
 
 def _is_end(sweep: Sweep, number: int, page: ListPage) -> bool:
@@ -330,7 +344,7 @@ def _is_end(sweep: Sweep, number: int, page: ListPage) -> bool:
     if any(one.invoked_at and one.invoked_at >= sweep.until for one in page.recordings):
         return True
     ids = {recording.recording_id for recording in page.recordings}
-    return number > 1 and ids <= set(sweep.progress.get("page_ids", ()))
+    return number > 1 and ids <= _unpacked(sweep.progress.get("page_ids", b""))
 
 
 def _completed(sweep: Sweep, first: ListPage) -> Sweep:
@@ -427,7 +441,16 @@ def _kinds(findings: Sequence[Finding]) -> dict[str, set[str]]:
 
 
 def _intended(sweep: Sweep) -> dict[str, set[str]]:
-    return {kind: set(ids) for kind, ids in sweep.progress.get("repairing", {}).items()}
+    return {kind: _unpacked(ids) for kind, ids in sweep.progress.get("repairing", {}).items()}
+
+
+def _packed(recording_ids: Collection[str]) -> bytes:
+    """As notes keep them: every page is noted twice, and paid for by the KB."""
+    return b"".join(UUID(recording_id).bytes for recording_id in sorted(recording_ids))
+
+
+def _unpacked(packed: bytes) -> set[str]:
+    return {str(UUID(bytes=packed[start : start + 16])) for start in range(0, len(packed), 16)}
 
 
 def _tally(states: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -590,13 +590,14 @@ class Killed(BaseException):
     """As if the process had died."""
 
 
-@pytest.mark.parametrize("last_words", range(1, 16))
+@pytest.mark.parametrize("last_words", range(1, 31))
 def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     tick: Tick,
     request_sweep: Ask,
     sweeps: Sweeps,
     simulator: Simulator,
     catalogue: Catalogue,
+    checks: Checks,
     dynamodb: Any,
     clock: Clock,
     monkeypatch: Any,
@@ -628,6 +629,7 @@ def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     counts = report.counts
     assert (counts.seen, counts.missing, counts.repaired, counts.catalogued) == (7, 7, 7, 7)
     assert all(catalogue.get(one.id) for one in recordings)
+    assert checks() == {f"recording#{one.id}": "details_missing" for one in recordings}
 
 
 # --- schedules ---
@@ -814,6 +816,31 @@ def test_the_report_tells_what_the_bucket_holds_and_what_it_lacks(
     report = done(sweeps, sweep)
     assert (report.counts.archived, report.counts.gone, report.counts.not_archived) == (1, 1, 1)
     assert report.examples["gone"] == [deleted.id]
+
+
+@pytest.mark.parametrize(("age", "gone"), [(4, 0), (5.5, 1)])
+def test_schedules_look_into_the_bucket_when_realtimekits_own_copy_is_about_to_go(
+    tick: Tick,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    archiving: Archiving,
+    s3: Any,
+    bucket: str,
+    age: float,
+    gone: int,
+) -> None:
+    start = NOW - timedelta(days=age)
+    recording = simulator.world.record_meeting(started_at=start, options=SMALL)
+    archived(archiving, ingestion, recording, LATER)
+    row = ingestion.catalogue.get(recording.id)
+    assert row is not None
+    s3.delete_object(Bucket=bucket, Key=row["artifacts"]["video"]["archive"]["key"])
+
+    tick("daily")
+
+    [sweep] = sweeps.newest(5)[0]
+    assert (sweep.counts.gone, sweep.counts.archived) == (gone, 1 - gone)
 
 
 @pytest.mark.parametrize(("age", "at_risk", "expired"), [(4, 0, 0), (5.5, 1, 0), (8, 0, 1)])

@@ -1,0 +1,244 @@
+"""DynamoDB's place in a bench: tables in memory, and what AWS would charge for their use.
+
+They know what our code asks for and refuse the rest; an index finds its place by bisection, as
+DynamoDB's does. (The emulator reads the whole table for each Query.)
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from threading import Lock
+from typing import Any
+
+from . import capacity
+from .capacity import Item
+
+TERM = re.compile(
+    r"attribute_(?P<absent>not_)?exists\((?P<subject>#\w+)\)"
+    r"|(?P<name>#\w+) (?P<operator>=|<=|<) (?P<value>:\w+)"
+    r"|(?P<between>#\w+) BETWEEN (?P<low>:\w+) AND (?P<high>:\w+)"
+)
+SET = re.compile(r"(#\w+) = (?:if_not_exists\((#\w+), (:\w+)\)|(:\w+))")
+COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": lambda one, other: bool(one == other),
+    "<": lambda one, other: bool(one < other),
+    "<=": lambda one, other: bool(one <= other),
+}
+LAST = "\uffff"
+
+
+class ConditionFailedError(Exception):
+    """Raised when a write's condition does not hold."""
+
+
+class Index:
+    """The keys of the rows that are in it, by partition, in the order of its sort key."""
+
+    def __init__(self, definition: Mapping[str, Any], table_key: str) -> None:
+        self.name: str = definition["IndexName"]
+        self.key = [part["AttributeName"] for part in definition["KeySchema"]]
+        self._table_key = table_key
+        projection = definition["Projection"]
+        self._is_whole = projection["ProjectionType"] == "ALL"
+        self._names = {*self.key, table_key, *projection.get("NonKeyAttributes", ())}
+        self._partitions: dict[str, list[tuple[str, str]]] = {}
+
+    def projected(self, item: Item | None) -> Item | None:
+        """What it has of a row, if it has it."""
+        if item is None or not item.keys() >= set(self.key):
+            return None
+        return {name: item[name] for name in item if self._is_whole or name in self._names}
+
+    def move(self, before: Item | None, after: Item | None) -> None:
+        """A row has changed."""
+        old, new = self._place(before), self._place(after)
+        if old == new:
+            return
+        if old:
+            self._partitions[old[0]].remove(old[1])
+        if new:
+            insort(self._partitions.setdefault(new[0], []), new[1])
+
+    def find(self, condition: str, value: Callable[[str], Any]) -> list[str]:
+        """The keys of a partition's rows under a key condition, in order."""
+        partition, sort = _terms(condition)
+        places = self._partitions.get(value(partition["value"]), [])
+        if sort["between"]:
+            low = bisect_left(places, (value(sort["low"]), ""))
+            return [
+                key for _, key in places[low : bisect_right(places, (value(sort["high"]), LAST))]
+            ]
+        end = LAST if sort["operator"] == "<=" else ""
+        return [key for _, key in places[: bisect_right(places, (value(sort["value"]), end))]]
+
+    def _place(self, item: Item | None) -> tuple[str, tuple[str, str]] | None:
+        if self.projected(item) is None or item is None:
+            return None
+        partition, sort = (item[name]["S"] for name in self.key)
+        return partition, (sort, item[self._table_key]["S"])
+
+
+class Table:
+    """Its rows, by the text of their key."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        [part] = properties["KeySchema"]
+        self.key: str = part["AttributeName"]
+        definitions = properties["GlobalSecondaryIndexes"]
+        self.indexes = {one["IndexName"]: Index(one, self.key) for one in definitions}
+        self.rows: dict[str, Item] = {}
+
+    def put(self, key: str, after: Item | None) -> None:
+        """In the place of what was there; `None` takes it away."""
+        before = self.rows.pop(key, None)
+        if after is not None:
+            self.rows[key] = after
+        for index in self.indexes.values():
+            index.move(before, after)
+
+
+class Tables:
+    """The template's tables. `calls` are counted by operation, `read` and `written` by cause.
+
+    A cause is a table's name, or the part before the # of its key, and, after a colon, an index.
+    """
+
+    def __init__(self, template: Mapping[str, Any]) -> None:
+        self.tables = {
+            name: Table(resource["Properties"])
+            for name, resource in template["Resources"].items()
+            if resource["Type"] == "AWS::DynamoDB::Table"
+        }
+        self._lock = Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """What was counted."""
+        self.calls: Counter[str] = Counter()
+        self.read: defaultdict[str, float] = defaultdict(float)
+        self.written: defaultdict[str, int] = defaultdict(int)
+
+    def answer(self, operation: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """DynamoDB's, to one request. Raises `ConditionFailedError`."""
+        answers = {
+            "BatchGetItem": self._batch_get,
+            "DeleteItem": self._delete,
+            "GetItem": self._get,
+            "Query": self._query,
+            "UpdateItem": self._update,
+        }
+        with self._lock:
+            self.calls[operation] += 1
+            return answers[operation](asked)
+
+    def _get(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        item = self._read_one(asked["TableName"], asked["Key"], asked)
+        return {"Item": item} if item else {}
+
+    def _batch_get(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        [(name, options)] = asked["RequestItems"].items()
+        items = [self._read_one(name, key, options) for key in options["Keys"]]
+        return {"Responses": {name: [item for item in items if item]}, "UnprocessedKeys": {}}
+
+    def _read_one(self, name: str, key: Item, options: Mapping[str, Any]) -> Item | None:
+        table = self.tables[name]
+        item = table.rows.get(key[table.key]["S"])
+        units = capacity.read([item or {}], consistent=options.get("ConsistentRead", False))
+        self.read[_cause(name, key[table.key]["S"])] += units
+        return item
+
+    def _query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        table = self.tables[asked["TableName"]]
+        index = table.indexes[asked["IndexName"]]
+        values = asked["ExpressionAttributeValues"]
+        keys = index.find(asked["KeyConditionExpression"], lambda name: values[name]["S"])
+        if not asked.get("ScanIndexForward", True):
+            keys.reverse()
+        items = [index.projected(table.rows[key]) or {} for key in keys[: asked.get("Limit")]]
+        cause = f"{asked['TableName']}: {index.name}"
+        self.read[cause] += capacity.read(items)
+        counted = asked.get("Select") == "COUNT"
+        return {"Count": len(items)} if counted else {"Count": len(items), "Items": items}
+
+    def _update(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        def changed(before: Item | None) -> Item:
+            return {**asked["Key"], **_updated(before or {}, asked)}
+
+        return {"Attributes": self._write(asked, changed)}
+
+    def _delete(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._write(asked, lambda _: None)
+        return {}
+
+    def _write(
+        self, asked: Mapping[str, Any], change: Callable[[Item | None], Item | None]
+    ) -> Item | None:
+        name, table = asked["TableName"], self.tables[asked["TableName"]]
+        key = asked["Key"][table.key]["S"]
+        cause, before = _cause(name, key), table.rows.get(key)
+        if not _holds(before or {}, asked):
+            self.written[cause] += capacity.written(before, None)
+            raise ConditionFailedError
+        after = change(before)
+        self.written[cause] += capacity.written(before, after)
+        for index in table.indexes.values():
+            old, new = index.projected(before), index.projected(after)
+            self.written[f"{cause}: {index.name}"] += capacity.written_to_index(old, new, index.key)
+        table.put(key, after)
+        return after
+
+
+def _cause(table: str, key: str) -> str:
+    return key.partition("#")[0] if table == "WorkTable" else table
+
+
+def _holds(item: Item, asked: Mapping[str, Any]) -> bool:
+    alternatives = asked.get("ConditionExpression", "").split(" OR ")
+    return any(all(_is_true(term, item, asked) for term in _terms(one)) for one in alternatives)
+
+
+def _terms(condition: str) -> Iterator[re.Match[str]]:
+    if not set(TERM.sub("", condition).split()) <= {"AND"}:
+        raise NotImplementedError(condition)
+    return TERM.finditer(condition)
+
+
+def _is_true(term: re.Match[str], item: Item, asked: Mapping[str, Any]) -> bool:
+    names = asked["ExpressionAttributeNames"]
+    if term["subject"]:
+        return (names[term["subject"]] in item) is not bool(term["absent"])
+    name = names[term["name"]]
+    value = _plain(asked["ExpressionAttributeValues"][term["value"]])
+    return name in item and COMPARISONS[term["operator"]](_plain(item[name]), value)
+
+
+def _updated(before: Item, asked: Mapping[str, Any]) -> Item:
+    """By an expression of SET, REMOVE and ADD, in which each right-hand side means `before`."""
+    names, values = asked["ExpressionAttributeNames"], asked["ExpressionAttributeValues"]
+    after = dict(before)
+    _, *parts = re.split(r"\b(SET|REMOVE|ADD) ", asked["UpdateExpression"])
+    for clause, text in zip(parts[::2], parts[1::2], strict=True):
+        match clause:
+            case "SET":
+                for name, known, default, value in SET.findall(text):
+                    after[names[name]] = (
+                        before.get(names.get(known, "")) or values[value or default]
+                    )
+            case "REMOVE":
+                for name in re.findall(r"#\w+", text):
+                    after.pop(names[name], None)
+            case "ADD":
+                for name, value in re.findall(r"(#\w+) (:\w+)", text):
+                    known_number = before.get(names[name], {"N": "0"})["N"]
+                    total = Decimal(known_number) + Decimal(values[value]["N"])
+                    after[names[name]] = {"N": str(total)}
+    return after
+
+
+def _plain(typed: Mapping[str, Any]) -> Any:
+    [(kind, value)] = typed.items()
+    return Decimal(value) if kind == "N" else value
