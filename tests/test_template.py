@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rights
 from doubles import ROOT
 from recordings import archiving, media, realtimekit, webhook
 from recordings.catalogue import RETENTION
@@ -98,6 +99,23 @@ def test_no_function_may_delete_a_recording(resources: Resources) -> None:
         for statement in statements(role):
             if "RecordingsTable" in str(statement["Resource"]):
                 assert "dynamodb:DeleteItem" not in statement["Action"]
+
+
+@pytest.mark.parametrize("handler", [path.stem for path in FUNCTIONS.glob("*.py")])
+def test_a_role_grants_what_lambda_needs_for_its_functions_log_and_sources(
+    template: Mapping[str, Any], handler: str
+) -> None:
+    """What its code needs, and that there is no more, is seen in its tests: tests/rights.py."""
+    function = rights.function_of(template, handler)
+
+    assert rights.denied(rights.granted(template, function), rights.implied(function)) == []
+    assert (ROOT / f"tests/functional/test_{handler}.py").exists()
+
+
+def test_every_queue_is_encrypted(resources: Resources) -> None:
+    """checkov takes a key of SQS's own for none: its finding is suppressed."""
+    for queue in of_type(resources, "AWS::SQS::Queue").values():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True
 
 
 def test_every_queue_that_is_worked_on_has_a_dead_letter_queue(resources: Resources) -> None:

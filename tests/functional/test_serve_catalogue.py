@@ -296,9 +296,9 @@ def test_a_sync_of_what_is_not_final_leaves_a_check(
 
 
 def test_without_a_table_the_answer_is_a_503(
-    call: Call, dynamodb: Any, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+    call: Call, dynamodb: Any, logged: Callable[[], str]
 ) -> None:
-    monkeypatch.setattr(serve_catalogue, "catalogue", Catalogue(Table(dynamodb, "Gone"), "app"))
+    dynamodb.delete_table(TableName="RecordingsTable")
 
     reply = call("get", UNKNOWN_ID)
 
@@ -1036,11 +1036,26 @@ def test_an_archive_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch
 
 # --- health ---
 
+NOTHING_WAITS = {
+    "ingest": 0,
+    "ingest_dead_letters": 0,
+    "event_rule_dead_letters": 0,
+    "publish_dead_letters": 0,
+    "archive": 0,
+    "urgent_archive": 0,
+    "archive_dead_letters": 0,
+}
+
 
 @pytest.fixture
-def queues(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def queues(
+    dynamodb: Any, template: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Those that the template has the function look at, under the names that it gives them."""
+    variables = template["Resources"]["ServeCatalogueFunction"]["Properties"]["Environment"]
+    named = re.findall(r"(\w+)=\$\{(\w+)\}", str(variables["Variables"]["QUEUE_URLS"]))
     sqs = boto3.resource("sqs")
-    found = {name: sqs.create_queue(QueueName=name) for name in ("ingest", "ingest_dead_letters")}
+    found = {name: sqs.create_queue(QueueName=queue) for name, queue in named}
     monkeypatch.setattr(
         serve_catalogue, "QUEUE_URLS", {name: queue.url for name, queue in found.items()}
     )
@@ -1060,7 +1075,7 @@ def test_when_all_is_well_each_part_says_so(
             "realtimekit": {"status": "ok"},
             "recordings_table": {"status": "ok"},
             "work_table": {"status": "ok", "seconds_overdue": 0},
-            "queues": {"status": "ok", "messages": {"ingest": 0, "ingest_dead_letters": 0}},
+            "queues": {"status": "ok", "messages": NOTHING_WAITS},
             "archive": {"status": "ok"},
         },
     }
@@ -1076,7 +1091,7 @@ def test_dead_letters_are_something_to_look_at(api: Call, queues: dict[str, Any]
     assert (reply.status, reply.body["status"]) == (200, "degraded")
     assert reply.body["parts"]["queues"] == {
         "status": "degraded",
-        "messages": {"ingest": 1, "ingest_dead_letters": 1},
+        "messages": {**NOTHING_WAITS, "ingest": 1, "ingest_dead_letters": 1},
     }
 
 
