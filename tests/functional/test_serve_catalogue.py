@@ -783,12 +783,28 @@ def test_there_is_no_link_to_what_is_not_catalogued(api: Call) -> None:
     assert api("GET", LINKS, UNKNOWN_ID).status == 404
 
 
-def test_links_are_not_logged(
+def test_who_was_given_links_is_logged_and_the_links_are_not(
     api: Call, archived: Callable[..., Recording], logged: Callable[[], str]
 ) -> None:
-    api("GET", LINKS, archived().id)
+    recording = archived()
 
-    assert "X-Amz-" not in logged()
+    api("GET", LINKS, recording.id)
+
+    log = logged()
+    [line] = [json.loads(line) for line in log.splitlines() if "links given" in line]
+    assert line["caller"] == "arn:aws:sts::123456789012:assumed-role/example/session"
+    assert (line["recording_id"], line["artifacts"]) == (recording.id, ["video"])
+    assert "X-Amz-" not in log
+
+
+@pytest.mark.parametrize("id_", ["{}/links", "{}%2Flinks", "{}/links/", "../recordings/{}/links"])
+def test_a_slash_in_an_id_leads_to_no_other_resource(
+    api: Call, archived: Callable[..., Recording], id_: str
+) -> None:
+    """IAM may have allowed the caller to read rows, and not to have links."""
+    reply = api("GET", ONE, id_.format(archived().id))
+
+    assert (reply.status, reply.body["parameter"]) == (400, "recording_id")
 
 
 # --- erasure ---
