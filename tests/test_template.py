@@ -446,6 +446,22 @@ def test_files_are_written_below_the_apps_own_prefix_and_by_one_function(
     ]
 
 
+def test_files_are_in_the_owners_bucket_and_in_nobody_elses_of_that_name(
+    resources: Resources,
+) -> None:
+    owner = {"Fn::If": ["OwnBucket", {"Ref": "AWS::AccountId"}, {"Ref": "ArchiveBucketOwner"}]}
+    files = [
+        statement
+        for role in of_type(resources, "AWS::IAM::Role").values()
+        for statement in statements(role)
+        if "s3:" in str(statement["Action"])
+    ]
+
+    assert files
+    for statement in files:
+        assert statement["Condition"] == {"StringEquals": {"aws:ResourceAccount": owner}}
+
+
 def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
     conditional = {name for name, resource in resources.items() if "Condition" in resource}
 
