@@ -503,6 +503,17 @@ def test_every_alarm_has_its_heading_in_the_runbook(resources: Resources) -> Non
         assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
 
 
+def test_every_proof_in_the_threat_model_is_a_test() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
+    tests = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = {
+        name for text in tests for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)
+    }
+
+    assert len(named) > 25
+    assert named - defined == set()
+
+
 def test_every_alarm_reaches_somebody_and_says_when_it_is_over(resources: Resources) -> None:
     topic = [{"Fn::If": ["CreateAlarmTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}]
 
