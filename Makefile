@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package check format build deploy clean
+.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package check audit format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -19,8 +19,11 @@ LOCAL := .venv/.local
 TESTS := .venv/.tests
 SAM := .venv-sam/.ready
 RIC := .venv-runtime/.ready
-# sam finds uv by name.
-SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+SECURITY := .venv-security/.ready
+# sam finds uv by name; uv is to install nothing that has no hash.
+SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" UV_REQUIRE_HASHES=1 sam build
+COMPILE := .venv-sam/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
+	--python-version 3.11 --no-python-downloads --custom-compile-command "make lock"
 
 help: ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,15 +70,23 @@ package: $(TESTS) $(SAM) $(RIC)
 		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \
 	.venv/bin/python -m local.bytecode $$runtime .local/build
 
-check: $(TESTS) $(SAM) ## Check format, lint, types, the template and the OpenAPI document
+check: $(TESTS) $(SAM) $(SECURITY) ## Check format, lint, types, the template and the OpenAPI document
 	@.venv/bin/ruff format --check --quiet . || { echo "make format would change this"; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy functions local realtimekit_recordings bench
 	@.venv-sam/bin/sam validate --lint --region us-east-1
+	@.venv-security/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
 	@.venv/bin/python -m openapi_spec_validator functions/openapi.json
+
+audit: $(SECURITY) ## Look for known vulnerabilities in what is deployed, and in what deploys it (asks pypi.org)
+	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt
 
 format: $(TESTS) ## Format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
+
+lock: $(SAM) ## Renew requirements.txt and local/sam-requirements.txt from their .in files
+	@$(COMPILE) --output-file requirements.txt requirements.in
+	@$(COMPILE) --output-file local/sam-requirements.txt local/sam-requirements.in
 
 build: $(SAM) ## Build what is deployed, with its bytecode [RUNTIME= ARCHITECTURE=]
 	@$(SAM_BUILD) --parameter-overrides \
@@ -86,21 +97,23 @@ deploy: build ## Build, and deploy to AWS with questions asked
 	@.venv-sam/bin/sam deploy --guided
 
 clean: ## Remove all that was set up or built
-	rm -rf .venv .venv-sam .venv-runtime .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sam .venv-runtime .venv-security .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments ---
 
+# $(1) is a lock, which names all there is to install with its hashes; $(2) is pinned without.
 define create
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
 	@echo "Setting up $(@D): once, about half a minute"
 	@mkdir -p .local && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet -r $(1)
+	$(if $(1),@$(@D)/bin/pip install --quiet --require-hashes --no-deps -r $(1))
+	$(if $(2),@$(@D)/bin/pip install --quiet -r $(2))
 	@touch $@
 endef
 
-$(LOCAL): local/requirements.txt requirements.txt
-	$(call create,local/requirements.txt)
+$(LOCAL): local/requirements.txt requirements.in requirements.txt
+	$(call create,requirements.txt,local/requirements.txt)
 
 $(TESTS): tests/requirements.txt $(LOCAL)
 	@echo "Setting up $(@D) for tests"
@@ -111,4 +124,7 @@ $(SAM): local/sam-requirements.txt
 	$(call create,local/sam-requirements.txt)
 
 $(RIC): local/runtime-requirements.txt
-	$(call create,local/runtime-requirements.txt)
+	$(call create,,local/runtime-requirements.txt)
+
+$(SECURITY): local/security-requirements.txt
+	$(call create,,local/security-requirements.txt)

@@ -14,6 +14,7 @@ import warnings
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import urllib3
@@ -116,9 +117,13 @@ def sqs() -> Any:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in, its answer out; who may call is decided before, by IAM."""
-    logger.append_keys(api_request_id=event["requestContext"]["requestId"])
-    # Behind a custom domain the path begins with that one's base path; the resource never does.
-    path = event["resource"].format(**(event.get("pathParameters") or {}))
+    # Who is given links, and who erases: API Gateway's own log is the account's to turn on.
+    caller = event["requestContext"]["identity"].get("userArn")
+    logger.append_keys(api_request_id=event["requestContext"]["requestId"], caller=caller)
+    # Behind a custom domain the path begins with that one's base path; the resource never does. A
+    # slash in an id is none of the path: IAM allowed this resource, and no other.
+    given = event.get("pathParameters") or {}
+    path = event["resource"].format(**{name: quote(given[name], safe="") for name in given})
     return app.resolve({**event, "path": path}, context)
 
 
@@ -160,6 +165,7 @@ def link_recording(recording_id: str) -> Response[str]:
         return erased()
     found, missing = links.links(row, archive(), seconds, utcnow())
     if found:
+        logger.info("links given", recording_id=checked, artifacts=[one["name"] for one in found])
         body = {"recording_id": checked, "links": found, "missing": missing}
         # Credentials, for whoever asked and for nobody on the way.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ def _adapt_rights(template: Mapping[str, Any]) -> None:
     for statement in statements(template):
         if statement["Action"] == "sqs:SendMessage":
             statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
-        if "events:source" in str(statement.get("Condition")):
+        if re.search("events:source|aws:ResourceAccount", str(statement.get("Condition"))):
             del statement["Condition"]
     for name, resource in list(template["Resources"].items()):
         if resource["Type"] == "AWS::S3::BucketPolicy":

@@ -23,7 +23,7 @@ from rich.table import Table
 from .api import Api
 from .download import Download, DownloadError
 from .options import with_api, with_json
-from .output import print_json, print_table
+from .output import print_json, print_json_line, print_table, printable
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
 # Long enough for a large file: what breaks off later is taken up with a new link.
@@ -71,7 +71,7 @@ def list_recordings(
     found = api.recordings(given, None if everything else limit)
     if as_json:
         for recording in found:
-            click.echo(json.dumps(recording, ensure_ascii=False))
+            print_json_line(recording)
         return
     table = Table(box=None)
     for name in ("Invoked", "Status", "Archived", "Seconds", "Size"):
@@ -90,8 +90,8 @@ def _cells(recording: Mapping[str, Any]) -> list[str]:
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
-        # Others gave it its title: it is no markup of ours.
-        str(recording.get("meeting_title", "")).replace("[", r"\["),
+        # Others gave it its title: it is no markup of ours, and no command to the terminal.
+        printable(str(recording.get("meeting_title", ""))).replace("[", r"\["),
         str(recording["recording_id"]),
     ]
 
@@ -125,9 +125,10 @@ def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
         print_json(found)
         return
     for link in found["links"]:
-        click.echo(f"{link['name']} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
+        name = printable(link["name"])
+        click.echo(f"{name} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
     for missing in found["missing"]:
-        click.echo(f"{missing['name']}: {missing['reason']}", err=True)
+        click.echo(f"{printable(missing['name'])}: {missing['reason']}", err=True)
 
 
 @click.command()
@@ -166,7 +167,7 @@ def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path)
                 progress.update(task, completed=done)
             click.echo(str(file.path))
     for missing in found["missing"]:
-        click.echo(f"{missing['name']}: {missing['reason']}", err=True)
+        click.echo(f"{printable(missing['name'])}: {missing['reason']}", err=True)
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from . import dead_letters
 from .dead_letters import MOST, DeadLetter, DeadLetters, Queue
 from .options import with_stack
+from .output import print_json_line, printable
 from .stack import TIMEOUTS, Stack
 
 NOT_SENDABLE = (
@@ -74,7 +74,7 @@ def list_dead_letters(stack: Stack, name: str | None, limit: int, as_json: bool)
                 found.sort(key=lambda one: one.first_sent_at)
                 if as_json:
                     for one in found:
-                        click.echo(json.dumps(_document(one), ensure_ascii=False))
+                        print_json_line(_document(one))
                 else:
                     _tell(letters.queue, found, count)
 
@@ -87,7 +87,7 @@ def _tell(queue: Queue, found: list[DeadLetter], count: int) -> None:
         click.echo(f"  {document.pop('message_id')}")
         for name, value in document.items():
             if name != "queue":
-                click.echo(f"    {name.replace('_', ' ')}: {_shown(value)}")
+                click.echo(f"    {name.replace('_', ' ')}: {printable(_shown(value))}")
 
 
 def _counted(number: int) -> str:

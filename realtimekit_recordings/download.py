@@ -115,7 +115,7 @@ class Download:
 def _file_name(link: Mapping[str, Any]) -> str:
     """A name without a way in it: others chose it."""
     name = link.get("file_name") or urlsplit(link["url"]).path.rpartition("/")[2]
-    safe = re.sub(r"[\x00-\x1f/\\:]", "_", str(name)).lstrip(".")
+    safe = re.sub(r"[\x00-\x1f\x7f-\x9f/\\:]", "_", str(name)).lstrip(".")
     return safe[-200:] or "recording"
 
 

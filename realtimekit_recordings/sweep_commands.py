@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from .api import Api, ApiError
 from .options import with_api, with_json
-from .output import print_json, print_table
+from .output import print_json, print_json_line, print_table
 from .sweep_report import Report, doubts, lines, minute, percent
 from .sweep_watch import watch
 
@@ -123,7 +122,7 @@ def list_sweeps(api: Api, limit: int, as_json: bool) -> None:
     found = api.sweeps(limit)
     if as_json:
         for sweep in found:
-            click.echo(json.dumps(sweep, ensure_ascii=False))
+            print_json_line(sweep)
         return
     names = ("Requested", "By", "State", "Done", "From", "To", "Seen", "Missing", "Sweep")
     table = Table(*names, box=None)

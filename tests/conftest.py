@@ -75,6 +75,9 @@ settings.register_profile(
 settings.load_profile("shared")
 
 
+# Before any handler makes a client, too.
+pytest_plugins = ["rights"]
+
 HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
 
 

@@ -27,6 +27,8 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 CHUNK_SIZE = 1_048_576
+# In ten thousand parts S3 takes more; a day's recording is a thousandth of it.
+LARGEST_FILE = 5 * 1024**4
 
 # A stall is shorter than the margin that a function leaves before its time is over.
 TIMEOUT = urllib3.Timeout(connect=5, read=10)
@@ -329,8 +331,10 @@ def _require_success(response: urllib3.BaseHTTPResponse) -> None:
 def _described(response: urllib3.BaseHTTPResponse, start: bytes) -> _Description:
     """Raises `NotMediaError` or `WrongLengthError` for what is not to be kept."""
     size = _size(response)
-    if size is None:
-        raise WrongLengthError("the storage does not say how long the file is")
+    if size is None or size > LARGEST_FILE:
+        raise WrongLengthError(
+            "the storage does not say how long the file is, or that it has no end"
+        )
     if size == 0 or not start:
         raise NotMediaError("the file is empty")
     said = response.headers.get("Content-Type", _UNSAID[0]).partition(";")[0].strip()
@@ -350,11 +354,12 @@ def _described(response: urllib3.BaseHTTPResponse, start: bytes) -> _Description
 
 
 def _size(response: urllib3.BaseHTTPResponse) -> int | None:
+    """In up to 15 digits: what says more is no file that S3 could hold."""
     if response.status == 206:
-        said = re.fullmatch(r"bytes 0-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        said = re.fullmatch(r"bytes 0-\d+/(\d{1,15})", response.headers.get("Content-Range", ""))
         return int(said[1]) if said else None
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def content_type_of(file: MediaFile, file_name: str) -> str:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from recordings.answers import Answer, fetch
 from recordings.model import MalformedRecordingError, Recording, text, uuid
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 # Three requests (a refused token's second try and the session's) fit API Gateway's 29 seconds.
 TIMEOUT = urllib3.Timeout(connect=2, read=6)
+# As long as one whose every packet comes in time may take; a page of a hundred TRACK recordings,
+# with a URL of a kilobyte for each of a hundred files, is not larger.
+LONGEST_ANSWER_SECONDS = 8
+LARGEST_ANSWER = 16 * 1024 * 1024
 
 PAGE_SIZE = 100
 MOST_PAGES = 100
@@ -336,8 +341,8 @@ class RealtimeKit:
         begun = time.monotonic()
         status = 0
         try:
-            response = self._request(path, fields, token)
-            status = response.status
+            answer = self._request(path, fields, token)
+            status = answer.status
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(f"no answer: {type(error).__name__}") from error
         finally:
@@ -345,22 +350,20 @@ class RealtimeKit:
             self._observe("UpstreamLatency", "Milliseconds", round(milliseconds, 1))
             self._observe(_class_of(status), "Count", 1)
         try:
-            return _payload(response)
+            return _payload(answer)
         except ThrottledError as error:
             self._budget.close(error.retry_after or PENALTY_SECONDS)
             raise
 
-    def _request(
-        self, path: str, fields: Mapping[str, str] | None, token: str
-    ) -> urllib3.BaseHTTPResponse:
-        return self._http.request(
-            "GET",
+    def _request(self, path: str, fields: Mapping[str, str] | None, token: str) -> Answer:
+        return fetch(
+            self._http,
             self._app_url + path,
             fields=fields,
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=self._timeout,
-            retries=False,
-            redirect=False,
+            most_bytes=LARGEST_ANSWER,
+            most_seconds=LONGEST_ANSWER_SECONDS,
         )
 
 
@@ -378,8 +381,7 @@ class _Page:
             raise UnintelligibleError("the list is no array")
         numbers = paging if isinstance(paging, Mapping) else {}
         start, end, total = (
-            int(number) if isinstance(number := numbers.get(name), int | Decimal) else 0
-            for name in ("start_offset", "end_offset", "total_count")
+            _count(numbers.get(name)) for name in ("start_offset", "end_offset", "total_count")
         )
         return cls(items, start, end, total)
 
@@ -389,6 +391,11 @@ def _class_of(status: int) -> str:
     if not status:
         return "UpstreamNoAnswer"
     return "Upstream429" if status == 429 else f"Upstream{status // 100}xx"
+
+
+def _count(number: object) -> int:
+    """1E+999999999 is one, too: to make an int of it would take all there is of time and memory."""
+    return int(number) if isinstance(number, int | Decimal) and 0 <= number < 10**9 else 0
 
 
 def _checked(identifier: str) -> str:
@@ -405,16 +412,16 @@ def _recording(data: object) -> Recording:
         raise UnintelligibleError(str(error)) from None
 
 
-def _payload(response: urllib3.BaseHTTPResponse) -> Mapping[str, Any]:
+def _payload(answer: Answer) -> Mapping[str, Any]:
     """The answer, if it is a success; an error by what its status, or its envelope, says."""
-    payload = _json(response.data)
-    if response.status == 200 and payload.get("success") is True and "data" in payload:
+    payload = _json(answer.body)
+    if answer.status == 200 and payload.get("success") is True and "data" in payload:
         return payload
-    status, detail = response.status, f"HTTP {response.status}: {_message(payload)}"
+    status, detail = answer.status, f"HTTP {answer.status}: {_message(payload)}"
     code = _code(payload)
     if status == 200 and isinstance(code, int) and 400 <= code <= 599:
         status = code
-    retry_after = _retry_after(response.headers.get("Retry-After"))
+    retry_after = _retry_after(answer.headers.get("Retry-After"))
     if status in (401, 403) or code == _AUTHENTICATION_ERROR:
         raise UnauthorizedError(detail)
     if status in (404, 410):
@@ -429,7 +436,7 @@ def _payload(response: urllib3.BaseHTTPResponse) -> Mapping[str, Any]:
 def _json(body: bytes) -> Mapping[str, Any]:
     try:
         payload = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         return {}
     return payload if isinstance(payload, Mapping) else {}
 
@@ -458,6 +465,6 @@ def _retry_after(header: str | None) -> int | None:
         return None
     try:
         seconds = urllib3.Retry().parse_retry_after(header)
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
     return max(1, min(int(seconds), LONGEST_RETRY_AFTER))

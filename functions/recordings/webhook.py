@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from recordings.answers import Answer, fetch
 from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
 from recordings.model import MalformedRecordingError, Recording, text, uuid
 
@@ -33,6 +34,8 @@ RECORDING_STATUS_UPDATE = "recording.statusUpdate"
 REFRESH_SECONDS = 3600
 REFETCH_SECONDS = 60
 TIMEOUT = urllib3.Timeout(connect=1, read=2)
+LONGEST_ANSWER_SECONDS = 3
+LARGEST_ANSWER = 65_536
 
 # RSA of 1,024 to 4,096 bits.
 _SIGNATURE_SIZES = (128, 256, 384, 512)
@@ -125,8 +128,12 @@ class PublicKeys:
     def _fetch(self) -> None:
         """What is published now, and what was before: a delivery may be under way."""
         try:
-            answer = self._http.request(
-                "GET", self._url, timeout=TIMEOUT, retries=False, redirect=False
+            answer = fetch(
+                self._http,
+                self._url,
+                timeout=TIMEOUT,
+                most_bytes=LARGEST_ANSWER,
+                most_seconds=LONGEST_ANSWER_SECONDS,
             )
         except urllib3.exceptions.HTTPError as error:
             raise KeyUnavailableError(f"no answer: {type(error).__name__}") from error
@@ -236,12 +243,12 @@ def _is_signed_by(keys: tuple[RSAPublicKey, ...], body: bytes, signature: bytes)
     return False
 
 
-def _published(answer: urllib3.BaseHTTPResponse) -> tuple[RSAPublicKey, ...]:
+def _published(answer: Answer) -> tuple[RSAPublicKey, ...]:
     """From `{"success": true, "data": {"publicKey": "<PEM>"}}`; of several PEMs, all."""
     if answer.status != 200:
         return ()
     try:
-        data = json.loads(answer.data)["data"]["publicKey"]
+        data = json.loads(answer.body)["data"]["publicKey"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return ()
     pems = data if isinstance(data, list) else [data]

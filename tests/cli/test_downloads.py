@@ -174,6 +174,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(link: dict[str, Any], tmp_pa
         ("..\\..\\a.mp4", "_.._a.mp4"),
         (".bashrc", "bashrc"),
         ("a\nb.mp4", "a_b.mp4"),
+        ("a\x9b31mb.mp4", "a_31mb.mp4"),
         ("...", "recording"),
         (None, "video.mp4"),
     ],
@@ -294,3 +295,29 @@ def test_a_stack_without_an_api_is_told(aws: Any) -> None:
 
     assert result.exit_code == 2
     assert "has no output ApiUrl" in result.stderr
+
+
+RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
+HOSTILE = "\x1b]0;owned\x07\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["list", "--json"], ["show", RECORDING_ID], ["links", RECORDING_ID]]
+)
+def test_what_others_named_is_no_command_to_the_terminal(
+    upstream: Upstream, command: list[str]
+) -> None:
+    row = {
+        "recording_id": RECORDING_ID,
+        "invoked_at": "2026-06-03T10:00:00.000Z",
+        "meeting_title": f"Weekly {HOSTILE}",
+    }
+    link = {"name": f"track/{HOSTILE}", "source": "archive", "expires_at": "…", "url": "https://x"}
+    missing = {"name": HOSTILE, "reason": "not_yet"}
+    upstream.says(Answer({**row, "recordings": [row], "links": [link], "missing": [missing]}))
+
+    result = CliRunner().invoke(main, [*command, "--api-url", upstream.url])
+
+    assert result.exit_code == 0
+    assert result.output
+    assert set(result.output) & {"\x1b", "\x07", "\x9b"} == set()

@@ -296,9 +296,9 @@ def test_a_sync_of_what_is_not_final_leaves_a_check(
 
 
 def test_without_a_table_the_answer_is_a_503(
-    call: Call, dynamodb: Any, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+    call: Call, dynamodb: Any, logged: Callable[[], str]
 ) -> None:
-    monkeypatch.setattr(serve_catalogue, "catalogue", Catalogue(Table(dynamodb, "Gone"), "app"))
+    dynamodb.delete_table(TableName="RecordingsTable")
 
     reply = call("get", UNKNOWN_ID)
 
@@ -781,12 +781,28 @@ def test_there_is_no_link_to_what_is_not_catalogued(api: Call) -> None:
     assert api("GET", LINKS, UNKNOWN_ID).status == 404
 
 
-def test_links_are_not_logged(
+def test_who_was_given_links_is_logged_and_the_links_are_not(
     api: Call, archived: Callable[..., Recording], logged: Callable[[], str]
 ) -> None:
-    api("GET", LINKS, archived().id)
+    recording = archived()
 
-    assert "X-Amz-" not in logged()
+    api("GET", LINKS, recording.id)
+
+    log = logged()
+    [line] = [json.loads(line) for line in log.splitlines() if "links given" in line]
+    assert line["caller"] == "arn:aws:sts::123456789012:assumed-role/example/session"
+    assert (line["recording_id"], line["artifacts"]) == (recording.id, ["video"])
+    assert "X-Amz-" not in log
+
+
+@pytest.mark.parametrize("id_", ["{}/links", "{}%2Flinks", "{}/links/", "../recordings/{}/links"])
+def test_a_slash_in_an_id_leads_to_no_other_resource(
+    api: Call, archived: Callable[..., Recording], id_: str
+) -> None:
+    """IAM may have allowed the caller to read rows, and not to have links."""
+    reply = api("GET", ONE, id_.format(archived().id))
+
+    assert (reply.status, reply.body["parameter"]) == (400, "recording_id")
 
 
 # --- erasure ---
@@ -1034,11 +1050,26 @@ def test_an_archive_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch
 
 # --- health ---
 
+NOTHING_WAITS = {
+    "ingest": 0,
+    "ingest_dead_letters": 0,
+    "event_rule_dead_letters": 0,
+    "publish_dead_letters": 0,
+    "archive": 0,
+    "urgent_archive": 0,
+    "archive_dead_letters": 0,
+}
+
 
 @pytest.fixture
-def queues(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def queues(
+    dynamodb: Any, template: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Those that the template has the function look at, under the names that it gives them."""
+    variables = template["Resources"]["ServeCatalogueFunction"]["Properties"]["Environment"]
+    named = re.findall(r"(\w+)=\$\{(\w+)\}", str(variables["Variables"]["QUEUE_URLS"]))
     sqs = boto3.resource("sqs")
-    found = {name: sqs.create_queue(QueueName=name) for name in ("ingest", "ingest_dead_letters")}
+    found = {name: sqs.create_queue(QueueName=queue) for name, queue in named}
     monkeypatch.setattr(
         serve_catalogue, "QUEUE_URLS", {name: queue.url for name, queue in found.items()}
     )
@@ -1058,7 +1089,7 @@ def test_when_all_is_well_each_part_says_so(
             "realtimekit": {"status": "ok"},
             "recordings_table": {"status": "ok"},
             "work_table": {"status": "ok", "seconds_overdue": 0},
-            "queues": {"status": "ok", "messages": {"ingest": 0, "ingest_dead_letters": 0}},
+            "queues": {"status": "ok", "messages": NOTHING_WAITS},
             "archive": {"status": "ok"},
         },
     }
@@ -1074,7 +1105,7 @@ def test_dead_letters_are_something_to_look_at(api: Call, queues: dict[str, Any]
     assert (reply.status, reply.body["status"]) == (200, "degraded")
     assert reply.body["parts"]["queues"] == {
         "status": "degraded",
-        "messages": {"ingest": 1, "ingest_dead_letters": 1},
+        "messages": {**NOTHING_WAITS, "ingest": 1, "ingest_dead_letters": 1},
     }
 
 

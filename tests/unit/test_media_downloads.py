@@ -233,6 +233,8 @@ def test_only_addresses_of_the_internet_are_public(address: str, expected: bool)
         (Truncate(0), MediaUnavailableError),
         (Headers({"Content-Range": "bytes 0-511/*"}), WrongLengthError),
         (Headers({"Content-Range": None}), WrongLengthError),
+        (Headers({"Content-Range": "bytes 0-511/9999999999999999"}), WrongLengthError),
+        (Headers({"Content-Range": "bytes 0-511/999999999999999"}), WrongLengthError),
     ],
     ids=repr,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -176,6 +177,23 @@ def test_a_429_says_when_to_come_back_and_closes_the_budget(
     assert raised.value.retry_after == seconds
     assert budget.closed_for == [seconds]
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "Fri, 31 Dec 99999999999 23:59:59 GMT"],
+    ids=["seconds", "year", "year beyond C"],
+)
+def test_a_time_that_never_comes_is_none(
+    client: RealtimeKit, upstream: Upstream, budget: FakeBudget, header: str
+) -> None:
+    upstream.says(Answer(b"", 429, {"Retry-After": header}))
+
+    with pytest.raises(ThrottledError) as caught:
+        client.recording(RECORDING_ID)
+
+    assert caught.value.retry_after == 300
+    assert budget.closed_for == [300]
 
 
 def test_a_429_may_give_a_date(client: RealtimeKit, upstream: Upstream) -> None:
@@ -448,3 +466,28 @@ def test_a_list_that_is_no_array_is_unintelligible(
 
     with pytest.raises(UnintelligibleError):
         found(client)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1E+999999999", "1E+9999999999999999999999", "9" * 5000, "NaN"],
+    ids=["exponent", "exponent beyond Decimal", "digits", "NaN"],
+)
+def test_a_number_beyond_all_bounds_is_none(
+    client: RealtimeKit, upstream: Upstream, number: str
+) -> None:
+    """The first is a valid number, and to make an integer of it takes a gigabyte and hours."""
+    paging = f'{{"start_offset": 1, "end_offset": 1, "total_count": {number}}}'
+    upstream.says(Answer(f'{{"success": true, "data": [], "paging": {paging}}}'))
+
+    with contextlib.suppress(UnintelligibleError):
+        assert found(client) == []
+
+
+def test_an_answer_larger_than_any_is_not_read_to_its_end(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b" " * (16 * 1024 * 1024 + 1)))
+
+    with pytest.raises(UnavailableError, match="UnboundedAnswerError"):
+        client.recording(RECORDING_ID)

@@ -369,3 +369,12 @@ def test_other_events_ask_for_nothing(name: object) -> None:
 def test_an_event_may_say_whose_it_is_in_several_places(event: dict[str, Any]) -> None:
     assert webhook.organization_id(event) == ORGANIZATION_ID
     assert webhook.organization_id(json.loads("{}")) is None
+
+
+def test_a_key_larger_than_any_is_not_read_to_its_end(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    upstream.says(Answer(published(signer).content + b" " * 65_536))
+
+    with pytest.raises(KeyUnavailableError, match="UnboundedAnswerError"):
+        keys.verify(BODY, signer.sign(BODY))

@@ -1,0 +1,70 @@
+"""An HTTP answer, read within bounds: not the other side decides how much, and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import urllib3
+
+_CHUNK_SIZE = 65_536
+
+
+class UnboundedAnswerError(urllib3.exceptions.HTTPError):
+    """Raised for an answer that is larger than it may be, or that trickles in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` is whole, and unpacked if it came packed; the headers' names have any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def fetch(
+    http: urllib3.PoolManager,
+    url: str,
+    *,
+    timeout: urllib3.Timeout,
+    most_bytes: int,
+    most_seconds: float,
+    fields: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """GET, tried once, redirects not followed. Raises urllib3's `HTTPError`.
+
+    `most_bytes` is of the body, unpacked; `most_seconds` of it all, where `timeout` is of each
+    packet.
+    """
+    deadline = time.monotonic() + most_seconds
+    response = http.request(
+        "GET",
+        url,
+        fields=fields,
+        headers=headers,
+        timeout=timeout,
+        retries=False,
+        redirect=False,
+        preload_content=False,
+    )
+    try:
+        body = _body(response, most_bytes, deadline)
+    except BaseException:
+        response.close()
+        raise
+    return Answer(response.status, response.headers, body)
+
+
+def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) -> bytes:
+    """Read to its end, which gives the connection back to its pool."""
+    body = bytearray()
+    while chunk := response.read1(_CHUNK_SIZE, decode_content=True):
+        body += chunk
+        if len(body) > most_bytes:
+            raise UnboundedAnswerError(f"more than {most_bytes} bytes")
+        if time.monotonic() > deadline:
+            raise UnboundedAnswerError("it trickles in")
+    return bytes(body)
