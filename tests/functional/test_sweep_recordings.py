@@ -13,6 +13,7 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+import rights
 import sweep_recordings
 from doubles import API_TOKEN, APP_ID, Answer, Clock, Context, Upstream, s3_fails, sample
 from local.simulator import (
@@ -982,6 +983,33 @@ def test_a_cancelled_sweep_stops_and_what_it_wrote_stays(
     assert catalogue.get(recordings[0].id) is not None
     assert catalogue.get(recordings[5].id) is None
     assert sweeps.unfinished() == []
+
+
+@pytest.mark.usefixtures("tick")
+def test_a_sweep_that_is_cancelled_under_a_ticks_hands_is_told_as_it_was_left(
+    request_sweep: Ask, sweeps: Sweeps, simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    in_pages_of(simulator, 2)
+    recorded(simulator, 6)
+    sweep = request_sweep()
+
+    class Patient(Context):
+        """Somebody cancels the sweep when it is looked at for the third time."""
+
+        looks = 0
+
+        def get_remaining_time_in_millis(self) -> int:
+            self.looks += 1
+            if self.looks == 3:
+                # That is somebody else's right.
+                with rights.calls.noted(set()):
+                    sweeps.cancel(sweep.sweep_id)
+            return 60_000
+
+    sweep_recordings.handler(sample("sweep-recordings.tick"), Patient())  # type: ignore[arg-type]
+
+    assert done(sweeps, sweep).state is State.CANCELLED
+    assert '"message":"sweep cancelled"' in logged()
 
 
 def test_a_refused_token_is_waited_for(

@@ -184,7 +184,7 @@ def test_a_copy_replaces_what_was_there_before_it_began(
 def test_a_very_long_file_has_longer_parts(
     archive: Archive, media: Media, simulator: Simulator
 ) -> None:
-    size = 100 * 1024 * 1024 * MIB
+    size = 4 * 1024 * 1024 * MIB
     recording = simulator.world.record_meeting(options=RecordingOptions(file_size=size))
     file = media.open(simulator.world.media_url(recording, recording.artifacts[0]))
 
