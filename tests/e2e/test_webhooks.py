@@ -150,9 +150,8 @@ def test_two_hundred_webhooks_at_once_are_all_accepted_and_each_row_is_right(
     deliveries = deliver_all(fresh, order="shuffled", seed=7, concurrency=20)
 
     assert len(deliveries) >= 200
-    assert Counter(delivery.outcome for delivery in deliveries) == {
-        Outcome.DELIVERED: len(deliveries)
-    }
+    answers = Counter(delivery.attempts[-1].status for delivery in deliveries)
+    assert answers.keys() <= {200, 202}, answers
 
     def look() -> list[dict[str, Any]] | None:
         """What met a spent budget comes with a later tick."""
