@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package check audit format lock build deploy clean
+.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -11,6 +11,7 @@ SPEED ?= 1
 SIZES ?= 64,1024,4096
 WORKERS ?= 4
 RECORDINGS ?= 20000
+ROUNDS ?= 5
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,8 +49,8 @@ test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
-bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
-	@.venv/bin/python -m bench.cold_start
+bench: package plain-package ## Measure cold starts, a recording's life and cost, and the list [ROUNDS=5]
+	@.venv/bin/python -m bench --rounds $(ROUNDS)
 
 bench-list: package ## Measure a page of the list, with 1,000 rows and with 100,000
 	@.venv/bin/python -m bench.list_page
@@ -62,13 +63,12 @@ bench-copy: $(TESTS) ## Measure the copy to S3 beside what it can be compared to
 
 # What would be deployed, but for this machine's Python and architecture.
 package: $(TESTS) $(SAM) $(RIC)
-	@runtime=$$(.venv/bin/python -c "import sys; print('python%d.%d' % sys.version_info[:2])"); \
-	architecture=$$(uname -m | sed s/aarch64/arm64/); \
-	mkdir -p .local; \
-	$(SAM_BUILD) --build-dir .local/build --parameter-overrides \
-		"ParameterKey=Runtime,ParameterValue=$$runtime ParameterKey=Architecture,ParameterValue=$$architecture" \
-		> .local/build.log 2>&1 || { cat .local/build.log; exit 1; }; \
-	.venv/bin/python -m local.bytecode $$runtime .local/build
+	$(call build_here,.local/build)
+	@.venv/bin/python -m local.package $(THIS_RUNTIME) .local/build
+
+# The same as sam build alone delivers it, for comparison.
+plain-package: $(TESTS) $(SAM)
+	$(call build_here,.local/plain)
 
 check: $(TESTS) $(SAM) $(SECURITY) ## Check format, lint, types, the template and the OpenAPI document
 	@.venv/bin/ruff format --check --quiet . || { echo "make format would change this"; exit 1; }
@@ -88,10 +88,10 @@ lock: $(SAM) ## Renew requirements.txt and local/sam-requirements.txt from their
 	@$(COMPILE) --output-file requirements.txt requirements.in
 	@$(COMPILE) --output-file local/sam-requirements.txt local/sam-requirements.in
 
-build: $(SAM) ## Build what is deployed, with its bytecode [RUNTIME= ARCHITECTURE=]
+build: $(SAM) ## Build what is deployed, trimmed and with its bytecode [RUNTIME= ARCHITECTURE=]
 	@$(SAM_BUILD) --parameter-overrides \
 		"ParameterKey=Runtime,ParameterValue=$(RUNTIME) ParameterKey=Architecture,ParameterValue=$(ARCHITECTURE)"
-	@.venv-sam/bin/python -m local.bytecode $(RUNTIME) .aws-sam/build
+	@.venv-sam/bin/python -m local.package $(RUNTIME) .aws-sam/build
 
 deploy: build ## Build, and deploy to AWS with questions asked
 	@.venv-sam/bin/sam deploy --guided
@@ -99,6 +99,18 @@ deploy: build ## Build, and deploy to AWS with questions asked
 clean: ## Remove all that was set up or built
 	rm -rf .venv .venv-sam .venv-runtime .venv-security .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- for this machine ---
+
+THIS_RUNTIME = $(shell .venv/bin/python -c "import sys; print('python%d.%d' % sys.version_info[:2])")
+THIS_ARCHITECTURE = $(subst aarch64,arm64,$(shell uname -m))
+
+define build_here
+	@mkdir -p .local
+	@$(SAM_BUILD) --build-dir $(1) --parameter-overrides \
+		"ParameterKey=Runtime,ParameterValue=$(THIS_RUNTIME) ParameterKey=Architecture,ParameterValue=$(THIS_ARCHITECTURE)" \
+		> $(1).log 2>&1 || { cat $(1).log; exit 1; }
+endef
 
 # --- environments ---
 

@@ -264,7 +264,7 @@ class Backfill:
     def _invoke(self, way: Way, handler: str, event: Any) -> None:
         self._simulator.request_log.clear()
         with Runtime(PYTHON, self._package, handler, way.environment) as runtime:
-            way.seconds += runtime.run(event, 0).first
+            way.seconds += runtime.run(event, 0).clock.first
         way.requests += len(self._simulator.requests)
 
 

@@ -1,140 +1,171 @@
-"""Cold start and warm time of `receive_webhook`, as ratios to an empty handler in the same run.
+"""Cold start, warm time and memory of every function, beside what it can be compared to.
 
-    make bench
-
-The function is what `make build` would deploy, under AWS's runtime client; the key's address and
-SQS are on loopback, over http. Without bytecode is what `sam build` alone delivers. Machines are
-noisy: the rounds alternate, medians are taken, and ratios are what to trust.
+Each is run by AWS's runtime client, over TLS; what AWS and RealtimeKit answered once is played back
+to it. AWS gives a function a whole processor until it is initialised, and then a share that goes by
+its memory. So a cold start takes the processor's time of the initialisation, and of the first
+invocation so many times its time as the share is smaller. Time of the processor is what is
+measured: it is the same however many others share this machine.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import shutil
 import statistics
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from local.stack import ROOT
 
+from .calls import calls, is_kept
+from .cpu_share import FULL_MB
+from .life import LOOPBACK, PYTHON, Play, package
 from .runtime import Run, Runtime
+from .wire import Exchange, Wire, play_back
 
-ROOT = Path(__file__).parent.parent
-PYTHON = ROOT / ".venv-runtime/bin/python"
-BUILD = ROOT / ".local/build"
-ROUNDS = 11
-WARM = 50
-EMPTY = "def handler(event, context):\n    return {'statusCode': 202}\n"
+PLAIN_BUILD = ROOT / ".local/plain"
+HANDLERS = "bench.handlers"
+# boto3 and the SDK, whole, and with their bytecode.
+WHOLE = f"{ROOT}:{sysconfig.get_path('purelib')}"
+SIZES = (256, 512, FULL_MB)
+ROUNDS = 5
+WARM = 30
+THROTTLED_MB = 256
 
-
-@contextmanager
-def loopback(public_key: str) -> Iterator[str]:
-    """RealtimeKit's key at any GET, and an SQS that takes all messages; the server's origin."""
-
-    class Api(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            self._answer({"success": True, "data": {"publicKey": public_key}, "message": ""})
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer({"MessageId": "0a7d4a2f-5a0b-4a53-a1c5-3a2b9d5a7f10"})
-
-        def _answer(self, content: Any) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: the terminal is for the table."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+OURS, EMPTY, SAM_BUILD, SAME_CALLS = "ours", "empty", "sam build", "same calls"
+SAM_BUILD_COLD = "sam build, not warmed up"
+BARE_BOTO3, BARE_SDK = "boto3, bare", "SDK, bare"
 
 
-def delivery() -> tuple[dict[str, Any], str]:
-    """The sample event with a signature that holds, and the public key that it is of."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    path = ROOT / "events/receive-webhook.recording-status-update.json"
-    event: dict[str, Any] = json.loads(path.read_text())
-    signature = key.sign(event["body"].encode(), padding.PKCS1v15(), hashes.SHA256())
-    event["multiValueHeaders"]["rtk-signature"] = [base64.b64encode(signature).decode()]
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return event, public.decode()
+@dataclass(frozen=True)
+class Variant:
+    """Something to be measured: a handler in a package."""
+
+    path: str
+    handler: str
+    environment: Mapping[str, str | None]
+    event: Any
+    exchanges: list[Exchange]
 
 
-def measure() -> dict[str, list[Run]]:
-    """All rounds of all variants, by name."""
-    [package] = [path for path in BUILD.iterdir() if path.is_dir()]
-    event, public_key = delivery()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / ".local")))
-        (folder / "empty").mkdir()
-        (folder / "empty/empty.py").write_text(EMPTY)
-        shutil.copytree(package, folder / "plain", ignore=shutil.ignore_patterns("__pycache__"))
-        origin = stack.enter_context(loopback(public_key))
-        environment = {
-            "INGEST_QUEUE_URL": f"{origin}/123456789012/IngestQueue",
-            "AWS_ENDPOINT_URL": origin,
-            "POWERTOOLS_METRICS_NAMESPACE": "bench",
-            "ORGANIZATION_ID": "",
-            "WEBHOOK_KEY_URL": f"{origin}/.well-known/webhooks.json",
-            "WEBHOOK_PUBLIC_KEY": "",
-        }
-        variants = {
-            "empty handler": (folder / "empty", "empty.handler"),
-            "receive_webhook": (package, "receive_webhook.handler"),
-            "… without bytecode": (folder / "plain", "receive_webhook.handler"),
-        }
-        runs: dict[str, list[Run]] = {name: [] for name in variants}
-        for number in range(ROUNDS):
-            for name, (path, handler) in variants.items():
-                with Runtime(PYTHON, path, handler, environment) as runtime:
-                    runs[name].append(runtime.run(event, WARM))
-            print(f"round {number + 1} of {ROUNDS}", end="\r", file=sys.stderr, flush=True)
-    return runs
+@dataclass
+class Measured:
+    """The runs of one variant."""
+
+    runs: list[Run] = field(default_factory=list)
+
+    def cold(self, memory_mb: int) -> float:
+        """Seconds until the first answer."""
+        return self.init() + self._median(lambda run: run.processor.first) / _share(memory_mb)
+
+    def init(self) -> float:
+        """Seconds until it is initialised."""
+        return self._median(lambda run: run.processor.init)
+
+    def warm(self, memory_mb: int) -> float:
+        """Seconds of a later invocation."""
+        return self._median(lambda run: run.processor.warm) / _share(memory_mb)
+
+    def throttled(self) -> float:
+        """Seconds until the first answer, by the clock."""
+        return self._median(lambda run: run.clock.init + run.clock.first)
+
+    def peak_bytes(self) -> float:
+        """The most memory that it took."""
+        return self._median(lambda run: run.peak_bytes)
+
+    def _median(self, of: Callable[[Run], float]) -> float:
+        return statistics.median(map(of, self.runs))
 
 
-def main() -> None:
-    """Print the table."""
-    runs = measure()
-    rows = {
-        name: (
-            statistics.median(run.cold for run in of_name),
-            statistics.median(statistics.median(run.warm) for run in of_name),
+def _share(memory_mb: int) -> float:
+    return min(1, memory_mb / FULL_MB)
+
+
+Results = dict[tuple[str, str], Measured]
+"""By function and variant."""
+
+
+def plain_package() -> Path:
+    """What `sam build` alone delivers."""
+    [found] = [path for path in PLAIN_BUILD.iterdir() if path.is_dir()]
+    return found
+
+
+def variants(played: Play, folder: Path) -> dict[tuple[str, str], Variant]:
+    """By function and what it is compared to."""
+    found = {}
+    for name, function in played.functions.items():
+        invocation = played.busiest(name)
+        kept = [one for one in played.exchanges(name) if is_kept(one[0])]
+        exchanges = [*kept, *(one for one in invocation.exchanges if not is_kept(one[0]))]
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(calls(kept, invocation)))
+        environment = played.environment(name)
+        same = {**environment, "BENCH_CALLS": str(file)}
+        for variant, path, handler, variables in (
+            (OURS, str(package()), function.handler, environment),
+            (SAM_BUILD, str(plain_package()), function.handler, environment),
+            (SAME_CALLS, WHOLE, f"{HANDLERS}.same_calls.handler", same),
+        ):
+            found[name, variant] = Variant(path, handler, variables, invocation.event, exchanges)
+    found["", EMPTY] = Variant(str(ROOT), f"{HANDLERS}.empty.handler", environment, {}, [])
+    return found | _bare(found["ingest_recording", OURS])
+
+
+def _bare(ours: Variant) -> dict[tuple[str, str], Variant]:
+    """The work of `ingest_recording` in the fewest calls, by boto3 and by Cloudflare's SDK."""
+    [path] = [request.path for request, _ in ours.exchanges if request.host == "api.cloudflare.com"]
+    variables = {**ours.environment, "BENCH_RECORDING_ID": path.rpartition("/")[2]}
+    unwarmed = {**ours.environment, "AWS_LAMBDA_INITIALIZATION_TYPE": None}
+    plain = str(plain_package())
+    return {
+        ("ingest_recording", SAM_BUILD_COLD): replace(ours, path=plain, environment=unwarmed)
+    } | {
+        ("ingest_recording", variant): Variant(
+            WHOLE, f"{HANDLERS}.{module}.handler", variables, ours.event, ours.exchanges
         )
-        for name, of_name in runs.items()
+        for variant, module in (
+            (BARE_BOTO3, "ingest_with_boto3"),
+            (BARE_SDK, "ingest_with_sdk"),
+        )
     }
-    cold_base, warm_base = rows["empty handler"]
-    print(f"{'':20} {'cold ms':>8} {'ratio':>6} {'warm ms':>8} {'ratio':>6}")
-    for name, (cold, warm) in rows.items():
-        print(
-            f"{name:20} {cold * 1000:8.0f} {cold / cold_base:6.1f}"
-            f" {warm * 1000:8.2f} {warm / warm_base:6.1f}"
-        )
 
 
-if __name__ == "__main__":
-    main()
+def measure(
+    at: Wire,
+    wanted: Mapping[tuple[str, str], Variant],
+    rounds: int,
+    memory_mb: int = FULL_MB,
+    warm: int = WARM,
+) -> Results:
+    """All rounds of all variants, in turns."""
+    results: Results = {key: Measured() for key in wanted}
+    for number in range(rounds):
+        for key, variant in wanted.items():
+            results[key].runs.append(_run(at, variant, memory_mb, warm))
+            print(f"round {number + 1}, {' '.join(key):40}", end="\r", file=sys.stderr, flush=True)
+    return results
+
+
+def measure_throttled(at: Wire, wanted: Mapping[tuple[str, str], Variant], rounds: int) -> Results:
+    """By the clock, with the share of a processor given out by the kernel: a check on the rest."""
+    of_ingest = {key: one for key, one in wanted.items() if key[0] == "ingest_recording"}
+    return measure(at, of_ingest, rounds, THROTTLED_MB, 0)
+
+
+def _run(at: Wire, variant: Variant, memory_mb: int, warm: int) -> Run:
+    at.answerer = play_back(variant.exchanges)
+    place = {"PYTHONPATH": f"{LOOPBACK}:{variant.path}"}
+    runtime = Runtime(
+        PYTHON,
+        Path(variant.path.partition(":")[0]),
+        variant.handler,
+        {**variant.environment, **place},
+        memory_mb,
+    )
+    with runtime:
+        return runtime.run(variant.event, warm)

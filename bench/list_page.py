@@ -185,7 +185,7 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
                     index.calls = index.read = 0
                     with Runtime(PYTHON, path, handler, environment) as runtime:
                         run = runtime.run(event(query), WARM)
-                    warm.setdefault((name, size), []).append(statistics.median(run.warm))
+                    warm.setdefault((name, size), []).append(run.clock.warm)
                     counts[name, size] = (index.calls / (WARM + 1), index.read / (WARM + 1))
             print(f"round {number + 1} of {ROUNDS}", end="\r", file=sys.stderr, flush=True)
     return {key: (statistics.median(times), *counts[key]) for key, times in warm.items()}

@@ -8,6 +8,7 @@ What the API began to erase is erased by this function, too, if the API could no
 from __future__ import annotations
 
 import os
+import ssl
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ from recordings.erasure import Erasure
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
 from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.warmup import connect, warm_up
 from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
@@ -55,21 +57,26 @@ streaming = Config(
     max_pool_connections=16,
     **S3_CONFIG,
 )
+tls = ssl.create_default_context()
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
+token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 archiving = Archiving(
     realtimekit=RealtimeKit(
         APP_URL,
-        ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+        token,
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
-        urllib3.PoolManager(),
+        urllib3.PoolManager(ssl_context=tls),
         observe=metrics.add_metric,
     ),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
-    media=Media(MEDIA_HOSTS),
+    media=Media(MEDIA_HOSTS, ssl_context=tls),
     archive=Archive(boto3.client("s3", config=streaming), ARCHIVE_BUCKET, PART_SIZE),
 )
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, token.value, connect(dynamodb), archiving.realtimekit.connect)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -19,6 +19,7 @@ from botocore.config import Config
 from recordings import messages
 from recordings.dynamodb import Table
 from recordings.messages import ArchiveRequest, EraseRequest, Request, Source
+from recordings.warmup import connect, warm_up
 from recordings.worklist import Check, Worklist, utcnow
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 sqs = boto3.client("sqs", config=quick)
-worklist = Worklist(Table(boto3.client("dynamodb", config=quick), WORK_TABLE))
+dynamodb = boto3.client("dynamodb", config=quick)
+worklist = Worklist(Table(dynamodb, WORK_TABLE))
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, connect(dynamodb, sqs))
 
 
 @logger.inject_lambda_context(clear_state=True)

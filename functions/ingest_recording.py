@@ -5,6 +5,7 @@ stays on the queue, and ends in its dead-letter queue, cannot be read, or met a 
 """
 
 import os
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnavailableError,
 )
+from recordings.warmup import connect, warm_up
 from recordings.worklist import UpstreamBudget, Worklist
 
 APP_ID = os.environ["APP_ID"]
@@ -55,17 +57,21 @@ metrics = Metrics(service="recordings")
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
+token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 ingestion = Ingestion(
     realtimekit=RealtimeKit(
         APP_URL,
-        ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
+        token,
         UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
-        urllib3.PoolManager(),
+        urllib3.PoolManager(ssl_context=ssl.create_default_context()),
         observe=metrics.add_metric,
     ),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
 )
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, token.value, connect(dynamodb), ingestion.realtimekit.connect)
 
 
 @dataclass(slots=True)

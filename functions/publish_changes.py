@@ -23,6 +23,7 @@ from recordings import messages
 from recordings.catalogue import expiry, unsettled
 from recordings.dynamodb import Item, Table, unmarshal
 from recordings.messages import ArchiveRequest, Event, Source
+from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, is_urgent, utcnow
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ metrics = Metrics(service="recordings")
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 eventbridge = boto3.client("events", config=quick)
 sqs = boto3.client("sqs", config=quick)
-worklist = Worklist(Table(boto3.client("dynamodb", config=quick), WORK_TABLE))
+dynamodb = boto3.client("dynamodb", config=quick)
+worklist = Worklist(Table(dynamodb, WORK_TABLE))
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, connect(eventbridge, dynamodb, sqs))
 
 Row = tuple[str, Item, Item]
 """A stream record's sequence number, and the row as it was, `{}` if new, and as it is."""

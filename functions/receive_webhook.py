@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import os
+import ssl
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages, webhook
+from recordings.warmup import connect, warm_up
 from recordings.webhook import KeyUnavailableError, MalformedEventError, PublicKeys, SignatureError
 
 INGEST_QUEUE_URL = os.environ["INGEST_QUEUE_URL"]
@@ -37,7 +39,14 @@ metrics = Metrics(service="recordings")
 # RealtimeKit's patience is not documented; Dyte's was three seconds.
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
 sqs = boto3.client("sqs", config=quick)
-keys = PublicKeys(WEBHOOK_KEY_URL, urllib3.PoolManager(), pinned=WEBHOOK_PUBLIC_KEY)
+keys = PublicKeys(
+    WEBHOOK_KEY_URL,
+    urllib3.PoolManager(ssl_context=ssl.create_default_context()),
+    pinned=WEBHOOK_PUBLIC_KEY,
+)
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, keys.refresh, connect(sqs))
 
 
 @logger.inject_lambda_context(clear_state=True)

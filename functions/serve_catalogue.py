@@ -44,6 +44,7 @@ from recordings.realtimekit import (
     UnavailableError,
 )
 from recordings.sweeps import MOST_OPEN, State, Sweeps, TooManySweepsError, UnfinishedError
+from recordings.warmup import connect, warm_up
 from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
@@ -91,6 +92,10 @@ ingestion = Ingestion(
     catalogue=catalogue,
     worklist=Worklist(work_table),
 )
+
+# What all requests need; the token is for few.
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, connect(dynamodb))
 
 
 # Clients that few requests need are made by the first that does: a read is not to wait for them.

@@ -8,6 +8,7 @@ works, on half of the budget of requests at most. A dry run changes nothing.
 from __future__ import annotations
 
 import os
+import ssl
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from recordings.ingestion import Ingestion
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.sweeping import Sweeping
 from recordings.sweeps import State, Sweep, Sweeps, Trigger
+from recordings.warmup import connect, warm_up
 from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
@@ -57,7 +59,7 @@ sweeping = Sweeping(
             APP_URL,
             ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN),
             UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES, share=HALF),
-            urllib3.PoolManager(),
+            urllib3.PoolManager(ssl_context=ssl.create_default_context()),
             observe=metrics.add_metric,
         ),
         catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
@@ -67,6 +69,9 @@ sweeping = Sweeping(
     archive=Archive(boto3.client("s3", config=quick), ARCHIVE_BUCKET) if ARCHIVE_BUCKET else None,
     now=utcnow,
 )
+
+if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
+    warm_up(logger.warning, connect(dynamodb))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -1,4 +1,4 @@
-"""Give what `sam build` built its bytecode, which `sam build` does not.
+"""The bytecode of what `sam build` built, which it does not deliver.
 
 A deployed folder is read-only: without .pyc files every cold start compiles everything again, and
 takes two to three times as long. They must be of the runtime's own minor version, and of
@@ -7,11 +7,10 @@ takes two to three times as long. They must be of the runtime's own minor versio
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
@@ -58,17 +57,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 127, "", str(error))
 
 
-def main() -> None:
-    """Compile each function's folder below a build folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runtime", help="such as python3.13")
-    parser.add_argument("build_dir", type=Path, help="what sam build wrote")
-    arguments = parser.parse_args()
-    python = interpreter(arguments.runtime)
-    folders = [str(path) for path in arguments.build_dir.iterdir() if path.is_dir()]
-    subprocess.run([python, *COMPILE, *folders], check=True)
-    print(f"Compiled with {arguments.runtime}: {', '.join(folders)}")
-
-
-if __name__ == "__main__":
-    main()
+def compile_folders(runtime: str, folders: Iterable[Path]) -> None:
+    """With bytecode for that runtime beside each source. Exits with a message where it cannot."""
+    python = interpreter(runtime)
+    subprocess.run([python, *COMPILE, *map(str, folders)], check=True)

@@ -180,6 +180,8 @@ class LocalStack:
             return None
         return (
             "#!/bin/sh\n"
+            # As Lambda sets it, and the emulator does not.
+            "export AWS_LAMBDA_INITIALIZATION_TYPE=on-demand\n"
             'cd "$LAMBDA_TASK_ROOT" && PYTHONPATH="$LAMBDA_TASK_ROOT" '
             f'exec "{self._runtime_python}" -m awslambdaric "$_HANDLER"\n'
         )

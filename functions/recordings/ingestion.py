@@ -23,8 +23,10 @@ DETAILS_MISSING = "details_missing"
 NONE_LISTED = "none_listed"
 
 _SOON = 60
-# A meeting lasts; the webhook tells when its recording is done, the check is for when it does not.
-_LIVE = 240
+# A meeting lasts, an upload takes minutes, and a webhook tells when it is over. The check is for
+# when none does; each costs a request to RealtimeKit and five write units.
+_LIVE = 3600
+_UPLOADING = 300
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
@@ -89,7 +91,9 @@ class Ingestion:
             return row
         request = RecordingRequest(recording_id=row["recording_id"], source=source)
         if not is_final(row["status"]):
-            self.worklist.check_in(_SOON, request.key, messages.fields(request), NOT_FINAL)
+            # What was live when it was listed has most likely ended with its session.
+            seconds = _UPLOADING if row["status"] == RecordingStatus.UPLOADING else _SOON
+            self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
         elif not {"start_reason", "stop_reason"} <= row.keys():
             self.worklist.check_in(
                 _SOON,
@@ -135,8 +139,8 @@ class Ingestion:
             if upserted.changed or asked_again:
                 self.worklist.settle(request.key)
         elif upserted.changed or not asked_again:
-            interval = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _SOON
-            self.worklist.check_in(interval, request.key, messages.fields(request), NOT_FINAL)
+            seconds = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _UPLOADING
+            self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
         else:
             self.worklist.note_cause(request.key, NOT_FINAL)
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -225,6 +226,20 @@ class RealtimeKit:
         if recording.recording_id != uuid(recording_id):
             raise UnintelligibleError("the answer is about another recording")
         return recording
+
+    def connect(self) -> None:
+        """Open the connection, and ask RealtimeKit nothing: this needs no token and no budget.
+
+        Raises urllib3's errors.
+        """
+        url = urlsplit(self._app_url)
+        self._http.request(
+            "HEAD",
+            f"{url.scheme}://{url.netloc}/",
+            timeout=self._timeout,
+            retries=False,
+            redirect=False,
+        )
 
     def probe(self) -> None:
         """Ask for as little as can be. Raises `RealtimeKitError` unless the token is accepted."""

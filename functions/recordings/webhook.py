@@ -97,7 +97,7 @@ class PublicKeys:
             if not _is_signed_by(self._pinned, body, decoded):
                 raise SignatureError("the signature is not of the pinned key")
             return
-        is_fresh = self._refresh()
+        is_fresh = self.refresh()
         if _is_signed_by(self._fetched, body, decoded):
             return
         if not is_fresh:
@@ -106,9 +106,12 @@ class PublicKeys:
                 return
         raise SignatureError("the signature is of no key that RealtimeKit publishes")
 
-    def _refresh(self) -> bool:
-        """Fetch once an hour, and say if this was now; known keys outlive a failed fetch."""
-        if self._clock() < self._refresh_at:
+    def refresh(self) -> bool:
+        """Fetch once an hour, and say if this was now; known keys outlive a failed fetch.
+
+        Raises `KeyUnavailableError` where there are none. Keys that are pinned are not fetched.
+        """
+        if self._pinned or self._clock() < self._refresh_at:
             return False
         try:
             self._fetch()

@@ -115,7 +115,8 @@ def test_the_key_may_be_rotated_in_the_middle_of_a_run_without_a_lost_event(
 
 def test_a_key_server_that_is_down_costs_a_retry_and_no_event(fresh: Deployment) -> None:
     recording = fresh.simulator.world.record_meeting()
-    fresh.simulator.faults.add(error(503), path="well-known", times=1)
+    # The function asks for the key when it is initialised, and again for the event.
+    fresh.simulator.faults.add(error(503), path="well-known", times=2)
 
     [delivery] = fresh.simulator.webhooks.send("recording.statusUpdate", recording=recording)
 

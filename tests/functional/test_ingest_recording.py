@@ -174,16 +174,18 @@ def test_what_is_not_final_is_catalogued_and_checked_again(
     assert checks() == {f"recording#{recording.id}": "not_final"}
 
 
-def test_an_upload_is_checked_in_a_minute_and_a_live_recording_in_four(
+def test_an_upload_is_checked_in_five_minutes_and_a_live_recording_in_an_hour(
     handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
 ) -> None:
     uploading = simulator.world.record_meeting(status=Status.UPLOADING)
     live = simulator.world.record_meeting(status=Status.RECORDING)
     handle(about(uploading.id), about(live.id))
 
-    clock.advance(60)
+    clock.advance(299)
+    assert worklist.due(10) == []
+    clock.advance(1)
     assert [check.key for check in worklist.due(10)] == [f"recording#{uploading.id}"]
-    clock.advance(180)
+    clock.advance(3300)
     assert len(worklist.due(10)) == 2
 
 

@@ -1,0 +1,159 @@
+"""All that is measured, in one go: cold starts, a recording's life and its cost, the list.
+
+    make bench
+
+How to read it is told in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from local.stack import ROOT
+
+from . import list_page
+from .cold_start import (
+    BARE_BOTO3,
+    BARE_SDK,
+    EMPTY,
+    OURS,
+    ROUNDS,
+    SAM_BUILD,
+    SAM_BUILD_COLD,
+    SAME_CALLS,
+    SIZES,
+    THROTTLED_MB,
+    Results,
+    measure,
+    measure_throttled,
+    plain_package,
+    variants,
+)
+from .cost import costs
+from .cpu_share import FULL_MB, mechanism
+from .life import Count, Function, package, play
+from .units import Units, by_index
+from .wire import Wire
+
+MIB = 1024 * 1024
+# What was aimed at for ingest_recording with 256 MB: at most so much of the others' cold start.
+TARGETS = {SAM_BUILD_COLD: 0.35, SAM_BUILD: 0.35, BARE_SDK: 0.18, BARE_BOTO3: 0.6, SAME_CALLS: 0.6}
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each cold start")
+    rounds = parser.parse_args().rounds
+    with (
+        tempfile.TemporaryDirectory(dir=ROOT / ".local") as name,
+        Wire(Path(name)) as at,
+        play(at, Path(name)) as played,
+    ):
+        played.live()
+        count, units = copy.deepcopy(played.count), Units(None, list(played.units.writes))
+        units.read = played.units.read
+        played.invoke_the_rest()
+        wanted = variants(played, Path(name))
+        results = measure(at, wanted, rounds)
+        throttled = measure_throttled(at, wanted, rounds)
+        functions = played.functions
+    print_packages()
+    print_cold_starts(results)
+    print_targets(results, throttled)
+    print_life(count, units)
+    print_cost(count, units, functions, results)
+    print("\nA page of the list, as the table grows\n")
+    list_page.main()
+
+
+def print_packages() -> None:
+    """What is uploaded, and what Lambda unpacks."""
+    print(f"{'package, MiB':22} {'zipped':>8} {'unzipped':>9}")
+    for name, folder in (("make build", package()), ("sam build", plain_package())):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        unzipped = sum(path.stat().st_size for path in files)
+        print(f"{name:22} {_zipped(folder, files) / MIB:8.1f} {unzipped / MIB:9.1f}")
+
+
+def _zipped(folder: Path, files: Iterable[Path]) -> int:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            archive.write(path, path.relative_to(folder))
+    return content.tell()
+
+
+def print_cold_starts(results: Results) -> None:
+    """A line for each function and size; ratios are cold starts' to the others'."""
+    print(
+        f"\n{'':18} {'MB':>5} {'cold ms':>8} {'init':>5} {'÷ empty':>8} {'÷ same calls':>13}"
+        f" {'÷ sam build':>12} {'warm ms':>8} {'÷ same calls':>13} {'MiB':>4} {'same calls':>11}"
+    )
+    for name in dict.fromkeys(name for name, _ in results if name):
+        ours, same = results[name, OURS], results[name, SAME_CALLS]
+        for size in SIZES:
+            others = (results["", EMPTY], same, results[name, SAM_BUILD])
+            empty, calls, plain = (ours.cold(size) / other.cold(size) for other in others)
+            print(
+                f"{name:18} {size:5} {ours.cold(size) * 1000:8.0f} {ours.init() * 1000:5.0f}"
+                f" {empty:8.1f} {calls:13.2f} {plain:12.2f} {ours.warm(size) * 1000:8.1f}"
+                f" {ours.warm(size) / same.warm(size):13.2f}"
+                f" {ours.peak_bytes() / MIB:4.0f} {same.peak_bytes() / MIB:11.0f}"
+            )
+
+
+def print_targets(results: Results, throttled: Results) -> None:
+    """Of ingest_recording, beside the bare work as well, and by the clock as well."""
+    name = "ingest_recording"
+    ours, by_clock = results[name, OURS], throttled[name, OURS]
+    print(f"\n{name} with {THROTTLED_MB} MB: its cold start beside others'")
+    print(f"by the clock: with that share of a processor, dealt out by {mechanism()}\n")
+    print(
+        f"{'':24} {'cold ms':>8} {'ours ÷ it':>10} {'target':>7}"
+        f" {'by the clock':>13} {'ours ÷ it':>10} {'warm ms':>8} {'MiB':>4}"
+    )
+    for variant, target in {OURS: 1.0, **TARGETS}.items():
+        other, clock = results[name, variant], throttled[name, variant]
+        cold = other.cold(THROTTLED_MB)
+        print(
+            f"{variant:24} {cold * 1000:8.0f} {ours.cold(THROTTLED_MB) / cold:10.2f} {target:7.2f}"
+            f" {clock.throttled() * 1000:13.0f} {by_clock.throttled() / clock.throttled():10.2f}"
+            f" {other.warm(FULL_MB) * 1000:8.2f} {other.peak_bytes() / MIB:4.0f}"
+        )
+
+
+def print_life(count: Count, units: Units) -> None:
+    """Requests, calls, and the writes by index."""
+    print("\nThe ordinary life of a recording, counted at the wire\n")
+    for name, calls in sorted(count.calls.items()):
+        print(f"{name:34} {calls:4} calls")
+    for name, invoked in sorted(count.invocations.items()):
+        print(f"{name:34} {invoked:4} invocations")
+    for name, units_written in sorted(by_index(units.writes).items()):
+        print(f"{name:34} {units_written:4} write units")
+
+
+def print_cost(
+    count: Count, units: Units, functions: dict[str, Function], results: Results
+) -> None:
+    """Dollars for a million recordings."""
+    warm = {
+        name: results[name, OURS].warm(function.memory_mb) for name, function in functions.items()
+    }
+    parts = costs(count, units, functions, warm)
+    print(f"\n{'a million recordings cost':26} {'each':>18} {'dollars':>8}")
+    for name, (amount, dollars) in parts.items():
+        print(f"{name:26} {amount:>18} {dollars:8.2f}")
+    total = sum(dollars for _, dollars in parts.values())
+    print(f"{'all of it':26} {'':18} {total:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

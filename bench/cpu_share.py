@@ -1,0 +1,124 @@
+"""A share of a processor, as Lambda gives a function in proportion to its memory.
+
+A function of 1,769 MB has one vCPU, one of 256 MB a seventh of it (AWS docs, Lambda memory); during
+the initialisation all have a whole one. Where this process may make a control group, the kernel
+deals out the time, in periods of 20 ms; else the process is stopped and continued in turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+FULL_MB = 1769
+PERIOD_US = 20_000
+_ROOT = Path("/sys/fs/cgroup")
+
+
+class CpuShare(Protocol):
+    """The share of one process; whole until it is limited."""
+
+    def limit(self, memory_mb: int) -> None:
+        """From now on, what AWS gives with that much memory; at most a whole processor."""
+
+
+class _Quota:
+    """A control group, of version 1 or 2."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def limit(self, memory_mb: int) -> None:
+        if memory_mb >= FULL_MB:
+            return
+        quota = PERIOD_US * memory_mb // FULL_MB
+        if (self._folder / "cpu.max").exists():
+            (self._folder / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+        else:
+            (self._folder / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (self._folder / "cpu.cfs_quota_us").write_text(str(quota))
+
+
+class _Turns:
+    """Stopped and continued by signals, from a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def limit(self, memory_mb: int) -> None:
+        if memory_mb >= FULL_MB:
+            return
+        running = PERIOD_US / 1e6 * memory_mb / FULL_MB
+        self._thread = threading.Thread(target=self._alternate, args=(running,))
+        self._thread.start()
+
+    def _alternate(self, running: float) -> None:
+        while not self._over.is_set():
+            time.sleep(running)
+            os.kill(self._pid, signal.SIGSTOP)
+            time.sleep(PERIOD_US / 1e6 - running)
+            os.kill(self._pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+
+
+def mechanism() -> str:
+    """How the share is emulated here."""
+    return "a control group" if _parent() else "signals"
+
+
+@contextlib.contextmanager
+def cpu_share(pid: int) -> Iterator[CpuShare]:
+    """Of a process that runs as long as the block does; it is to be ended within it."""
+    parent = _parent()
+    if parent is None:
+        turns = _Turns(pid)
+        try:
+            yield turns
+        finally:
+            turns.stop()
+        return
+    group = parent / f"bench-{pid}"
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        yield _Quota(group)
+    finally:
+        _remove(group)
+
+
+def _parent() -> Path | None:
+    """Where control groups can be made that limit the processor's time."""
+    for folder, setting in ((_ROOT / "cpu", "cpu.cfs_quota_us"), (_ROOT, "cpu.max")):
+        probe = folder / f"bench-probe-{os.getpid()}"
+        try:
+            probe.mkdir()
+        except OSError:
+            continue
+        found = (probe / setting).exists()
+        probe.rmdir()
+        if found:
+            return folder
+    return None
+
+
+def _remove(group: Path) -> None:
+    """The kernel lets go of an ended process a moment later."""
+    for _ in range(200):
+        try:
+            group.rmdir()
+            return
+        except OSError:
+            time.sleep(0.005)
+    group.rmdir()

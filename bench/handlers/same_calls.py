@@ -1,0 +1,43 @@
+"""Makes the calls that a function of ours made, as plainly as boto3 and urllib3 allow.
+
+They are in a file: those of which the answer is cached, and those of each invocation.
+"""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import boto3
+import urllib3
+
+calls = json.loads(Path(os.environ["BENCH_CALLS"]).read_text())
+services = {call["service"] for call in calls["once"] + calls["each"] if "service" in call}
+clients = {service: boto3.client(service) for service in sorted(services)}
+http = urllib3.PoolManager()
+done: list[bool] = []
+
+
+def handler(event: Any, context: Any) -> dict[str, int]:
+    """Whatever the event is."""
+    for call in calls["each"] if done else calls["once"] + calls["each"]:
+        make(call)
+    done.append(True)
+    return {"statusCode": 200}
+
+
+def make(call: Any) -> None:
+    """One call, and read its answer."""
+    if "url" in call:
+        http.request("GET", call["url"], headers=call["headers"])
+        return
+    parameters = call["parameters"]
+    if "Body" in parameters:
+        parameters = {**parameters, "Body": base64.b64decode(parameters["Body"])}
+    try:
+        getattr(clients[call["service"]], call["operation"])(**parameters)
+    except clients[call["service"]].exceptions.ClientError as error:
+        # S3's answer to the question for what is not there.
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise

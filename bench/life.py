@@ -1,0 +1,369 @@
+"""The ordinary life of a recording, counted at the wire: five webhooks, until it is archived.
+
+A meeting of half an hour is recorded; its status updates INVOKED, RECORDING, UPLOADING and UPLOADED
+and its meeting.ended are delivered, each once, in order. The functions are the deployed ones, one
+process each, warm as they are when recordings come all the time; what would call them in AWS is
+played here. Time passes by what waits in the work table coming nearer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from local.simulator import (
+    DEFAULT_TOKEN,
+    HOST_ENDED_MEETING,
+    Clock,
+    Simulator,
+    TimelineEvent,
+    World,
+)
+from local.stack import ROOT, SEED, LocalStack, parameters
+
+from . import wire
+from .runtime import Runtime
+from .units import Units
+from .wire import Exchange, Request, Wire
+
+PYTHON = ROOT / ".venv-runtime/bin/python"
+BUILD = ROOT / ".local/build"
+LOOPBACK = Path(__file__).parent / "loopback"
+MEETING_SECONDS = 1800
+UPLOAD_SECONDS = 120
+TICK_SECONDS = 60
+CHECKED_SECONDS = 7200
+# What is delivered: not meeting.started.
+EVENTS = ("meeting.ended", "recording.statusUpdate")
+# START, END and REPORT, which Lambda writes to the log of each invocation.
+PLATFORM_LOG_BYTES = 380
+
+
+@dataclass(frozen=True)
+class Function:
+    """As CloudFormation deployed it."""
+
+    handler: str
+    memory_mb: int
+    environment: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """That of its file."""
+        return self.handler.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One, with what it asked of the world, and what it took of RealtimeKit's media."""
+
+    event: Any
+    exchanges: list[Exchange]
+    media: list[tuple[str, str]]
+
+
+@dataclass
+class Count:
+    """What a recording's life took; `waits` are the calls that each function waited for."""
+
+    deliveries: int = 0
+    invocations: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    waits: dict[str, Counter[str]] = field(default_factory=dict)
+    events: int = 0
+    log_bytes: int = 0
+
+
+def package() -> Path:
+    """What `make package` built: one folder for all functions."""
+    [found] = [path for path in BUILD.iterdir() if path.is_dir()]
+    return found
+
+
+def sample(name: str) -> Any:
+    """Of events/, by the beginning of its name."""
+    paths = sorted((ROOT / "events").glob(f"{name}.*.json"))
+    if not paths:
+        raise FileNotFoundError(f"events/{name}.*.json: each function needs a sample of its events")
+    return json.loads(paths[0].read_text())
+
+
+class Play:
+    """The deployed stack with its functions at this end of the wire, and what calls them."""
+
+    def __init__(self, stack: LocalStack, simulator: Simulator, at: Wire, folder: Path) -> None:
+        self.stack = stack
+        self.simulator = simulator
+        self.wire = at
+        self.units = Units(stack.client("dynamodb"))
+        self.count = Count()
+        self.invocations: dict[str, list[Invocation]] = {}
+        self.at_start: dict[str, list[Exchange]] = {}
+        self._consumers: dict[str, str] = {}
+        self.functions = {one.name: one for one in self._deployed()}
+        self._log = (folder / "log").open("w+b")
+        self._running: dict[str, Runtime] = {}
+        self._ended = ExitStack()
+        self._stop_schedules()
+        answerer = wire.forward(stack.description["aws_endpoint_url"], simulator.url)
+        at.answerer = self.units.counted(answerer)
+        self._streams = stack.client("dynamodbstreams")
+        self._iterator = self._first_iterator()
+
+    def live(self, meeting_seconds: int = MEETING_SECONDS) -> None:
+        """A recording's life, to archived."""
+        world = self.simulator.world
+        began = world.clock.now()
+        options = replace(world.defaults, upload_seconds=UPLOAD_SECONDS, file_size=100_000)
+        session = world.start_session(world.create_meeting(title="Weekly sync"))
+        recording = world.start_recording(session, options)
+        self._let_pass(began, meeting_seconds)
+        world.end_session(session, reason=HOST_ENDED_MEETING)
+        self._let_pass(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
+        row = self._item("RecordingsTable", {"recording_id": {"S": recording.id}})
+        if row.get("archived") != {"S": "yes"}:
+            raise RuntimeError(f"it was not archived: {self.logged()[-2000:]}")
+
+    def invoke(self, name: str, event: Any) -> Any:
+        """Once, in its process, which is started where there is none."""
+        runtime = self._runtime(name)
+        seen = len(self.simulator.requests)
+        _, answer = runtime.invoke(event)
+        media = [
+            (f"{self.simulator.url}{one.path}?{one.query}", one.range or "")
+            for one in self.simulator.requests[seen:]
+            if one.path.startswith("/media/")
+        ]
+        invocation = Invocation(event, self.wire.drain(), media)
+        self.invocations.setdefault(name, []).append(invocation)
+        self._count(name, [request for request, _ in invocation.exchanges])
+        return answer
+
+    def _runtime(self, name: str) -> Runtime:
+        if name not in self._running:
+            runtime = Runtime(
+                PYTHON,
+                package(),
+                self.functions[name].handler,
+                self.environment(name),
+                log=self._log.fileno(),
+            )
+            self._running[name] = self._ended.enter_context(runtime)
+            self.at_start[name] = self.wire.drain()
+        return self._running[name]
+
+    def _count(self, name: str, requests: list[Request]) -> None:
+        self.count.invocations[name] += 1
+        kinds = list(map(_kind, requests))
+        self.count.calls.update(kinds)
+        self.count.waits.setdefault(name, Counter()).update(kinds)
+        self.count.events += sum(
+            len(request.parameters["Entries"])
+            for request in requests
+            if request.target[1] == "PutEvents"
+        )
+        self.count.log_bytes = self._log.seek(0, os.SEEK_END)
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Of a function's process: its own settings, and the way to this end of the wire."""
+        local = self.stack.description["aws_endpoint_url"].replace("127.0.0.1", "localhost")
+        aws = f"https://sqs.{wire.REGION}{wire.AWS_DOMAIN}"
+        settings = self.functions[name].environment
+        return {
+            **{key: value.replace(local, aws) for key, value in settings.items()},
+            **self.wire.environment,
+            "PYTHONPATH": f"{LOOPBACK}:{package()}",
+        }
+
+    def invoke_the_rest(self) -> None:
+        """What such a life does not call, so that there is an invocation of each function."""
+        self._make_a_check_due()
+        for name in self.functions:
+            if name not in self.invocations:
+                self.invoke(name, sample(name.replace("_", "-")))
+
+    def exchanges(self, name: str) -> list[Exchange]:
+        """All that a function asked, when it was initialised and after."""
+        invocations = self.invocations[name]
+        return [*self.at_start[name], *(e for one in invocations for e in one.exchanges)]
+
+    def busiest(self, name: str) -> Invocation:
+        """The last of those invocations of a function that asked most."""
+        most = max(len(one.exchanges) for one in self.invocations[name])
+        return [one for one in self.invocations[name] if len(one.exchanges) == most][-1]
+
+    def logged(self) -> str:
+        """What the functions have logged."""
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def close(self) -> None:
+        """End the functions."""
+        self._ended.close()
+        self._log.close()
+
+    def _deployed(self) -> Iterator[Function]:
+        functions = self.stack.client("lambda")
+        for one in functions.list_functions()["Functions"]:
+            found = Function(one["Handler"], one["MemorySize"], one["Environment"]["Variables"])
+            self._take_over(one["FunctionName"], found.name)
+            yield found
+
+    def _take_over(self, deployed: str, name: str) -> None:
+        """It is called from here, not by the emulator."""
+        functions = self.stack.client("lambda")
+        queues = {one["arn"]: one["url"] for one in self.stack.description["queues"].values()}
+        mappings = functions.list_event_source_mappings(FunctionName=deployed)
+        for mapping in mappings["EventSourceMappings"]:
+            functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+            if url := queues.get(mapping["EventSourceArn"]):
+                self._consumers[url] = name
+
+    def _stop_schedules(self) -> None:
+        events = self.stack.client("events")
+        for rule in events.list_rules()["Rules"]:
+            events.disable_rule(Name=rule["Name"])
+
+    def _first_iterator(self) -> str:
+        table = self.stack.description["tables"]["RecordingsTable"]["name"]
+        [stream] = self._streams.list_streams(TableName=table)["Streams"]
+        description = self._streams.describe_stream(StreamArn=stream["StreamArn"])
+        [shard] = description["StreamDescription"]["Shards"]
+        answer = self._streams.get_shard_iterator(
+            StreamArn=stream["StreamArn"],
+            ShardId=shard["ShardId"],
+            ShardIteratorType="TRIM_HORIZON",
+        )
+        return str(answer["ShardIterator"])
+
+    def _let_pass(self, since: datetime, seconds: int) -> None:
+        """Minute by minute; what RealtimeKit tells is delivered in the order that it happens in."""
+        for start in range(0, seconds, TICK_SECONDS):
+            minute = since + timedelta(seconds=start)
+            until = minute + timedelta(seconds=TICK_SECONDS)
+            for event in self.simulator.world.timeline(minute, until):
+                if event.name in EVENTS:
+                    self._pass_time((event.at - self.simulator.world.clock.now()).total_seconds())
+                    self._deliver(event)
+            self._pass_time((until - self.simulator.world.clock.now()).total_seconds())
+            self.tick()
+
+    def _pass_time(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        self.simulator.world.clock.advance(seconds)
+        dynamodb, table = self.units.dynamodb, self._name_of("WorkTable")
+        for item in dynamodb.scan(TableName=table)["Items"]:
+            for name in ("due_at", "lease", "since"):
+                if name in item:
+                    time = datetime.fromisoformat(item[name]["S"]) - timedelta(seconds=seconds)
+                    item[name] = {"S": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z"}
+            dynamodb.put_item(TableName=table, Item=item)
+
+    def _name_of(self, table: str) -> str:
+        return str(self.stack.description["tables"][table]["name"])
+
+    def _make_a_check_due(self) -> None:
+        """Of a recording that goes on for longer than most."""
+        world = self.simulator.world
+        began = world.clock.now()
+        world.start_recording(world.start_session(world.create_meeting(title="Weekly sync")))
+        self._let_pass(began, TICK_SECONDS)
+        self._pass_time(CHECKED_SECONDS)
+        self.tick()
+
+    def _item(self, table: str, key: Any) -> Any:
+        return self.units.dynamodb.get_item(TableName=self._name_of(table), Key=key)["Item"]
+
+    def _deliver(self, event: TimelineEvent) -> None:
+        message = self.simulator.webhooks.message(event)
+        request = sample("receive-webhook")
+        signature = self.simulator.webhooks.key.sign(message.body)
+        request["body"] = message.body.decode()
+        request["multiValueHeaders"]["rtk-signature"] = [signature]
+        answer = self.invoke("receive_webhook", request)
+        if answer["statusCode"] != 202:
+            raise RuntimeError(f"a webhook was answered {answer}")
+        self.count.deliveries += 1
+        self._work()
+
+    def tick(self) -> None:
+        """A minute's; the function is not called where it would find nothing."""
+        table = self._name_of("WorkTable")
+        if any(_is_due(item) for item in self.units.dynamodb.scan(TableName=table)["Items"]):
+            self.invoke("follow_up", sample("follow-up"))
+            self._work()
+
+    def _work(self) -> None:
+        """Until no queue and no stream holds anything."""
+        while any([self._publish(), *(self._consume(*one) for one in self._consumers.items())]):
+            pass
+
+    def _consume(self, url: str, name: str) -> bool:
+        sqs = self.stack.client("sqs")
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        if not found:
+            return False
+        [record] = sample("ingest-recording")["Records"]
+        records = [{**record, "messageId": m["MessageId"], "body": m["Body"]} for m in found]
+        answer = self.invoke(name, {"Records": records})
+        if answer["batchItemFailures"]:
+            raise RuntimeError(f"{name} failed: {self.logged()[-2000:]}")
+        for message in found:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        # Lambda's poller: it receives, and deletes, a batch.
+        self.count.calls["sqs"] += 2
+        return True
+
+    def _publish(self) -> bool:
+        answer = self._streams.get_records(ShardIterator=self._iterator)
+        self._iterator = answer["NextShardIterator"]
+        if not answer["Records"]:
+            return False
+        records = json.loads(json.dumps(answer["Records"], default=_plain))
+        if self.invoke("publish_changes", {"Records": records})["batchItemFailures"]:
+            raise RuntimeError("publish_changes failed")
+        return True
+
+
+def _is_due(item: Mapping[str, Any]) -> bool:
+    due_at = item.get("due_at", {}).get("S")
+    return "pending" in item and datetime.fromisoformat(due_at) <= datetime.now().astimezone()
+
+
+def _kind(request: Request) -> str:
+    service = request.target[0].partition("_")[0].removeprefix("Amazon").lower()
+    if service:
+        return {"awsevents": "eventbridge"}.get(service, service)
+    return "s3" if ".s3." in request.host else request.host
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.timestamp() if isinstance(value, datetime) else str(value)
+
+
+@contextmanager
+def play(at: Wire, folder: Path) -> Iterator[Play]:
+    """A stack and a RealtimeKit in which nothing has happened yet."""
+    world = World(clock=Clock(speed=0), seed=SEED)
+    with Simulator(world) as simulator:
+        there = {
+            "RealtimeKitApiUrl": f"https://{wire.API_HOST}/client/v4",
+            "WebhookKeyUrl": f"https://{wire.KEY_HOST}/.well-known/webhooks.json",
+        }
+        with LocalStack(parameters(simulator) | there, DEFAULT_TOKEN) as stack:
+            played = Play(stack, simulator, at, folder)
+            try:
+                yield played
+            finally:
+                played.close()
