@@ -61,11 +61,13 @@ class _Turns:
         self._thread.start()
 
     def _alternate(self, running: float) -> None:
-        while not self._over.is_set():
-            time.sleep(running)
-            os.kill(self._pid, signal.SIGSTOP)
-            time.sleep(PERIOD_US / 1e6 - running)
-            os.kill(self._pid, signal.SIGCONT)
+        # It is ended before its share is.
+        with contextlib.suppress(ProcessLookupError):
+            while not self._over.is_set():
+                time.sleep(running)
+                os.kill(self._pid, signal.SIGSTOP)
+                time.sleep(PERIOD_US / 1e6 - running)
+                os.kill(self._pid, signal.SIGCONT)
 
     def stop(self) -> None:
         self._over.set()
