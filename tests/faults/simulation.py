@@ -107,11 +107,13 @@ class Queue:
         if answer is None:
             return
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-        for message in messages:
-            forgotten = self._owner.plan.faults and self._owner.order.random() < 0.02
-            if message["MessageId"] not in failed and not forgotten:
-                handle = message["ReceiptHandle"]
-                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=handle)
+        entries = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+            for number, message in enumerate(messages)
+            if message["MessageId"] not in failed and not self._owner.forgets()
+        ]
+        if entries:
+            self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
 
 class Stream:
@@ -125,6 +127,7 @@ class Stream:
         self._whole = self._size = batch_size
         self._position = 0
         self._busy = False
+        self._read_at = 0.0
         self._client = owner.stack.client("dynamodbstreams")
         described = self._client.describe_stream(StreamArn=arn)["StreamDescription"]
         [self._shard] = described["Shards"]
@@ -142,15 +145,19 @@ class Stream:
         return Invocation(self._function, event, lambda answer: self._done(batch, answer))
 
     def _read(self) -> None:
-        last = self.records[-1]["dynamodb"]["SequenceNumber"] if self.records else None
-        after = {"SequenceNumber": last} if last else {}
-        iterator = self._client.get_shard_iterator(
-            StreamArn=self._arn,
-            ShardId=self._shard["ShardId"],
-            ShardIteratorType="AFTER_SEQUENCE_NUMBER" if last else "TRIM_HORIZON",
-            **after,
-        )["ShardIterator"]
-        self.records.extend(self._client.get_records(ShardIterator=iterator)["Records"])
+        """An iterator is good for a quarter of an hour, and the stream's memory for a day."""
+        last = self.records[-1]["dynamodb"]["SequenceNumber"] if self.records else ""
+        now = self._owner.clock.time()
+        if now - self._read_at > 800:
+            self._iterator = self._client.get_shard_iterator(
+                StreamArn=self._arn,
+                ShardId=self._shard["ShardId"],
+                ShardIteratorType="TRIM_HORIZON",
+            )["ShardIterator"]
+        answer = self._client.get_records(ShardIterator=self._iterator)
+        self._iterator, self._read_at = answer["NextShardIterator"], now
+        read = answer["Records"]
+        self.records.extend(one for one in read if one["dynamodb"]["SequenceNumber"] > last)
 
     def _done(self, batch: list[Any], answer: Any) -> None:
         self._busy = False
@@ -241,6 +248,10 @@ class Simulation:
         """Let something happen at that time."""
         heapq.heappush(self._incidents, (moment, next(self._numbers), incident))
 
+    def forgets(self) -> bool:
+        """Whether a message that was dealt with comes again: queues deliver at least once."""
+        return self.plan.faults and self.order.random() < 0.02
+
     def wake_in(self, seconds: float) -> None:
         """Some message may be there by then."""
         self._wakes.append(self.clock.time() + seconds + STEP_SECONDS)
@@ -259,12 +270,13 @@ class Simulation:
 
     def _next_moment(self) -> float | None:
         now = self.clock.time()
-        for schedule in self.schedules:
-            schedule.due = self._next_tick(schedule, now)
-        moments = [schedule.due for schedule in self.schedules if schedule.due is not None]
-        moments.extend(incident[0] for incident in self._incidents[:1])
         self._wakes = [moment for moment in self._wakes if moment > now]
-        moments.extend(self._wakes)
+        moments = [*self._wakes, *(incident[0] for incident in self._incidents[:1])]
+        for schedule in self.schedules:
+            # Time has gone on when this one is due: a tick is not missed.
+            if schedule.tick_after(now + 0.001) < min(moments, default=math.inf):
+                schedule.due = self._next_tick(schedule, now)
+        moments.extend(schedule.due for schedule in self.schedules if schedule.due is not None)
         return min(moments, default=None)
 
     def _next_tick(self, schedule: Schedule, now: float) -> float | None:

@@ -111,7 +111,7 @@ class Workers:
     """
 
     def __init__(self, aws_url: str, functions: Path, clock_file: Path, log: Path) -> None:
-        self._aws = http.client.HTTPConnection(urlsplit(aws_url).netloc)
+        self._aws = http.client.HTTPConnection(urlsplit(aws_url).netloc, timeout=PATIENCE_SECONDS)
         self._alive: dict[str, Worker] = {}
         self._started = 0
         self._proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._alive))
@@ -189,17 +189,20 @@ def _handler(workers: Mapping[str, Worker]) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def _ask(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            size = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(size)
             _, name, *path = self.path.split("/", 2)
             request = Request(self.command, "/" + "".join(path), dict(self.headers), body)
             worker = workers.get(name)
-            if worker is not None:
+            reply = None
+            # A part whose source broke off is never sent to its end.
+            if worker is not None and len(body) == size:
                 worker.happenings.put(request)
                 reply = request.reply.get()
-            if worker is None or reply is None:
+            if reply is None:
                 self.close_connection = True
-                return
-            self._send(reply)
+            else:
+                self._send(reply)
 
         def _send(self, reply: Reply) -> None:
             self.send_response_only(reply.status)
