@@ -26,6 +26,7 @@ class SharedClock:
     speed = 0.0
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         with path.open("r+b") as file:
             self._seconds = mmap.mmap(file.fileno(), _SECONDS.size)
 

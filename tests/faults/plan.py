@@ -6,10 +6,9 @@ the fifth invocation of a function does not depend on how the others went.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,12 +19,12 @@ from local.simulator import (
     Drop,
     IgnoreRange,
     Kind,
-    Meeting,
     RecordingOptions,
     Replaced,
     Reset,
     Resize,
     Session,
+    Simulator,
     Stale,
     Status,
     TimelineEvent,
@@ -43,11 +42,12 @@ from local.simulator import (
 
 ORIGIN = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
 SECONDS_PER_MEETING = 20
-DAY = 86_400.0
+HOUR, DAY = 3600.0, 86_400.0
 CANARY = "canary-"
-"""Begins every secret that there is, but for URLs' signatures."""
+"""Begins every secret that there is, but for the signatures of download URLs."""
 
-UPSTREAM_FAULTS: dict[str, Callable[[random.Random], Any]] = {
+AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
+API_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "429": lambda chance: rate_limited(chance.randint(1, 20)),
     "429 of a penalty": lambda chance: rate_limited(300),
     "429 for a day": lambda chance: rate_limited(86_400),
@@ -59,8 +59,8 @@ UPSTREAM_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "no success": lambda chance: unsuccessful(),
     "dropped": lambda chance: Drop(),
     "truncated": lambda chance: Truncate(part=chance.random()),
-    "stale recording": lambda chance: Stale(Status.RECORDING),
-    "stale uploading": lambda chance: Stale(Status.UPLOADING),
+    "stale, recording": lambda chance: Stale(Status.RECORDING),
+    "stale, uploading": lambda chance: Stale(Status.UPLOADING),
     "not there yet": lambda chance: error(404),
     "token refused": lambda chance: gateway_error(403),
 }
@@ -70,25 +70,25 @@ MEDIA_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "reset": lambda chance: Reset(chance.randint(0, 600)),
     "shorter": lambda chance: Resize(chance.randint(1, 500)),
     "replaced": lambda chance: Replaced(),
-    "no ranges": lambda chance: IgnoreRange(),
-    "of no length": lambda chance: Chunked(),
-    "an error that is a 200": lambda chance: storage_failure(200),
+    "without ranges": lambda chance: IgnoreRange(),
+    "without a length": lambda chance: Chunked(),
+    "a 200 that is an error": lambda chance: storage_failure(200),
+    "a 200 that is a page": lambda chance: html(200),
     "slow down": lambda chance: storage_failure(503, "SlowDown"),
     "URL refused": lambda chance: storage_failure(403, "AccessDenied"),
-    "a page": lambda chance: html(200),
 }
-AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
+FAULTY_PATHS = {"api": "/(recordings|sessions)", "media": "^/media", "key": "well-known"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Troubles:
-    """Of one invocation: by the number of its request to AWS, what becomes of it.
+    """Of one invocation: by the number of a request to AWS, what becomes of it.
 
-    `kills_at` is when its process is killed: before that request is carried out, or after.
+    `killed_at` is when its process is killed: before that request is carried out, or after.
     `seconds` is the time it has, where that is not the function's time-out.
     """
 
-    kills_at: tuple[int, str] | None = None
+    killed_at: tuple[int, str] | None = None
     faults: dict[int, str] = field(default_factory=dict)
     seconds: float | None = None
 
@@ -98,7 +98,7 @@ NO_TROUBLES = Troubles()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """An event on its way: posted as a webhook, put on the bus, or forged."""
+    """An event on its way, at a time: posted as a webhook, put on the bus, or forged."""
 
     at: float
     event: TimelineEvent
@@ -115,13 +115,13 @@ class Plan:
     faults: bool = True
 
     def chance(self, *about: object) -> random.Random:
-        """The generator of all decisions about something."""
+        """The generator of the decisions about something."""
         return random.Random("/".join(map(str, (self.seed, *about))))
 
     @property
-    def busy_seconds(self) -> float:
-        """In which meetings begin, and RealtimeKit has its troubles."""
-        return self.meetings * SECONDS_PER_MEETING + 3600.0
+    def busy_until(self) -> float:
+        """Meetings have begun by then; and RealtimeKit has had its troubles."""
+        return ORIGIN.timestamp() + self.meetings * SECONDS_PER_MEETING + 2 * HOUR
 
     def token(self, number: int) -> str:
         """The API token before the first rotation, after it, and so on."""
@@ -130,7 +130,7 @@ class Plan:
     # What takes place.
 
     def populate(self, world: World) -> None:
-        """Let it all happen, in the clock's future."""
+        """Let it all happen, in the future."""
         for number in range(self.meetings):
             chance = self.chance("meeting", number)
             start = ORIGIN + timedelta(seconds=chance.uniform(1, self.meetings * SECONDS_PER_MEETING))
@@ -142,31 +142,22 @@ class Plan:
                 at=start,
             )
             for _ in range(1 if chance.random() < 0.85 else 2):
-                end = self._hold(world, meeting, start, chance)
-                start = end + timedelta(seconds=chance.uniform(700, 1500))
-
-    def _hold(
-        self, world: World, meeting: Meeting, start: datetime, chance: random.Random
-    ) -> datetime:
-        """One session, with no recording or with some; when it ends."""
-        session = world.start_session(meeting, at=start)
-        length = chance.uniform(120, 3600)
-        for _ in range(chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]):
-            self._record(world, session, start, length, chance)
-        reason = chance.choice(["ALL_PARTICIPANTS_LEFT", HOST_ENDED_MEETING])
-        end = start + timedelta(seconds=length)
-        world.end_session(session, reason=reason, at=end)
-        return end
+                length = chance.uniform(120, HOUR)
+                session = world.start_session(meeting, at=start)
+                for _ in range(chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]):
+                    self._record(world, session, length, chance)
+                reason = chance.choice(["ALL_PARTICIPANTS_LEFT", HOST_ENDED_MEETING])
+                world.end_session(session, reason=reason, at=start + timedelta(seconds=length))
+                start += timedelta(seconds=length + chance.uniform(700, 1500))
 
     def _record(
-        self, world: World, session: Session, start: datetime, length: float, chance: random.Random
+        self, world: World, session: Session, length: float, chance: random.Random
     ) -> None:
         def moment(part: float) -> datetime:
-            return start + timedelta(seconds=length * part)
+            return session.started_at + timedelta(seconds=length * part)
 
-        options = self._options(chance)
-        invoked = moment(chance.uniform(0, 0.2))
-        recording = world.start_recording(session, options, allow_multiple=True, at=invoked)
+        options, invoked_at = self._options(chance), moment(chance.uniform(0, 0.2))
+        recording = world.start_recording(session, options, allow_multiple=True, at=invoked_at)
         if chance.random() < 0.3:
             world.pause(recording, at=moment(0.4))
             if chance.random() < 0.8:
@@ -177,27 +168,7 @@ class Plan:
             world.stop(recording, at=moment(0.9))
 
     def _options(self, chance: random.Random) -> RecordingOptions:
-        storage = self._storage(chance) if chance.random() < 0.3 else None
-        return RecordingOptions(
-            kind=chance.choices(list(Kind), [60, 10, 10, 20])[0],
-            separate_audio=chance.random() < 0.3,
-            audio_codec=chance.choice(["AAC", "MP3"]),
-            video_codec=chance.choice(["H264", "VP8"]),
-            participants=chance.randint(1, 4),
-            layers=chance.choice([("default",), ("default", "speakers")]),
-            realtimekit_bucket=storage is None or chance.random() < 0.5,
-            storage_config=storage,
-            start_delay=chance.uniform(1, 5),
-            upload_seconds=chance.uniform(5, 600),
-            outcome=Status.ERRORED if chance.random() < 0.08 else Status.UPLOADED,
-            # Of three parts, now and then.
-            file_size=chance.randint(600, 20_000) + (11 << 20) * (chance.random() < 0.02),
-            audio_file_size=chance.randint(600, 5_000),
-            duration=chance.choice([None, None, None, 12.001]),
-        )
-
-    def _storage(self, chance: random.Random) -> dict[str, Any]:
-        return {
+        storage = {
             "type": chance.choice(["aws", "cloudflare", "gcs", "sftp"]),
             "bucket": "the-owners-bucket",
             "region": "eu-central-1",
@@ -207,31 +178,53 @@ class Plan:
             "password": f"{CANARY}password",
             "private_key": f"{CANARY}private-key",
         }
+        is_external = chance.random() < 0.15
+        return RecordingOptions(
+            kind=chance.choices(list(Kind), [60, 10, 10, 20])[0],
+            separate_audio=chance.random() < 0.3,
+            audio_codec=chance.choice(["AAC", "MP3"]),
+            video_codec=chance.choice(["H264", "VP8"]),
+            participants=chance.randint(1, 4),
+            layers=chance.choice([("default",), ("default", "speakers")]),
+            realtimekit_bucket=not is_external,
+            storage_config=storage if is_external or chance.random() < 0.15 else None,
+            start_delay=chance.uniform(1, 5),
+            upload_seconds=chance.uniform(5, 600),
+            outcome=Status.ERRORED if chance.random() < 0.08 else Status.UPLOADED,
+            # Of three parts, now and then.
+            file_size=chance.randint(600, 20_000) + (11 << 20) * (chance.random() < 0.02),
+            audio_file_size=chance.randint(600, 5_000),
+            duration=chance.choice([None, None, None, 12.001]),
+        )
 
     # What is told of it.
 
     def deliveries(self, world: World) -> Iterator[Delivery]:
         """All attempts to tell, in no order."""
-        until = ORIGIN + timedelta(seconds=self.busy_seconds + DAY)
-        for number, event in enumerate(world.timeline(ORIGIN, until)):
-            yield from self._deliveries_of(number, event)
+        timeline = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
+        for number, event in enumerate(timeline):
+            if self.faults:
+                yield from self._deliveries_of(number, event)
+            else:
+                yield Delivery(at=event.at.timestamp() + 1, event=event)
 
     def _deliveries_of(self, number: int, event: TimelineEvent) -> Iterator[Delivery]:
         happened, chance = event.at.timestamp(), self.chance("delivery", number)
-        if not self.faults:
-            yield Delivery(at=happened + 1, event=event)
-            return
         # Of some sessions nothing is heard at all.
         is_lost = self.chance("lost", event.session.id).random() < 0.1 or chance.random() < 0.2
         for _ in range(0 if is_lost else 1 + (chance.random() < 0.25)):
             late = chance.choices(
-                [chance.uniform(0.2, 5), chance.uniform(60, 3600), chance.uniform(1, 5.5) * DAY],
+                [chance.uniform(0.2, 5), chance.uniform(60, HOUR), chance.uniform(1, 5.5) * DAY],
                 [80, 17, 3],
             )[0]
             way = "bus" if chance.random() < 0.15 else "webhook"
             yield Delivery(at=happened + late, event=event, way=way)
         if chance.random() < 0.05:
             yield Delivery(at=happened + chance.uniform(0, DAY), event=event, way="forged")
+        if chance.random() < 0.03:
+            # It has a stream key.
+            live = replace(event, name="livestreaming.statusUpdate", recording=None, status=None)
+            yield Delivery(at=happened, event=live)
 
     # What goes wrong.
 
@@ -241,32 +234,32 @@ class Plan:
             return NO_TROUBLES
         chance = self.chance("invocation", function, number)
         at, kind = chance.randint(1, 12), chance.choice(AWS_FAULTS)
-        lasting = dict.fromkeys(range(at, at + 4), kind)
-        return chance.choices(
-            [
-                NO_TROUBLES,
-                Troubles(kills_at=(at, chance.choice(["before", "after"]))),
-                Troubles(faults={at: kind}),
-                Troubles(faults=lasting),
-                Troubles(seconds=31),
-            ],
-            [65, 13, 14, 5, 3],
-        )[0]
+        kinds = [
+            NO_TROUBLES,
+            Troubles(killed_at=(at, chance.choice(["before", "after"]))),
+            Troubles(faults={at: kind}),
+            # Longer than botocore is patient.
+            Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
+            Troubles(seconds=31),
+        ]
+        return chance.choices(kinds, [65, 13, 14, 5, 3])[0]
 
-    def upstream_faults(self) -> Iterator[tuple[float, str, dict[str, Any]]]:
-        """When, where, and what is to be done to the simulator's faults."""
+    def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
+        """At what time RealtimeKit begins to fail, and how."""
         for number in range(self.meetings * 3 // 4 if self.faults else 0):
-            chance = self.chance("upstream", number)
-            at = ORIGIN.timestamp() + chance.uniform(0, self.busy_seconds)
-            where = chance.choices(["recordings", "media", "key"], [55, 40, 5])[0]
-            known = MEDIA_FAULTS if where == "media" else UPSTREAM_FAULTS
-            kind = chance.choice(list(known))
-            effect = Delay(11) if number == 0 else known[kind](chance)
-            path = {"recordings": "/(recordings|sessions)", "media": "^/media", "key": "well-known"}
-            times = 1 if number == 0 else chance.randint(1, 3)
-            yield at, f"{where}: {kind}", {"effect": effect, "path": path[where], "times": times}
+            chance = self.chance("incident", number)
+            where = chance.choices(list(FAULTY_PATHS), [55, 40, 5])[0]
+            known = MEDIA_FAULTS if where == "media" else API_FAULTS
+            effects, times = known[chance.choice(list(known))](chance), chance.randint(1, 3)
+            if number == 0:
+                # The one that costs real time.
+                effects, times = Delay(11), 1
+            at = chance.uniform(ORIGIN.timestamp(), self.busy_until)
+            yield at, _fault(simulator, effects, FAULTY_PATHS[where], times)
+        for number in range(2 if self.faults else 0):
+            at = self.chance("key", number).uniform(ORIGIN.timestamp(), self.busy_until)
+            yield at, simulator.webhooks.rotate_key
 
 
-def body_of(world_message: bytes) -> bytes:
-    """An event's body as RealtimeKit would sign it, with a secret that is nobody's business."""
-    return json.dumps({**json.loads(world_message), "streamKey": f"{CANARY}stream-key"}).encode()
+def _fault(simulator: Simulator, effect: Any, path: str, times: int) -> Callable[[], Any]:
+    return lambda: simulator.faults.add(effect, path=path, times=times)

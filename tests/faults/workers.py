@@ -22,18 +22,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from faults.clock import SharedClock
+
+from local.stack import ROOT
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 120
 """Real ones, in which a worker asks for something, answers, or dies."""
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer to a request; None instead of one is a connection that is closed."""
 
     status: int
@@ -110,7 +111,8 @@ class Workers:
     `log` is where they write to.
     """
 
-    def __init__(self, aws_url: str, functions: Path, clock_file: Path, log: Path) -> None:
+    def __init__(self, aws_url: str, clock: SharedClock, log: Path) -> None:
+        self.log = log
         self._aws = http.client.HTTPConnection(urlsplit(aws_url).netloc, timeout=PATIENCE_SECONDS)
         self._alive: dict[str, Worker] = {}
         self._started = 0
@@ -120,10 +122,10 @@ class Workers:
         self._orders, theirs = socket.socketpair()
         with log.open("wb") as output, theirs:
             self._parent = subprocess.Popen(
-                [sys.executable, "-P", HERE / "worker.py", clock_file, str(theirs.fileno())],
+                [sys.executable, "-P", HERE / "worker.py", clock.path, str(theirs.fileno())],
                 env={
                     "PATH": os.environ["PATH"],
-                    "PYTHONPATH": f"{functions}{os.pathsep}{HERE.parent}",
+                    "PYTHONPATH": os.pathsep.join([str(ROOT / "functions"), str(HERE.parent)]),
                     "AWS_EC2_METADATA_DISABLED": "true",
                 },
                 pass_fds=[theirs.fileno()],
