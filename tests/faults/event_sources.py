@@ -6,6 +6,7 @@ times is a dead letter; a stream's batch is tried again from where it failed, in
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -113,18 +114,25 @@ class StreamSource:
 
     def _read(self) -> None:
         """An iterator is good for a quarter of an hour, and the stream's memory for a day."""
-        last = self.records[-1]["dynamodb"]["SequenceNumber"] if self.records else ""
+        last = self.records[-1]["dynamodb"] if self.records else {"SequenceNumber": ""}
         now = self._clock.time()
         if now - self._read_at > 800:
+            start = {"ShardIteratorType": "TRIM_HORIZON"}
+            if self.records and now - last["ApproximateCreationDateTime"].timestamp() < 80_000:
+                start = {
+                    "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                    "SequenceNumber": last["SequenceNumber"],
+                }
             self._iterator = self._streams.get_shard_iterator(
-                StreamArn=self._arn,
-                ShardId=self._shard["ShardId"],
-                ShardIteratorType="TRIM_HORIZON",
+                StreamArn=self._arn, ShardId=self._shard["ShardId"], **start
             )["ShardIterator"]
         answer = self._streams.get_records(ShardIterator=self._iterator)
         self._iterator, self._read_at = answer["NextShardIterator"], now
-        read = answer["Records"]
-        self.records.extend(one for one in read if one["dynamodb"]["SequenceNumber"] > last)
+        self.records.extend(
+            record
+            for record in answer["Records"]
+            if record["dynamodb"]["SequenceNumber"] > last["SequenceNumber"]
+        )
 
     def _done(self, batch: list[Any], answer: Any) -> None:
         self._is_busy = False
@@ -143,6 +151,7 @@ class Schedule:
     def __init__(self, function: str, expression: str, event: Any) -> None:
         self.function, self.event = function, event
         self.due: float | None = None
+        self._next = 0
         times = re.fullmatch(r"rate\(1 minute\)|cron\((\d+) (\d+|\*) \* \* \? \*\)", expression)
         assert times is not None, expression
         self._minute, self._hour = times[1], times[2]
@@ -155,10 +164,13 @@ class Schedule:
     def after(self, moment: float) -> float:
         """The first call after that."""
         call = math.floor(moment / 60) * 60 + 60
-        while not self._is_at(datetime.fromtimestamp(call, UTC)):
-            call += 60
-        return call
+        if self.is_every_minute:
+            return call
+        # Time goes forward: what is still to come stays so.
+        if self._next <= moment:
+            self._next = next(time for time in itertools.count(call, 60) if self._is_at(time))
+        return self._next
 
-    def _is_at(self, time: datetime) -> bool:
-        is_hour = self._hour in (None, "*", str(time.hour))
-        return is_hour and self._minute in (None, str(time.minute))
+    def _is_at(self, moment: float) -> bool:
+        time = datetime.fromtimestamp(moment, UTC)
+        return self._hour in ("*", str(time.hour)) and self._minute == str(time.minute)

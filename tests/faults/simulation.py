@@ -266,7 +266,6 @@ class Simulation:
                 self._forward(request)
             self._kill(run, request, f"killed {when}: {run.invocation.function}")
         elif fault:
-            self.met[f"{fault}: {request.service}"] += 1
             request.reply.put(self._faulty(fault, request))
         else:
             request.reply.put(self._forward(request))
@@ -289,12 +288,15 @@ class Simulation:
         self._end(run, None)
 
     def _faulty(self, fault: str, request: Request) -> Reply | None:
+        if fault == "refused in a 200" and request.operation not in _REFUSALS:
+            fault = "failed"
+        self.met[f"{fault}: {request.service}"] += 1
         if fault == "dropped":
             return None
         if fault == "answer lost":
             self._forward(request)
             return None
-        if fault == "refused in a 200" and request.operation in _REFUSALS:
+        if fault == "refused in a 200":
             entries = json.loads(request.body)["Entries"]
             return _json(200, _REFUSALS[request.operation](entries))
         is_throttled = fault == "throttled"
