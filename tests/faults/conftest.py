@@ -19,16 +19,23 @@ PER_5_MINUTES = 210
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="of the fault suite")
-    parser.addoption("--meetings", type=int, default=60, help="in the fault suite")
+    parser.addoption("--meetings", type=int, default=40, help="in the fault suite")
 
 
-@pytest.fixture(scope="package", params=["nothing goes wrong", "faults"])
+# Workers share nothing (pytest-xdist): one has all tests of a simulation.
+@pytest.fixture(
+    scope="package",
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        for name in ("nothing goes wrong", "faults")
+    ],
+)
 def simulated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Simulation]:
     """A stack of its own, in which all is over; first one without faults, of a few meetings."""
     seed = request.config.getoption("--seed", 1)
-    meetings = request.config.getoption("--meetings", 60)
+    meetings = request.config.getoption("--meetings", 40)
     has_faults = request.param == "faults"
     plan = Plan(seed, meetings if has_faults else 6, faults=has_faults)
     folder = tmp_path_factory.mktemp("faults")
@@ -44,7 +51,9 @@ def simulated(
             plan.token(0),
             launcher=(ROOT / "tests/faults/clock.py", folder / "clock"),
         ) as stack,
-        Workers(stack.description["aws_endpoint_url"], clock, folder / "log") as workers,
+        Workers(
+            stack.description["aws_endpoint_url"], clock, folder / "log", plan.threads
+        ) as workers,
     ):
         simulator.tokens.add(plan.token(0))
         simulator.tokens.revoke(DEFAULT_TOKEN)

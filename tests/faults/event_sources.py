@@ -32,12 +32,12 @@ class Invocation:
 
 
 class QueueSource:
-    """A queue's event source mapping. `bodies` are all that it was given."""
+    """A queue's event source mapping. `bodies` are all that it was given, by message id."""
 
     def __init__(
         self, sqs: Any, url: str, arn: str, function: str, batch_size: int, order: random.Random
     ) -> None:
-        self.bodies: list[str] = []
+        self.bodies: dict[str, str] = {}
         self._sqs, self._url, self._arn = sqs, url, arn
         self._function = function
         self._batch_size = batch_size
@@ -51,7 +51,7 @@ class QueueSource:
         found = self._sqs.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=size, AttributeNames=["All"]
         ).get("Messages", [])
-        self.bodies.extend(message["Body"] for message in found)
+        self.bodies |= {message["MessageId"]: message["Body"] for message in found}
         receives = [int(one["Attributes"]["ApproximateReceiveCount"]) for one in found]
         # Whatever is out of order is in order again before a message is given up.
         spared = max(receives, default=0) >= MOST_RECEIVES - 1

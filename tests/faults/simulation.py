@@ -41,13 +41,18 @@ POISON = {
 
 @dataclass(slots=True)
 class Run:
-    """An invocation under way."""
+    """An invocation under way, at the request with which it waits for its turn."""
 
     invocation: Invocation
     worker: Worker
     troubles: Troubles
     deadline: float
+    happening: Request | dict[str, Any] | None = None
     requests: int = 0
+
+    def wait(self) -> None:
+        """Until it waits itself, or has an answer: nobody else runs meanwhile."""
+        self.happening = self.worker.happenings.get(timeout=PATIENCE_SECONDS)
 
 
 class Simulation:
@@ -235,10 +240,11 @@ class Simulation:
         name = f"{self.plan.seed}/{function}/{number}"
         worker.invoke(invocation.event, deadline=deadline, request_id=name, seed=name)
         self._runs.append(Run(invocation, worker, troubles, deadline))
+        self._runs[-1].wait()
 
     def _step(self, run: Run) -> None:
         """One request to AWS, or the answer."""
-        happening = run.worker.happenings.get(timeout=PATIENCE_SECONDS)
+        happening = run.happening
         self._clock.advance(STEP_SECONDS)
         assert happening is not None, f"{run.invocation.function} ended by itself"
         if isinstance(happening, Request):
@@ -258,17 +264,16 @@ class Simulation:
     def _serve(self, run: Run, request: Request) -> None:
         run.requests += 1
         number, when = run.troubles.killed_at or (0, "")
-        fault = run.troubles.faults.get(run.requests)
         if self._clock.time() > run.deadline:
             self._kill(run, request, f"timed out: {run.invocation.function}")
         elif run.requests == number:
             if when == "after":
                 self._forward(request)
             self._kill(run, request, f"killed {when}: {run.invocation.function}")
-        elif fault:
-            request.reply.put(self._faulty(fault, request))
         else:
-            request.reply.put(self._forward(request))
+            fault = run.troubles.faults.get(run.requests)
+            request.reply.put(self._faulty(fault, request) if fault else self._forward(request))
+            run.wait()
 
     def _forward(self, request: Request) -> Reply:
         """What it may have set going is looked for."""

@@ -147,6 +147,18 @@ def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None
         assert answer["statusCode"] in expected
 
 
+def test_what_is_accepted_is_on_the_queue(simulated: Simulation) -> None:
+    """An answer of 202 is a promise, even where a sweep would find what was lost."""
+    accepted = Counter(
+        delivery.event.recording.id if delivery.event.recording else delivery.event.session.id
+        for delivery, answer in simulated.answers
+        if answer["statusCode"] == 202
+    )
+    bodies = [body for queue in simulated.queues for body in queue.bodies.values()]
+    messages = [json.loads(body) for body in bodies if '"source": "webhook"' in body]
+    assert accepted <= Counter(one.get("recording_id", one.get("session_id")) for one in messages)
+
+
 def test_no_secret_is_anywhere(simulated: Simulation) -> None:
     """The one place for a download URL is the `url` of its artifact, in the row."""
     world = simulated.simulator.world

@@ -2,8 +2,8 @@
 
     python worker.py CLOCK SOCKET
 
-For each message on the socket, `{"function", "environment"}` with a socket of the worker's own, it
-forks: what is forked imports the handler, which is a cold start, tells its process id, and then
+For each message on the socket, `{"function", "environment", "threads"}` with a socket of the
+worker's own, it forks: what is forked imports the handler, which is a cold start, tells its process id, and then
 answers events, one a line, until somebody kills it.
 """
 
@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def main() -> None:
     clock.install()
     clock.install_sleep()
     preload()
+    be_patient()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[2])) as orders:
         while True:
@@ -72,9 +74,23 @@ def preload() -> None:
         boto3.client(service, region_name="eu-central-1")
 
 
+def be_patient() -> None:
+    """While a worker waits for its turn, real time passes, which is not what AWS takes."""
+    from botocore.httpsession import URLLib3Session
+
+    init = URLLib3Session.__init__
+
+    def patient(session: URLLib3Session, *_: Any, **options: Any) -> None:
+        init(session, **{**options, "timeout": (60, 600)})
+
+    URLLib3Session.__init__ = patient  # type: ignore[method-assign]
+
+
 def work(order: Mapping[str, Any], channel: socket.socket) -> None:
     """One worker's life."""
     os.environ.update(order["environment"])
+    if order["threads"]:
+        limit_threads(order["threads"])
     handler = importlib.import_module(order["function"]).handler
     with channel, channel.makefile("rw") as lines:
         print(os.getpid(), file=lines, flush=True)
@@ -83,6 +99,16 @@ def work(order: Mapping[str, Any], channel: socket.socket) -> None:
             random.seed(job["seed"])
             context = Context(order["function"], job["request_id"], job["deadline"])
             print(json.dumps(invoke(handler, job["event"], context)), file=lines, flush=True)
+
+
+def limit_threads(most: int) -> None:
+    """Let a pool have no more: with one, what a function does has an order."""
+    init = ThreadPoolExecutor.__init__
+
+    def limited(pool: ThreadPoolExecutor, *_: Any, **options: Any) -> None:
+        init(pool, most)
+
+    ThreadPoolExecutor.__init__ = limited  # type: ignore[method-assign]
 
 
 def invoke(handler: Any, event: Any, context: Context) -> dict[str, Any]:

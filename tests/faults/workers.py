@@ -108,11 +108,12 @@ class Worker:
 class Workers:
     """All processes, and the proxy between them and AWS; a context manager.
 
-    `log` is where they write to.
+    `log` is where they write to; `threads` is how many a pool of theirs may have, 0 as it wants.
     """
 
-    def __init__(self, aws_url: str, clock: SharedClock, log: Path) -> None:
+    def __init__(self, aws_url: str, clock: SharedClock, log: Path, threads: int) -> None:
         self.log = log
+        self._threads = threads
         self._aws = http.client.HTTPConnection(urlsplit(aws_url).netloc, timeout=PATIENCE_SECONDS)
         self._alive: dict[str, Worker] = {}
         self._started = 0
@@ -162,9 +163,9 @@ class Workers:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}/{name}",
         }
         ours, theirs = socket.socketpair()
-        order = json.dumps({"function": function, "environment": settings})
+        order = {"function": function, "environment": settings, "threads": self._threads}
         with theirs:
-            socket.send_fds(self._orders, [order.encode()], [theirs.fileno()])
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno()])
         worker = self._alive[name] = Worker(function, ours)
         return worker
 
