@@ -47,9 +47,11 @@ class QueueSource:
 
     def take(self) -> Invocation | None:
         """A batch, if there are messages."""
-        size = self._order.randint(1, self._batch_size)
+        size = self._order.choice([1, 2, self._batch_size])
         found = self._sqs.receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=size, AttributeNames=["All"]
+            QueueUrl=self._url,
+            MaxNumberOfMessages=min(size, self._batch_size),
+            AttributeNames=["All"],
         ).get("Messages", [])
         self.bodies |= {message["MessageId"]: message["Body"] for message in found}
         receives = [int(one["Attributes"]["ApproximateReceiveCount"]) for one in found]

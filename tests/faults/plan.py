@@ -46,6 +46,15 @@ HOUR, DAY = 3600.0, 86_400.0
 CANARY = "canary-"
 """Begins every secret that there is, but for the signatures of download URLs."""
 
+# Of a function to AWS, in most invocations.
+REQUESTS = {
+    "archive_recording": 14,
+    "follow_up": 8,
+    "ingest_recording": 8,
+    "publish_changes": 3,
+    "receive_webhook": 1,
+    "sweep_recordings": 20,
+}
 AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
 API_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "429": lambda chance: rate_limited(chance.randint(1, 20)),
@@ -85,10 +94,12 @@ class Troubles:
     """Of one invocation: by the number of a request to AWS, what becomes of it.
 
     `killed_at` is when its process is killed: before that request is carried out, or after.
-    `seconds` is the time it has, where that is not the function's time-out.
+    `stalled_at` is when it is not heard of for so many seconds. `seconds` is the time it has, where
+    that is not the function's time-out.
     """
 
     killed_at: tuple[int, str] | None = None
+    stalled_at: tuple[int, float] | None = None
     faults: dict[int, str] = field(default_factory=dict)
     seconds: float | None = None
 
@@ -138,7 +149,9 @@ class Plan:
         """Let it all happen, in the future."""
         for number in range(self.meetings):
             chance = self.chance("meeting", number)
-            start = ORIGIN + timedelta(seconds=chance.uniform(1, self.meetings * SECONDS_PER_MEETING))
+            start = ORIGIN + timedelta(
+                seconds=chance.uniform(1, self.meetings * SECONDS_PER_MEETING)
+            )
             config = {"live_streaming_config": {"rtmp_url": f"rtmps://example.com/{CANARY}rtmp"}}
             meeting = world.create_meeting(
                 title=f"Meeting {number}",
@@ -155,9 +168,7 @@ class Plan:
                 world.end_session(session, reason=reason, at=start + timedelta(seconds=length))
                 start += timedelta(seconds=length + chance.uniform(700, 1500))
 
-    def _record(
-        self, world: World, session: Session, length: float, chance: random.Random
-    ) -> None:
+    def _record(self, world: World, session: Session, length: float, chance: random.Random) -> None:
         def moment(part: float) -> datetime:
             return session.started_at + timedelta(seconds=length * part)
 
@@ -194,7 +205,7 @@ class Plan:
             realtimekit_bucket=not is_external,
             storage_config=storage if is_external or chance.random() < 0.15 else None,
             start_delay=chance.uniform(1, 5),
-            upload_seconds=chance.uniform(5, 600),
+            upload_seconds=chance.choice([chance.uniform(5, 40), chance.uniform(40, 600)]),
             outcome=Status.ERRORED if chance.random() < 0.08 else Status.UPLOADED,
             # Of three parts, now and then.
             file_size=chance.randint(600, 20_000) + (11 << 20) * (chance.random() < 0.02),
@@ -238,16 +249,17 @@ class Plan:
         if not self.faults:
             return NO_TROUBLES
         chance = self.chance("invocation", function, number)
-        at, kind = chance.randint(1, 12), chance.choice(AWS_FAULTS)
+        at, kind = chance.randint(1, REQUESTS[function]), chance.choice(AWS_FAULTS)
         kinds = [
             NO_TROUBLES,
             Troubles(killed_at=(at, chance.choice(["before", "after"]))),
             Troubles(faults={at: kind}),
             # Longer than botocore is patient.
             Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
+            Troubles(stalled_at=(at, chance.uniform(1, 55))),
             Troubles(seconds=31),
         ]
-        return chance.choices(kinds, [65, 13, 14, 5, 3])[0]
+        return chance.choices(kinds, [55, 12, 13, 5, 12, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
         """At what time RealtimeKit begins to fail, and how."""

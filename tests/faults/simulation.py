@@ -262,8 +262,13 @@ class Simulation:
         run.invocation.done(answer)
 
     def _serve(self, run: Run, request: Request) -> None:
-        run.requests += 1
         number, when = run.troubles.killed_at or (0, "")
+        stalled, seconds = run.troubles.stalled_at or (0, 0.0)
+        # Who takes from the budget is to send the request at once: that is how it is counted.
+        if run.requests + 1 == stalled and b'"budget#' not in request.body:
+            self._stall(run, seconds)
+            return
+        run.requests += 1
         if self._clock.time() > run.deadline:
             self._kill(run, request, f"timed out: {run.invocation.function}")
         elif run.requests == number:
@@ -274,6 +279,13 @@ class Simulation:
             fault = run.troubles.faults.get(run.requests)
             request.reply.put(self._faulty(fault, request) if fault else self._forward(request))
             run.wait()
+
+    def _stall(self, run: Run, seconds: float) -> None:
+        """Put it aside; others go on, also to when it is heard of again."""
+        self.met[f"stalled: {run.invocation.function}"] += 1
+        run.troubles = replace(run.troubles, stalled_at=None)
+        self._runs.remove(run)
+        self._at(self._clock.time() + seconds, lambda: self._runs.append(run))
 
     def _forward(self, request: Request) -> Reply:
         """What it may have set going is looked for."""
