@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from faults.clock import SharedClock
 from faults.plan import ORIGIN, Plan
 from faults.simulation import Simulation
 from faults.workers import Workers
-
 from local.simulator import DEFAULT_TOKEN, Simulator, World
 from local.stack import ROOT, LocalStack, parameters
 

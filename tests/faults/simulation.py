@@ -21,7 +21,6 @@ from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
 from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, Delivery, Plan, Troubles
 from faults.workers import PATIENCE_SECONDS, Reply, Request, Worker, Workers
-
 from local.simulator import SigningKey, Simulator
 from local.stack import ROOT, LocalStack
 

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from boto3.dynamodb.types import TypeDeserializer
+
 from faults.plan import AWS_FAULTS, CANARY
 from faults.simulation import POISON, Simulation
-
 from local.simulator import Artifact, Kind, Recording, Status, World
 
 FAR = datetime(2027, 1, 1, tzinfo=UTC)

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from faults.clock import SharedClock
-
 from local.stack import ROOT
 
 HERE = Path(__file__).parent
@@ -218,7 +217,11 @@ def _handler(workers: Mapping[str, Worker]) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(OSError):
                 self.wfile.write(reply.body)
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _ask
+        def __getattr__(self, name: str) -> Any:
+            """All methods are handled alike."""
+            if name.startswith("do_"):
+                return self._ask
+            raise AttributeError(name)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing."""
