@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
+.PHONY: help demo up put-event request invoke test soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -12,6 +12,8 @@ SIZES ?= 64,1024,4096
 WORKERS ?= 4
 RECORDINGS ?= 20000
 ROUNDS ?= 5
+SEED ?= 1
+MEETINGS ?= 2000
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -51,6 +53,11 @@ test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
 
 bench: package plain-package ## Measure cold starts, a recording's life and cost, and the list [ROUNDS=5]
 	@.venv/bin/python -m bench --rounds $(ROUNDS)
+soak: $(TESTS) ## Run the fault suite at length; a seed is a run, odd ones to the last request [SEED=1 MEETINGS=2000]
+	@.venv/bin/python -m pytest tests/faults --seed $(SEED) --meetings $(MEETINGS)
+
+bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
+	@.venv/bin/python -m bench.cold_start
 
 bench-list: package ## Measure a page of the list, with 1,000 rows and with 100,000
 	@.venv/bin/python -m bench.list_page

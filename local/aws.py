@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -30,12 +31,21 @@ class Ministack:
 
     It keeps all its files below `work_dir`, in a folder that `stop` removes. With `enforce_iam`
     every call is judged by the policies of its caller, and the functions run as their roles; the
-    access key `test` is root's.
+    access key `test` is root's. `launcher` is a script, with its arguments, that runs the one it is
+    given last: the emulator.
     """
 
-    def __init__(self, work_dir: Path, *, port: int = 0, enforce_iam: bool = False) -> None:
+    def __init__(
+        self,
+        work_dir: Path,
+        *,
+        port: int = 0,
+        enforce_iam: bool = False,
+        launcher: Sequence[str | Path] = (),
+    ) -> None:
         self._work_dir = work_dir
         self._enforce_iam = enforce_iam
+        self._launcher = launcher
         self.port = port or _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -102,7 +112,7 @@ class Ministack:
         with (folder / "ministack.log").open("wb") as log:
             self._process = subprocess.Popen(
                 # -P: what is beside the script is not to be imported.
-                [sys.executable, "-P", str(Path(__file__).with_name("emulator.py"))],
+                [sys.executable, "-P", *self._launcher, Path(__file__).with_name("emulator.py")],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,7 +62,7 @@ class LocalStack:
     `parameters` are the template's. The packages are the folders that the template names: the
     sources, run by the emulator's own executor; or, with the template that `sam build` wrote and
     `runtime_python`, an interpreter that has `awslambdaric`, what would be deployed, run by AWS's
-    own runtime client, under IAM.
+    own runtime client, under IAM. `launcher` is `Ministack`'s.
     """
 
     def __init__(
@@ -73,12 +73,18 @@ class LocalStack:
         template_file: Path = ROOT / "template.yaml",
         runtime_python: Path | None = None,
         port: int = 0,
+        launcher: Sequence[str | Path] = (),
     ) -> None:
         self._parameters = parameters
         self._api_token = api_token
         self._template_file = template_file
         self._runtime_python = runtime_python
-        self._aws = Ministack(WORK_DIR, port=port, enforce_iam=runtime_python is not None)
+        self._aws = Ministack(
+            WORK_DIR,
+            port=port,
+            enforce_iam=runtime_python is not None,
+            launcher=launcher,
+        )
         self.description: dict[str, Any] = {}
 
     def start(self) -> Self:

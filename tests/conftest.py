@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, Signer, Upstream
+from doubles import API_TOKEN, APP_ID, HANDLERS, ROOT, Clock, Context, Signer, Upstream
 
 # Before any handler is imported: handlers read their settings, and make their clients, at import.
 os.environ.update(
@@ -77,8 +77,6 @@ settings.load_profile("shared")
 
 # Before any handler makes a client, too.
 pytest_plugins = ["rights"]
-
-HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
 
 
 @pytest.fixture(scope="session")

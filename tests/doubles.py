@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 ROOT = Path(__file__).parent.parent
+HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
 APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 API_TOKEN = "canary-token-6d0f"
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from conftest import HANDLERS
-from doubles import ROOT
+from doubles import HANDLERS, ROOT
 from local.package import services, trim
 
 BUILD = ROOT / ".local/build"

@@ -13,8 +13,7 @@ import pytest
 from bench.life import LOOPBACK, PYTHON, package, sample
 from bench.runtime import Runtime
 from bench.wire import Answer, Request, Wire
-from conftest import HANDLERS
-from doubles import Signer
+from doubles import HANDLERS, Signer
 
 SETTINGS = {
     "APP_ID": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",

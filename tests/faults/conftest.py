@@ -1,0 +1,67 @@
+"""A simulation that has run, by the seed and the size that `make soak` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from faults.clock import SharedClock
+from faults.plan import ORIGIN, Plan
+from faults.simulation import Simulation
+from faults.workers import Workers
+from local.simulator import DEFAULT_TOKEN, Simulator, World
+from local.stack import ROOT, LocalStack, parameters
+
+PER_5_MINUTES = 210
+"""A budget of requests that is spent now and then."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=1, help="of the fault suite")
+    parser.addoption("--meetings", type=int, default=40, help="in the fault suite")
+
+
+# Workers share nothing (pytest-xdist): one has all tests of a simulation.
+@pytest.fixture(
+    scope="package",
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        for name in ("nothing goes wrong", "faults")
+    ],
+)
+def simulated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Simulation]:
+    """A stack of its own, in which all is over; first one without faults, of a few meetings."""
+    seed = request.config.getoption("--seed", 1)
+    meetings = request.config.getoption("--meetings", 40)
+    has_faults = request.param == "faults"
+    plan = Plan(seed, meetings if has_faults else 6, faults=has_faults)
+    folder = tmp_path_factory.mktemp("faults")
+    clock = SharedClock.create(folder / "clock", ORIGIN)
+    world = World(clock=clock, seed=seed, reveals_secrets=True)
+    plan.populate(world)
+    settings = {"UpstreamRequestsPer5Minutes": str(PER_5_MINUTES), "ArchivePartMiB": "5"}
+    print(f"To see this again: make soak SEED={seed} MEETINGS={meetings}")
+    with (
+        Simulator(world) as simulator,
+        LocalStack(
+            parameters(simulator) | settings,
+            plan.token(0),
+            launcher=(ROOT / "tests/faults/clock.py", folder / "clock"),
+        ) as stack,
+        Workers(
+            stack.description["aws_endpoint_url"], clock, folder / "log", plan.threads
+        ) as workers,
+    ):
+        simulator.tokens.add(plan.token(0))
+        simulator.tokens.revoke(DEFAULT_TOKEN)
+        simulation = Simulation(plan, clock, stack, simulator, workers)
+        simulation.run()
+        yield simulation
+
+
+@pytest.fixture
+def per_5_minutes() -> int:
+    return PER_5_MINUTES

@@ -1,0 +1,282 @@
+"""What a seed makes: meetings, what becomes of their webhooks, and all that goes wrong.
+
+Every decision has a generator of its own, by the seed and what it is about: so what goes wrong with
+the fifth invocation of a function does not depend on how the others went.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from local.simulator import (
+    HOST_ENDED_MEETING,
+    Chunked,
+    Delay,
+    Drop,
+    IgnoreRange,
+    Kind,
+    RecordingOptions,
+    Replaced,
+    Reset,
+    Resize,
+    Session,
+    Simulator,
+    Stale,
+    Status,
+    TimelineEvent,
+    Truncate,
+    World,
+    empty,
+    error,
+    garbage,
+    gateway_error,
+    html,
+    rate_limited,
+    storage_failure,
+    unsuccessful,
+)
+
+ORIGIN = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
+SECONDS_PER_MEETING = 20
+HOUR, DAY = 3600.0, 86_400.0
+CANARY = "canary-"
+"""Begins every secret that there is, but for the signatures of download URLs."""
+
+# Of a function to AWS, in most invocations.
+REQUESTS = {
+    "archive_recording": 14,
+    "follow_up": 8,
+    "ingest_recording": 8,
+    "publish_changes": 3,
+    "receive_webhook": 1,
+    "sweep_recordings": 20,
+}
+AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
+API_FAULTS: dict[str, Callable[[random.Random], Any]] = {
+    "429": lambda chance: rate_limited(chance.randint(1, 20)),
+    "429 of a penalty": lambda chance: rate_limited(300),
+    "429 for a day": lambda chance: rate_limited(86_400),
+    "429 without a time": lambda chance: rate_limited(None),
+    "500": lambda chance: error(500),
+    "502 in HTML": lambda chance: html(502),
+    "520 and empty": lambda chance: empty(520),
+    "no JSON": lambda chance: garbage(),
+    "no success": lambda chance: unsuccessful(),
+    "dropped": lambda chance: Drop(),
+    "truncated": lambda chance: Truncate(part=chance.random()),
+    "stale, recording": lambda chance: Stale(Status.RECORDING),
+    "stale, uploading": lambda chance: Stale(Status.UPLOADING),
+    "not there yet": lambda chance: error(404),
+    "token refused": lambda chance: gateway_error(403),
+}
+MEDIA_FAULTS: dict[str, Callable[[random.Random], Any]] = {
+    "dropped": lambda chance: Drop(),
+    "truncated": lambda chance: Truncate(part=chance.random()),
+    "reset": lambda chance: Reset(chance.randint(0, 600)),
+    "shorter": lambda chance: Resize(chance.randint(1, 500)),
+    "replaced": lambda chance: Replaced(),
+    "without ranges": lambda chance: IgnoreRange(),
+    "without a length": lambda chance: Chunked(),
+    "a 200 that is an error": lambda chance: storage_failure(200),
+    "a 200 that is a page": lambda chance: html(200),
+    "slow down": lambda chance: storage_failure(503, "SlowDown"),
+    "URL refused": lambda chance: storage_failure(403, "AccessDenied"),
+}
+FAULTY_PATHS = {"api": "/(recordings|sessions)", "media": "^/media", "key": "well-known"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Troubles:
+    """Of one invocation: by the number of a request to AWS, what becomes of it.
+
+    `killed_at` is when its process is killed: before that request is carried out, or after.
+    `stalled_at` is when it is not heard of for so many seconds. `seconds` is the time it has, where
+    that is not the function's time-out.
+    """
+
+    killed_at: tuple[int, str] | None = None
+    stalled_at: tuple[int, float] | None = None
+    faults: dict[int, str] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+NO_TROUBLES = Troubles()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An event on its way, at a time: posted as a webhook, put on the bus, or forged."""
+
+    at: float
+    event: TimelineEvent
+    way: str = "webhook"
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens to so many meetings, by a seed. Without `faults` nothing goes wrong."""
+
+    seed: int
+    meetings: int
+    faults: bool = True
+
+    def chance(self, *about: object) -> random.Random:
+        """The generator of the decisions about something."""
+        return random.Random("/".join(map(str, (self.seed, *about))))
+
+    @property
+    def busy_until(self) -> float:
+        """Meetings have begun by then; and RealtimeKit has had its troubles."""
+        return ORIGIN.timestamp() + self.meetings * SECONDS_PER_MEETING + 2 * HOUR
+
+    @property
+    def threads(self) -> int:
+        """In a function's pools. With one, a run is the same each time; even seeds have no limit."""
+        return self.seed % 2
+
+    def token(self, number: int) -> str:
+        """The API token before the first rotation, after it, and so on."""
+        return f"{CANARY}token-{self.seed}-{number}"
+
+    # What takes place.
+
+    def populate(self, world: World) -> None:
+        """Let it all happen, in the future."""
+        for number in range(self.meetings):
+            chance = self.chance("meeting", number)
+            start = ORIGIN + timedelta(
+                seconds=chance.uniform(1, self.meetings * SECONDS_PER_MEETING)
+            )
+            config = {"live_streaming_config": {"rtmp_url": f"rtmps://example.com/{CANARY}rtmp"}}
+            meeting = world.create_meeting(
+                title=f"Meeting {number}",
+                recording_config=config if chance.random() < 0.3 else None,
+                keep_alive_seconds=chance.choice([60, 600]),
+                at=start,
+            )
+            for _ in range(1 if chance.random() < 0.85 else 2):
+                length = chance.uniform(120, HOUR)
+                session = world.start_session(meeting, at=start)
+                for _ in range(chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]):
+                    self._record(world, session, length, chance)
+                reason = chance.choice(["ALL_PARTICIPANTS_LEFT", HOST_ENDED_MEETING])
+                world.end_session(session, reason=reason, at=start + timedelta(seconds=length))
+                start += timedelta(seconds=length + chance.uniform(700, 1500))
+
+    def _record(self, world: World, session: Session, length: float, chance: random.Random) -> None:
+        def moment(part: float) -> datetime:
+            return session.started_at + timedelta(seconds=length * part)
+
+        options, invoked_at = self._options(chance), moment(chance.uniform(0, 0.2))
+        recording = world.start_recording(session, options, allow_multiple=True, at=invoked_at)
+        if chance.random() < 0.3:
+            world.pause(recording, at=moment(0.4))
+            if chance.random() < 0.8:
+                world.resume(recording, at=moment(0.6))
+        if chance.random() < 0.05:
+            world.fail(recording, at=moment(0.8))
+        elif chance.random() < 0.4:
+            world.stop(recording, at=moment(0.9))
+
+    def _options(self, chance: random.Random) -> RecordingOptions:
+        storage = {
+            "type": chance.choice(["aws", "cloudflare", "gcs", "sftp"]),
+            "bucket": "the-owners-bucket",
+            "region": "eu-central-1",
+            "path": "recordings/of/ours",
+            "access_key": f"{CANARY}access-key",
+            "secret": f"{CANARY}secret",
+            "password": f"{CANARY}password",
+            "private_key": f"{CANARY}private-key",
+        }
+        is_external = chance.random() < 0.15
+        return RecordingOptions(
+            kind=chance.choices(list(Kind), [60, 10, 10, 20])[0],
+            separate_audio=chance.random() < 0.3,
+            audio_codec=chance.choice(["AAC", "MP3"]),
+            video_codec=chance.choice(["H264", "VP8"]),
+            participants=chance.randint(1, 4),
+            layers=chance.choice([("default",), ("default", "speakers")]),
+            realtimekit_bucket=not is_external,
+            storage_config=storage if is_external or chance.random() < 0.15 else None,
+            start_delay=chance.uniform(1, 5),
+            upload_seconds=chance.choice([chance.uniform(5, 40), chance.uniform(40, 600)]),
+            outcome=Status.ERRORED if chance.random() < 0.08 else Status.UPLOADED,
+            # Of three parts, now and then.
+            file_size=chance.randint(600, 20_000) + (11 << 20) * (chance.random() < 0.02),
+            audio_file_size=chance.randint(600, 5_000),
+            duration=chance.choice([None, None, None, 12.001]),
+        )
+
+    # What is told of it.
+
+    def deliveries(self, world: World) -> Iterator[Delivery]:
+        """All attempts to tell, in no order."""
+        timeline = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
+        for number, event in enumerate(timeline):
+            if self.faults:
+                yield from self._deliveries_of(number, event)
+            else:
+                yield Delivery(at=event.at.timestamp() + 1, event=event)
+
+    def _deliveries_of(self, number: int, event: TimelineEvent) -> Iterator[Delivery]:
+        happened, chance = event.at.timestamp(), self.chance("delivery", number)
+        # Of some sessions nothing is heard at all.
+        is_lost = self.chance("lost", event.session.id).random() < 0.1 or chance.random() < 0.2
+        for _ in range(0 if is_lost else 1 + (chance.random() < 0.25)):
+            late = chance.choices(
+                [chance.uniform(0.2, 5), chance.uniform(60, HOUR), chance.uniform(1, 5.5) * DAY],
+                [80, 17, 3],
+            )[0]
+            way = "bus" if chance.random() < 0.15 else "webhook"
+            yield Delivery(at=happened + late, event=event, way=way)
+        if chance.random() < 0.05:
+            yield Delivery(at=happened + chance.uniform(0, DAY), event=event, way="forged")
+        if chance.random() < 0.03:
+            # It has a stream key.
+            live = replace(event, name="livestreaming.statusUpdate", recording=None, status=None)
+            yield Delivery(at=happened, event=live)
+
+    # What goes wrong.
+
+    def troubles(self, function: str, number: int) -> Troubles:
+        """Of so many an invocation of a function."""
+        if not self.faults:
+            return NO_TROUBLES
+        chance = self.chance("invocation", function, number)
+        at, kind = chance.randint(1, REQUESTS[function]), chance.choice(AWS_FAULTS)
+        kinds = [
+            NO_TROUBLES,
+            Troubles(killed_at=(at, chance.choice(["before", "after"]))),
+            Troubles(faults={at: kind}),
+            # Longer than botocore is patient.
+            Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
+            Troubles(stalled_at=(at, chance.uniform(1, 55))),
+            Troubles(seconds=31),
+        ]
+        return chance.choices(kinds, [55, 12, 13, 5, 12, 3])[0]
+
+    def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
+        """At what time RealtimeKit begins to fail, and how."""
+        for number in range(self.meetings * 3 // 4 if self.faults else 0):
+            chance = self.chance("incident", number)
+            where = chance.choices(list(FAULTY_PATHS), [55, 40, 5])[0]
+            known = MEDIA_FAULTS if where == "media" else API_FAULTS
+            effects, times = known[chance.choice(list(known))](chance), chance.randint(1, 3)
+            if number == 0:
+                # The one that costs real time.
+                effects, times = Delay(11), 1
+            at = chance.uniform(ORIGIN.timestamp(), self.busy_until)
+            yield at, _fault(simulator, effects, FAULTY_PATHS[where], times)
+        for number in range(2 if self.faults else 0):
+            at = self.chance("key", number).uniform(ORIGIN.timestamp(), self.busy_until)
+            yield at, simulator.webhooks.rotate_key
+
+
+def _fault(simulator: Simulator, effect: Any, path: str, times: int) -> Callable[[], Any]:
+    return lambda: simulator.faults.add(effect, path=path, times=times)

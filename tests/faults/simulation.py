@@ -1,0 +1,408 @@
+"""Days of a deployment, in no time, and all that goes wrong in them.
+
+Several invocations are under way at a time. At each request of one of them to AWS a seed decides
+who goes on, and what becomes of the request. When nobody can go on any more, the clock jumps to
+when somebody can.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from faults.clock import SharedClock
+from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
+from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, Delivery, Plan, Troubles
+from faults.workers import PATIENCE_SECONDS, Reply, Request, Worker, Workers
+from local.simulator import SigningKey, Simulator
+from local.stack import ROOT, LocalStack
+
+CONCURRENCY = 4
+# What a request to AWS takes.
+STEP_SECONDS = 0.02
+# RealtimeKit's to deliver an event, as Dyte documented them, a second apart.
+MOST_ATTEMPTS = 4
+# Of the index `due`: what makes a function's call worth while.
+WAITING = {"follow_up": ("urgent", "yes", "low"), "sweep_recordings": ("sweep",)}
+POISON = {
+    "IngestQueue": ["no JSON", '{"v":9}', '{"v":1,"source":"webhook","recording_id":"none"}'],
+    "ArchiveQueue": ['{"v":1,"source":"catalogue","task":"archive","recording_id":"none"}'],
+}
+"""What can never be read, and is to be found in the dead-letter queues."""
+
+
+@dataclass(slots=True)
+class Run:
+    """An invocation under way, at the request with which it waits for its turn."""
+
+    invocation: Invocation
+    worker: Worker
+    troubles: Troubles
+    deadline: float
+    happening: Request | dict[str, Any] | None = None
+    requests: int = 0
+
+    def wait(self) -> None:
+        """Until it waits itself, or has an answer: nobody else runs meanwhile."""
+        self.happening = self.worker.happenings.get(timeout=PATIENCE_SECONDS)
+
+
+class Simulation:
+    """One run of a plan. `met` is what went wrong, `answers` what deliveries were answered."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        clock: SharedClock,
+        stack: LocalStack,
+        simulator: Simulator,
+        workers: Workers,
+    ) -> None:
+        self.plan, self.stack, self.simulator = plan, stack, simulator
+        self.met: Counter[str] = Counter()
+        self.answers: list[tuple[Delivery, Any]] = []
+        self.heard: list[Any] = []
+        self._clock, self._workers = clock, workers
+        self._dynamodb, self._bus = stack.client("dynamodb"), stack.client("events")
+        self._sqs = stack.client("sqs")
+        self._order = plan.chance("order")
+        self._idle: dict[str, list[Worker]] = {}
+        self._runs: list[Run] = []
+        self._invocations: Counter[str] = Counter()
+        self._agenda: list[tuple[float, int, Callable[[], Any]]] = []
+        self._entries = itertools.count()
+        self._asked: list[Invocation] = []
+        self._forger = SigningKey()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """The functions' settings, event sources and schedules are the deployed template's."""
+        functions = self.stack.client("lambda")
+        deployed = functions.list_functions()["Functions"]
+        names = {one["FunctionArn"]: one["Handler"].partition(".")[0] for one in deployed}
+        self._settings = {
+            names[one["FunctionArn"]]: (one["Environment"]["Variables"], one["Timeout"])
+            for one in deployed
+        }
+        urls = {queue["arn"]: queue["url"] for queue in self.stack.description["queues"].values()}
+        self.queues: list[QueueSource] = []
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+            functions.delete_event_source_mapping(UUID=mapping["UUID"])
+            arn, size = mapping["EventSourceArn"], mapping["BatchSize"]
+            function = names[mapping["FunctionArn"]]
+            if arn in urls:
+                source = QueueSource(self._sqs, urls[arn], arn, function, size, self._order)
+                self.queues.append(source)
+            else:
+                streams = self.stack.client("dynamodbstreams")
+                self.stream = StreamSource(streams, arn, function, size, self._clock)
+        self._news: set[QueueSource | StreamSource] = {self.stream, *self.queues}
+        self._schedules: list[Schedule] = []
+        for rule in self._bus.list_rules()["Rules"]:
+            self._bus.disable_rule(Name=rule["Name"])
+            [target] = self._bus.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+            event = json.loads(target.get("Input", "{}"))
+            schedule = Schedule(names[target["Arn"]], rule["ScheduleExpression"], event)
+            self._schedules.append(schedule)
+
+    # Time.
+
+    def run(self) -> None:
+        """Until there is nothing more to come."""
+        subscription = self._subscribe()
+        self._prepare()
+        moment: float | None = ORIGIN.timestamp()
+        while moment is not None:
+            self._clock.move_to(moment)
+            # A message may have come in sight.
+            self._news.update(self.queues)
+            while self._agenda and self._agenda[0][0] <= self._clock.time():
+                heapq.heappop(self._agenda)[2]()
+            self._settle()
+            moment = self._next_moment()
+        self.heard = [json.loads(message["Body"]) for message in self.drain(subscription)]
+
+    def _prepare(self) -> None:
+        for delivery in self.plan.deliveries(self.simulator.world):
+            self._deliver_at(delivery.at, delivery)
+        for at, incident in self.plan.incidents(self.simulator):
+            self._at(at, incident)
+        for number in range(1, 4 if self.plan.faults else 1):
+            self._plan_rotation(number)
+        for name, bodies in POISON.items() if self.plan.faults else ():
+            url = self.stack.description["queues"][name]["url"]
+            for body in bodies:
+                self._sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    def _plan_rotation(self, number: int) -> None:
+        """Of the API token: revoked before or after Secrets Manager has its successor."""
+        chance, tokens = self.plan.chance("rotation", number), self.simulator.tokens
+        at = chance.uniform(ORIGIN.timestamp(), self.plan.busy_until)
+        old, new = self.plan.token(number - 1), self.plan.token(number)
+        self._at(at, lambda: tokens.add(new))
+        self._at(at + chance.uniform(0, 300), lambda: tokens.revoke(old))
+        secret = self.stack.description["api_token_secret_arn"]
+        secrets, content = self.stack.client("secretsmanager"), json.dumps({"api_token": new})
+        self._at(
+            at + chance.uniform(0, 300),
+            lambda: secrets.put_secret_value(SecretId=secret, SecretString=content),
+        )
+
+    def _at(self, moment: float, action: Callable[[], Any]) -> None:
+        heapq.heappush(self._agenda, (moment, next(self._entries), action))
+
+    def _look_in(self, seconds: float) -> None:
+        """Messages may have come in sight by then."""
+        self._at(self._clock.time() + seconds + STEP_SECONDS, lambda: None)
+
+    def _next_moment(self) -> float | None:
+        now, moments = self._clock.time(), [entry[0] for entry in self._agenda[:1]]
+        for schedule in self._schedules:
+            soonest = schedule.after(now)
+            # By the time of what comes before it, there may be more to do, or nothing.
+            if soonest < min(moments, default=math.inf):
+                schedule.due = self._next_call(schedule, now)
+        moments.extend(schedule.due for schedule in self._schedules if schedule.due is not None)
+        return min(moments, default=None)
+
+    def _next_call(self, schedule: Schedule, now: float) -> float | None:
+        """Calls that would find nothing to do are passed over."""
+        if schedule.is_every_minute:
+            waiting = self._first_waiting(*WAITING[schedule.function])
+            return None if waiting is None else schedule.after(max(now, waiting - 0.001))
+        call = schedule.after(now)
+        return call if call < self.plan.busy_until + DAY else None
+
+    def _first_waiting(self, *partitions: str) -> float | None:
+        times = [
+            item["due_at"]["S"][:24]
+            for partition in partitions
+            for item in self._dynamodb.query(
+                TableName=self.stack.description["tables"]["WorkTable"]["name"],
+                IndexName="due",
+                KeyConditionExpression="pending = :pending",
+                ExpressionAttributeValues={":pending": {"S": partition}},
+                Limit=1,
+            )["Items"]
+        ]
+        return min((datetime.fromisoformat(time).timestamp() for time in times), default=None)
+
+    # Invocations.
+
+    def _settle(self) -> None:
+        """Until nobody can go on without time passing."""
+        is_exhausted = False
+        while self._runs or not is_exhausted:
+            if not is_exhausted and len(self._runs) < CONCURRENCY:
+                invocation = self._take()
+                if invocation:
+                    self._begin(invocation)
+                is_exhausted = invocation is None
+            else:
+                run = self._order.choice(self._runs)
+                self._step(run)
+                is_exhausted = is_exhausted and run in self._runs
+
+    def _take(self) -> Invocation | None:
+        if self._asked:
+            return self._asked.pop(self._order.randrange(len(self._asked)))
+        for schedule in self._schedules:
+            if schedule.due is not None and schedule.due <= self._clock.time():
+                schedule.due = None
+                return Invocation(schedule.function, schedule.event)
+        sources = [source for source in (*self.queues, self.stream) if source in self._news]
+        self._order.shuffle(sources)
+        for source in sources:
+            if invocation := source.take():
+                if isinstance(source, QueueSource):
+                    self._look_in(source.visibility_timeout)
+                return invocation
+            self._news.remove(source)
+        return None
+
+    def _begin(self, invocation: Invocation) -> None:
+        function = invocation.function
+        environment, timeout = self._settings[function]
+        self._invocations[function] += 1
+        number = self._invocations[function]
+        troubles = NO_TROUBLES if invocation.spared else self.plan.troubles(function, number)
+        idle = self._idle.setdefault(function, [])
+        worker = idle.pop() if idle else self._workers.start(function, environment)
+        deadline = self._clock.time() + min(timeout, troubles.seconds or timeout)
+        name = f"{self.plan.seed}/{function}/{number}"
+        worker.invoke(invocation.event, deadline=deadline, request_id=name, seed=name)
+        self._runs.append(Run(invocation, worker, troubles, deadline))
+        self._runs[-1].wait()
+
+    def _step(self, run: Run) -> None:
+        """One request to AWS, or the answer."""
+        happening = run.happening
+        self._clock.advance(STEP_SECONDS)
+        assert happening is not None, f"{run.invocation.function} ended by itself"
+        if isinstance(happening, Request):
+            self._serve(run, happening)
+            return
+        self._idle[run.invocation.function].append(run.worker)
+        if "error" in happening:
+            self.met[f"raised: {run.invocation.function} {happening['error']}"] += 1
+        self._end(run, happening.get("answer"))
+
+    def _end(self, run: Run, answer: Any) -> None:
+        self._runs.remove(run)
+        # A stream's next batch, or the same once more.
+        self._news.add(self.stream)
+        run.invocation.done(answer)
+
+    def _serve(self, run: Run, request: Request) -> None:
+        number, when = run.troubles.killed_at or (0, "")
+        stalled, seconds = run.troubles.stalled_at or (0, 0.0)
+        # Who takes from the budget is to send the request at once: that is how it is counted.
+        if run.requests + 1 == stalled and b'"budget#' not in request.body:
+            self._stall(run, seconds)
+            return
+        run.requests += 1
+        if self._clock.time() > run.deadline:
+            self._kill(run, request, f"timed out: {run.invocation.function}")
+        elif run.requests == number:
+            if when == "after":
+                self._forward(request)
+            self._kill(run, request, f"killed {when}: {run.invocation.function}")
+        else:
+            fault = run.troubles.faults.get(run.requests)
+            request.reply.put(self._faulty(fault, request) if fault else self._forward(request))
+            run.wait()
+
+    def _stall(self, run: Run, seconds: float) -> None:
+        """Put it aside; others go on, also to when it is heard of again."""
+        self.met[f"stalled: {run.invocation.function}"] += 1
+        run.troubles = replace(run.troubles, stalled_at=None)
+        self._runs.remove(run)
+        self._at(self._clock.time() + seconds, lambda: self._runs.append(run))
+
+    def _forward(self, request: Request) -> Reply:
+        """What it may have set going is looked for."""
+        if request.operation.startswith("SendMessage"):
+            self._news.update(self.queues)
+            content = json.loads(request.body)
+            for message in content.get("Entries", [content]):
+                self._look_in(message.get("DelaySeconds", 0))
+        elif request.operation == "UpdateItem":
+            self._news.add(self.stream)
+        return self._workers.forward(request)
+
+    def _kill(self, run: Run, request: Request, what: str) -> None:
+        self.met[what] += 1
+        self._workers.end(run.worker)
+        request.reply.put(None)
+        self._end(run, None)
+
+    def _faulty(self, fault: str, request: Request) -> Reply | None:
+        if fault == "refused in a 200" and request.operation not in _REFUSALS:
+            fault = "failed"
+        self.met[f"{fault}: {request.service}"] += 1
+        if fault == "dropped":
+            return None
+        if fault == "answer lost":
+            self._forward(request)
+            return None
+        if fault == "refused in a 200":
+            entries = json.loads(request.body)["Entries"]
+            return _json(200, _REFUSALS[request.operation](entries))
+        is_throttled = fault == "throttled"
+        if request.service == "s3":
+            status, code = (503, "SlowDown") if is_throttled else (500, "InternalError")
+            xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>-</Message></Error>"
+            body = b"" if request.method == "HEAD" else xml.encode()
+            return Reply(status, {"Content-Type": "application/xml"}, body)
+        status, code = (400, "ThrottlingException") if is_throttled else (500, "InternalError")
+        return _json(status, {"__type": code, "message": "simulated fault"})
+
+    # Webhooks and events.
+
+    def _deliver_at(self, moment: float, delivery: Delivery) -> None:
+        self._at(moment, lambda: self._deliver(delivery))
+
+    def _deliver(self, delivery: Delivery) -> None:
+        message = self.simulator.webhooks.message(
+            delivery.event, fields={"streamKey": f"{CANARY}stream-key"}
+        )
+        if delivery.way == "bus":
+            self._put_event(message.event, message.body.decode())
+            return
+        key = self._forger if delivery.way == "forged" else self.simulator.webhooks.key
+        event = json.loads((ROOT / "events/receive-webhook.meeting-ended.json").read_text())
+        headers = {"Content-Type": ["application/json"], "RTK-Signature": [key.sign(message.body)]}
+        event |= {"multiValueHeaders": headers, "body": message.body.decode()}
+        event["isBase64Encoded"] = False
+        done: Callable[[Any], None] = lambda answer: self._answered(delivery, answer)  # noqa: E731
+        self._asked.append(Invocation("receive_webhook", event, done))
+
+    def _answered(self, delivery: Delivery, answer: Any) -> None:
+        """Without an answer of the function API Gateway gives one: a 503, says the template."""
+        answer = answer or {"statusCode": 503}
+        self.answers.append((delivery, answer))
+        if answer["statusCode"] >= 500 and delivery.attempt < MOST_ATTEMPTS:
+            again = replace(delivery, attempt=delivery.attempt + 1)
+            self._deliver_at(self._clock.time() + 1, again)
+
+    def _put_event(self, name: str, detail: str) -> None:
+        bus = self.stack.description["event_bus"]["name"]
+        entry = {"EventBusName": bus, "Source": "realtimekit", "DetailType": name, "Detail": detail}
+        assert self._bus.put_events(Entries=[entry])["FailedEntryCount"] == 0
+        self._news.update(self.queues)
+
+    def _subscribe(self) -> str:
+        """A queue that hears of all that is published; its URL."""
+        url: str = self._sqs.create_queue(
+            QueueName="subscriber", Attributes={"MessageRetentionPeriod": "1209600"}
+        )["QueueUrl"]
+        attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        bus = self.stack.description["event_bus"]["name"]
+        pattern = json.dumps({"source": ["realtimekit.recordings"]})
+        self._bus.put_rule(Name="subscriber", EventBusName=bus, EventPattern=pattern)
+        target = {"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}
+        self._bus.put_targets(Rule="subscriber", EventBusName=bus, Targets=[target])
+        return url
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """A table's rows, as DynamoDB writes them."""
+        name = self.stack.description["tables"][table]["name"]
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=name)
+        return [item for page in pages for item in page["Items"]]
+
+    def log(self) -> str:
+        """All that the functions have logged."""
+        return self._workers.log.read_text()
+
+    def drain(self, url: str) -> Iterator[Any]:
+        """A queue's messages, hidden from then on."""
+        while found := self._sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=43_200
+        ).get("Messages"):
+            yield from found
+
+
+def _json(status: int, content: Any) -> Reply:
+    headers = {"Content-Type": "application/x-amz-json-1.1"}
+    return Reply(status, headers, json.dumps(content).encode())
+
+
+_REFUSALS: dict[str, Callable[[list[Any]], Any]] = {
+    "PutEvents": lambda entries: {
+        "FailedEntryCount": len(entries),
+        "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "-"} for _ in entries],
+    },
+    "SendMessageBatch": lambda entries: {
+        "Successful": [],
+        "Failed": [
+            {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"} for entry in entries
+        ],
+    },
+}

@@ -1,0 +1,307 @@
+"""No recording is lost, none is double, no secret leaks: with and without all that can go wrong.
+
+The simulated world is the truth that catalogue, archive and events are held to.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from boto3.dynamodb.types import TypeDeserializer
+
+from faults.plan import AWS_FAULTS, CANARY
+from faults.simulation import POISON, Simulation
+from local.simulator import Artifact, Kind, Recording, Status, World
+
+FAR = datetime(2027, 1, 1, tzinfo=UTC)
+RANKS = {"INVOKED": 1, "RECORDING": 2, "PAUSED": 2, "UPLOADING": 3, "UPLOADED": 4, "ERRORED": 4}
+SERVICES_OWN = {"first_seen_at", "fetched_at", "version", "status_history"}
+FUNCTIONS = (
+    "archive_recording",
+    "follow_up",
+    "ingest_recording",
+    "publish_changes",
+    "receive_webhook",
+    "sweep_recordings",
+)
+
+Row = dict[str, Any]
+
+
+def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
+    """All recordings and no others, and each of their fields; there are no further ones."""
+    found, recordings = rows(simulated), simulated.simulator.world.recordings()
+    assert found.keys() == {recording.id for recording in recordings}
+    for recording in recordings:
+        row = found[recording.id]
+        assert row.keys() >= SERVICES_OWN
+        said = {name: value for name, value in row.items() if name not in SERVICES_OWN}
+        # The list does not say it.
+        said.setdefault("organization_id", simulated.simulator.world.app_id)
+        said["artifacts"] = {
+            name: {key: value for key, value in artifact.items() if key not in ("url", "archive")}
+            for name, artifact in row.get("artifacts", {}).items()
+        }
+        assert said == expected_row(simulated.simulator.world, recording)
+
+
+def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
+    """One version of one object, byte by byte, with the checksum that the row has; no other one."""
+    found, archived = rows(simulated), []
+    s3, bucket = simulated.stack.client("s3"), simulated.stack.description["archive_bucket"]
+    for recording in simulated.simulator.world.recordings():
+        artifacts = found[recording.id].get("artifacts", {})
+        states = {name: artifact["archive"] for name, artifact in artifacts.items()}
+        for file in simulated.simulator.world.media_files(recording) if states else []:
+            state = states.pop(name_of(file.artifact))
+            body = s3.get_object(Bucket=bucket, Key=state["key"])["Body"].read()
+            assert body == file.read()
+            crc32 = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+            assert (state["state"], state["bucket"]) == ("archived", bucket)
+            assert (state["size"], state["checksum_crc32"]) == (len(body), crc32)
+            archived.append(state["key"])
+        # Those that RealtimeKit put into a bucket of the owner's.
+        assert all(state["state"] == "external" for state in states.values())
+    versions = s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
+    assert sorted(versions.search("Versions[].Key")) == sorted(archived)
+
+
+def test_rows_only_move_forward(simulated: Simulation) -> None:
+    """One version at a time, whoever else writes."""
+    versions: Counter[str] = Counter()
+    for old, new in changes(simulated):
+        versions[new["recording_id"]] += 1
+        assert new["version"] == versions[new["recording_id"]]
+        assert new["status_rank"] >= old.get("status_rank", 0)
+
+
+def test_subscribers_hear_of_each_change_and_of_nothing_else(simulated: Simulation) -> None:
+    """Each recording is catalogued, final and archived once, however often it is said."""
+    changed = set()
+    for old, new in changes(simulated):
+        told = {
+            "Recording Catalogued": not old,
+            "Recording Uploaded": new["status"] == "UPLOADED" != old.get("status"),
+            "Recording Errored": new["status"] == "ERRORED" != old.get("status"),
+            "Recording Archived": new.get("archived") == "yes" != old.get("archived"),
+        }
+        event_id = f"{new['recording_id']}#{new['version']}"
+        changed |= {(type_, event_id) for type_, is_told in told.items() if is_told}
+    assert {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard} == changed
+    recordings = simulated.simulator.world.recordings()
+    uploaded = [recording for recording in recordings if is_uploaded(recording)]
+    assert Counter(type_ for type_, _ in changed) == Counter(
+        {
+            "Recording Catalogued": len(recordings),
+            "Recording Uploaded": len(uploaded),
+            "Recording Errored": len(recordings) - len(uploaded),
+            "Recording Archived": sum(bool(recording.artifacts) for recording in uploaded),
+        }
+    )
+
+
+def test_dead_letters_are_only_what_can_never_be_read(simulated: Simulation) -> None:
+    planted = [body for bodies in POISON.values() for body in bodies] * simulated.plan.faults
+    found = [
+        message["Body"]
+        for name, queue in simulated.stack.description["queues"].items()
+        if "DeadLetter" in name
+        for message in simulated.drain(queue["url"])
+    ]
+    assert sorted(found) == sorted(planted)
+
+
+def test_no_work_is_left(simulated: Simulation) -> None:
+    """No check waits or was given up, no sweep is under way, none failed."""
+    work = [plain(item) for item in simulated.items("WorkTable")]
+    assert [row for row in work if row["work_id"].startswith("check#")] == []
+    sweeps = [row for row in work if row["work_id"].startswith("sweep#")]
+    assert {row["state"] for row in sweeps} == {"completed"}
+
+
+def test_the_budget_of_requests_is_never_exceeded(
+    simulated: Simulation, per_5_minutes: int
+) -> None:
+    """By RealtimeKit's own log, in whichever five minutes."""
+    window: deque[datetime] = deque()
+    for request in simulated.simulator.request_log.matching("^/client/v4/"):
+        window.append(request.simulated_at)
+        while window[0] <= request.simulated_at - timedelta(minutes=5):
+            window.popleft()
+        assert len(window) <= per_5_minutes
+
+
+def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None:
+    """A forgery is refused, or put off; an event is accepted or put off, never refused."""
+    for delivery, answer in simulated.answers:
+        expected = (401, 503) if delivery.way == "forged" else (200, 202, 503)
+        assert answer["statusCode"] in expected
+
+
+def test_what_is_accepted_is_on_the_queue(simulated: Simulation) -> None:
+    """An answer of 202 is a promise, even where a sweep would find what was lost."""
+    accepted = Counter(
+        delivery.event.recording.id if delivery.event.recording else delivery.event.session.id
+        for delivery, answer in simulated.answers
+        if answer["statusCode"] == 202
+    )
+    bodies = [body for queue in simulated.queues for body in queue.bodies.values()]
+    messages = [json.loads(body) for body in bodies if '"source": "webhook"' in body]
+    assert accepted <= Counter(one.get("recording_id", one.get("session_id")) for one in messages)
+
+
+def test_no_secret_is_anywhere(simulated: Simulation) -> None:
+    """The one place for a download URL is the `url` of its artifact, in the row."""
+    world = simulated.simulator.world
+    signatures = {
+        parse_qs(urlsplit(world.media_url(recording, artifact)).query)["X-Amz-Signature"][0]
+        for recording in world.recordings()
+        if is_uploaded(recording)
+        for artifact in recording.artifacts
+    }
+    for where, text in places(simulated):
+        leaked = signatures & set(re.findall("[0-9a-f]{64}", text))
+        for secret in (CANARY, "X-Amz-", *leaked):
+            start = text.find(secret)
+            assert start < 0, f"in a {where}: {text[max(0, start - 200) :][:300]}"
+
+
+def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
+    """Or nothing did: then nothing raised, either."""
+    if not simulated.plan.faults:
+        assert simulated.met == Counter()
+        return
+    kinds = {name.partition(":")[0] for name in simulated.met}
+    assert kinds >= {*AWS_FAULTS, "killed before", "killed after"}
+    killed = {name.partition(": ")[2] for name in simulated.met if name.startswith("killed")}
+    assert killed == {*FUNCTIONS}
+    assert any(request.fault_id for request in simulated.simulator.requests)
+
+
+# The truth, as a row has it.
+
+
+def expected_row(world: World, recording: Recording) -> Row:
+    """All but the service's own, what became of the files, and their URLs."""
+    final, uploaded = recording.at(FAR), is_uploaded(recording)
+    row = {
+        "recording_id": recording.id,
+        "app_id": world.app_id,
+        "organization_id": world.app_id,
+        "status": final.status.value,
+        "status_rank": 4,
+        "session_id": recording.session.id,
+        "meeting_id": recording.meeting.id,
+        "meeting_title": recording.meeting.title,
+        "invoked_at": written(recording.invoked_at),
+        "started_at": written(final.started_at),
+        "stopped_at": written(final.stopped_at),
+        "duration_seconds": final.duration and Decimal(str(final.duration)),
+        "file_name": recording.file_name,
+        "file_size": recording.file_size if uploaded else None,
+        "start_reason": reason(recording.start_reason),
+        "stop_reason": reason(recording.stop_reason),
+        "storage": storage(recording),
+        "artifacts": dict(artifacts(recording)) if uploaded else {},
+        "archived": ("yes" if recording.artifacts else "no") if uploaded else None,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def is_uploaded(recording: Recording) -> bool:
+    """In the end; if not, it is ERRORED."""
+    return recording.at(FAR).status is Status.UPLOADED
+
+
+def written(time: datetime | None) -> str | None:
+    """As a row has it."""
+    return time and f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
+
+
+def reason(said: Any) -> Row | None:
+    """A start's or a stop's."""
+    if said is None or said.caller is None:
+        return said and {"reason": said.reason}
+    named = {"type": said.caller.type, "name": said.caller.name, "user_id": said.caller.user_id}
+    caller = {name: value for name, value in named.items() if value is not None}
+    return {"reason": said.reason, "caller": caller}
+
+
+def storage(recording: Recording) -> Row | None:
+    """Where RealtimeKit put it, never how to get in."""
+    config = recording.options.storage_config
+    return config and {name: config[name] for name in ("type", "bucket", "region", "path")}
+
+
+def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
+    """Each file's entry, without what became of it."""
+    if not recording.artifacts:
+        kind = {Kind.TRACK: "track", Kind.AUDIO: "audio"}.get(recording.options.kind, "video")
+        yield kind, {"kind": kind, "file_name": recording.file_name}
+    for artifact in recording.artifacts:
+        size = {"file_size": artifact.size} if artifact.kind == "video" else {}
+        expiry = written(recording.at(FAR).expires_at)
+        entry = {"kind": artifact.kind, "file_name": artifact.file_name, "url_expires_at": expiry}
+        yield name_of(artifact), entry | size
+
+
+def name_of(artifact: Artifact) -> str:
+    """The key of its entry."""
+    is_track = artifact.kind == "track"
+    return f"track/{artifact.layer}/{artifact.file_name}" if is_track else artifact.kind
+
+
+# What there is.
+
+
+def plain(item: dict[str, Any]) -> Row:
+    """A row with Python's values."""
+    return {name: TypeDeserializer().deserialize(value) for name, value in item.items()}
+
+
+def rows(simulated: Simulation) -> dict[str, Row]:
+    """The catalogue."""
+    return {row["recording_id"]: row for row in map(plain, simulated.items("RecordingsTable"))}
+
+
+def changes(simulated: Simulation) -> Iterator[tuple[Row, Row]]:
+    """Each change of a row: as it was, as it is."""
+    for record in simulated.stream.records:
+        images = record["dynamodb"]
+        yield plain(images.get("OldImage", {})), plain(images["NewImage"])
+
+
+def places(simulated: Simulation) -> Iterator[tuple[str, str]]:
+    """Wherever something is kept, sent, said or logged, but for the artifacts' URLs."""
+    for old, new in changes(simulated):
+        yield "row", without_urls(old) + without_urls(new)
+    for row in rows(simulated).values():
+        yield "row", without_urls(row)
+    yield "row of the work table", json.dumps(simulated.items("WorkTable"))
+    s3, bucket = simulated.stack.client("s3"), simulated.stack.description["archive_bucket"]
+    listed = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    for key in listed.search("Contents[].Key"):
+        yield "object", key + json.dumps(s3.head_object(Bucket=bucket, Key=key), default=str)
+    for queue in simulated.queues:
+        yield "message", json.dumps(queue.bodies)
+    yield "webhook's answer", json.dumps([answer for _, answer in simulated.answers])
+    yield "event", json.dumps(simulated.heard)
+    yield "log", simulated.log()
+
+
+def without_urls(row: Row) -> str:
+    """A row's text; every artifact's current URL is left out."""
+    said = {
+        name: {key: value for key, value in artifact.items() if key != "url"}
+        for name, artifact in row.get("artifacts", {}).items()
+    }
+    return json.dumps({**row, "artifacts": said}, default=str)
