@@ -51,13 +51,11 @@ test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
-bench: package plain-package ## Measure cold starts, a recording's life and cost, and the list [ROUNDS=5]
-	@.venv/bin/python -m bench --rounds $(ROUNDS)
 soak: $(TESTS) ## Run the fault suite at length; a seed is a run, odd ones to the last request [SEED=1 MEETINGS=2000]
 	@.venv/bin/python -m pytest tests/faults --seed $(SEED) --meetings $(MEETINGS)
 
-bench: package ## Measure the webhook's cold start and warm time, as ratios to an empty handler
-	@.venv/bin/python -m bench.cold_start
+bench: package plain-package ## Measure cold starts, a recording's life and cost, and the list [ROUNDS=5]
+	@.venv/bin/python -m bench --rounds $(ROUNDS)
 
 bench-list: package ## Measure a page of the list, with 1,000 rows and with 100,000
 	@.venv/bin/python -m bench.list_page
