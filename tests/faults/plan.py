@@ -53,7 +53,7 @@ REQUESTS = {
     "ingest_recording": 8,
     "publish_changes": 3,
     "receive_webhook": 1,
-    "sweep_recordings": 20,
+    "sweep_recordings": 12,
 }
 AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
 API_FAULTS: dict[str, Callable[[random.Random], Any]] = {

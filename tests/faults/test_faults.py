@@ -25,15 +25,6 @@ from local.simulator import Artifact, Kind, Recording, Status, World
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
 RANKS = {"INVOKED": 1, "RECORDING": 2, "PAUSED": 2, "UPLOADING": 3, "UPLOADED": 4, "ERRORED": 4}
 SERVICES_OWN = {"first_seen_at", "fetched_at", "version", "status_history"}
-FUNCTIONS = (
-    "archive_recording",
-    "follow_up",
-    "ingest_recording",
-    "publish_changes",
-    "receive_webhook",
-    "sweep_recordings",
-)
-
 Row = dict[str, Any]
 
 
@@ -181,9 +172,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
         assert simulated.met == Counter()
         return
     kinds = {name.partition(":")[0] for name in simulated.met}
-    assert kinds >= {*AWS_FAULTS, "killed before", "killed after"}
-    killed = {name.partition(": ")[2] for name in simulated.met if name.startswith("killed")}
-    assert killed == {*FUNCTIONS}
+    assert kinds >= {*AWS_FAULTS, "killed before", "killed after", "stalled"}
     assert any(request.fault_id for request in simulated.simulator.requests)
 
 
