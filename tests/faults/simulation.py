@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from faults.aws_errors import BATCHES, refusal
 from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
 from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, Delivery, Plan, Troubles
@@ -304,25 +305,15 @@ class Simulation:
         self._end(run, None)
 
     def _faulty(self, fault: str, request: Request) -> Reply | None:
-        if fault == "refused in a 200" and request.operation not in _REFUSALS:
+        """What the worker is told instead; None is a connection that is closed."""
+        if fault == "refused in a 200" and request.operation not in BATCHES:
             fault = "failed"
         self.met[f"{fault}: {request.service}"] += 1
-        if fault == "dropped":
-            return None
         if fault == "answer lost":
             self._forward(request)
+        if fault in ("dropped", "answer lost"):
             return None
-        if fault == "refused in a 200":
-            entries = json.loads(request.body)["Entries"]
-            return _json(200, _REFUSALS[request.operation](entries))
-        is_throttled = fault == "throttled"
-        if request.service == "s3":
-            status, code = (503, "SlowDown") if is_throttled else (500, "InternalError")
-            xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>-</Message></Error>"
-            body = b"" if request.method == "HEAD" else xml.encode()
-            return Reply(status, {"Content-Type": "application/xml"}, body)
-        status, code = (400, "ThrottlingException") if is_throttled else (500, "InternalError")
-        return _json(status, {"__type": code, "message": "simulated fault"})
+        return refusal(fault, request)
 
     # Webhooks and events.
 
@@ -387,22 +378,3 @@ class Simulation:
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=43_200
         ).get("Messages"):
             yield from found
-
-
-def _json(status: int, content: Any) -> Reply:
-    headers = {"Content-Type": "application/x-amz-json-1.1"}
-    return Reply(status, headers, json.dumps(content).encode())
-
-
-_REFUSALS: dict[str, Callable[[list[Any]], Any]] = {
-    "PutEvents": lambda entries: {
-        "FailedEntryCount": len(entries),
-        "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "-"} for _ in entries],
-    },
-    "SendMessageBatch": lambda entries: {
-        "Successful": [],
-        "Failed": [
-            {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"} for entry in entries
-        ],
-    },
-}
