@@ -105,6 +105,17 @@ class Troubles:
 
 
 NO_TROUBLES = Troubles()
+CERTAIN = {
+    ("ingest_recording", 2): Troubles(faults={1: "throttled"}),
+    ("ingest_recording", 3): Troubles(faults={2: "failed"}),
+    ("ingest_recording", 4): Troubles(faults={2: "dropped"}),
+    ("ingest_recording", 5): Troubles(faults={3: "answer lost"}),
+    ("ingest_recording", 6): Troubles(killed_at=(3, "before")),
+    ("ingest_recording", 7): Troubles(killed_at=(3, "after")),
+    ("ingest_recording", 8): Troubles(stalled_at=(2, 30)),
+    ("publish_changes", 2): Troubles(faults=dict.fromkeys(range(1, 4), "refused in a 200")),
+}
+"""What is met in every run, however short it is and whatever the seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +259,8 @@ class Plan:
         """Of so many an invocation of a function."""
         if not self.faults:
             return NO_TROUBLES
+        if (function, number) in CERTAIN:
+            return CERTAIN[function, number]
         chance = self.chance("invocation", function, number)
         at, kind = chance.randint(1, REQUESTS[function]), chance.choice(AWS_FAULTS)
         kinds = [
