@@ -55,7 +55,7 @@ REQUESTS = {
     "receive_webhook": 1,
     "sweep_recordings": 12,
 }
-AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
+AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost")
 API_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "429": lambda chance: rate_limited(chance.randint(1, 20)),
     "429 of a penalty": lambda chance: rate_limited(300),
@@ -256,10 +256,11 @@ class Plan:
             Troubles(faults={at: kind}),
             # Longer than botocore is patient.
             Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
+            Troubles(faults=dict.fromkeys(range(1, 10), "refused in a 200")),
             Troubles(stalled_at=(at, chance.uniform(1, 55))),
             Troubles(seconds=31),
         ]
-        return chance.choices(kinds, [55, 12, 13, 5, 12, 3])[0]
+        return chance.choices(kinds, [53, 12, 13, 5, 2, 12, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
         """At what time RealtimeKit begins to fail, and how."""
