@@ -74,7 +74,9 @@ class Check:
 
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
-        if self.not_found_since and now - self.not_found_since > PATIENCE_WITH_UNKNOWN:
+        # Of what is asked for once an hour one 404 is not enough: it is asked for once more.
+        patience = max(PATIENCE_WITH_UNKNOWN, timedelta(seconds=1.5 * self.interval))
+        if self.not_found_since and now - self.not_found_since > patience:
             return True
         # After months of recordings were found at once, its turn may be late.
         has_waited = self.low and not self.attempts

@@ -41,7 +41,7 @@ from local.simulator import (
 )
 
 ORIGIN = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
-SECONDS_PER_MEETING = 20
+SECONDS_PER_MEETING = 60
 HOUR, DAY = 3600.0, 86_400.0
 CANARY = "canary-"
 """Begins every secret that there is, but for the signatures of download URLs."""
@@ -55,7 +55,7 @@ REQUESTS = {
     "receive_webhook": 1,
     "sweep_recordings": 12,
 }
-AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost", "refused in a 200")
+AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost")
 API_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "429": lambda chance: rate_limited(chance.randint(1, 20)),
     "429 of a penalty": lambda chance: rate_limited(300),
@@ -269,23 +269,27 @@ class Plan:
             Troubles(faults={at: kind}),
             # Longer than botocore is patient.
             Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
+            Troubles(faults=dict.fromkeys(range(1, 10), "refused in a 200")),
             Troubles(stalled_at=(at, chance.uniform(1, 55))),
             Troubles(seconds=31),
         ]
-        return chance.choices(kinds, [55, 12, 13, 5, 12, 3])[0]
+        return chance.choices(kinds, [53, 12, 13, 5, 2, 12, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
         """At what time RealtimeKit begins to fail, and how."""
-        for number in range(self.meetings * 3 // 4 if self.faults else 0):
+        for number in range(self.meetings // 2 if self.faults else 0):
             chance = self.chance("incident", number)
             where = chance.choices(list(FAULTY_PATHS), [55, 40, 5])[0]
             known = MEDIA_FAULTS if where == "media" else API_FAULTS
-            effects, times = known[chance.choice(list(known))](chance), chance.randint(1, 3)
+            kind = chance.choice(list(known))
+            # A 429 may close the budget for minutes.
+            times = 1 if kind.startswith("429") else chance.randint(1, 4)
+            effect = known[kind](chance)
             if number == 0:
                 # The one that costs real time.
-                effects, times = Delay(11), 1
+                effect, times = Delay(11), 1
             at = chance.uniform(ORIGIN.timestamp(), self.busy_until)
-            yield at, _fault(simulator, effects, FAULTY_PATHS[where], times)
+            yield at, _fault(simulator, effect, FAULTY_PATHS[where], times)
         for number in range(2 if self.faults else 0):
             at = self.chance("key", number).uniform(ORIGIN.timestamp(), self.busy_until)
             yield at, simulator.webhooks.rotate_key

@@ -307,7 +307,7 @@ class Simulation:
     def _faulty(self, fault: str, request: Request) -> Reply | None:
         """What the worker is told instead; None is a connection that is closed."""
         if fault == "refused in a 200" and request.operation not in BATCHES:
-            fault = "failed"
+            return self._forward(request)
         self.met[f"{fault}: {request.service}"] += 1
         if fault == "answer lost":
             self._forward(request)

@@ -172,7 +172,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
         assert simulated.met == Counter()
         return
     kinds = {name.partition(":")[0] for name in simulated.met}
-    assert kinds >= {*AWS_FAULTS, "killed before", "killed after", "stalled"}
+    assert kinds >= {*AWS_FAULTS, "refused in a 200", "killed before", "killed after", "stalled"}
     assert any(request.fault_id for request in simulated.simulator.requests)
 
 

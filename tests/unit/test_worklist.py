@@ -164,6 +164,18 @@ def test_an_id_that_was_known_is_given_its_own_hour_when_it_is_not(
     assert due(worklist)[0].is_hopeless(clock())
 
 
+def test_what_is_asked_for_hourly_is_asked_for_once_more_after_one_404(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(3600, KEY, REQUEST, "not_final")
+    for is_hopeless in (False, False, True):
+        clock.advance(3660)
+        [check] = due(worklist)
+        assert check.is_hopeless(clock()) == is_hopeless
+        worklist.advance(check)
+        worklist.note_cause(KEY, "not_found")
+
+
 def test_what_is_given_up_is_not_due_but_stays_to_be_looked_at(
     worklist: Worklist, work_table: Table, clock: Clock
 ) -> None:
