@@ -94,8 +94,8 @@ class Troubles:
     """Of one invocation: by the number of a request to AWS, what becomes of it.
 
     `killed_at` is when its process is killed: before that request is carried out, or after.
-    `stalled_at` is when it is not heard of for so many seconds. `seconds` is the time it has, where
-    that is not the function's time-out.
+    `stalled_at` is before which of its writes it is not heard of, and for how many seconds: what it
+    has read is old then. `seconds` is the time it has, where that is not the function's time-out.
     """
 
     killed_at: tuple[int, str] | None = None
@@ -270,10 +270,10 @@ class Plan:
             # Longer than botocore is patient.
             Troubles(faults=dict.fromkeys(range(at, at + 4), kind)),
             Troubles(faults=dict.fromkeys(range(1, 10), "refused in a 200")),
-            Troubles(stalled_at=(at, chance.uniform(1, 55))),
+            Troubles(stalled_at=(chance.choice([1, 1, 1, 2, 3]), chance.uniform(1, 58))),
             Troubles(seconds=31),
         ]
-        return chance.choices(kinds, [53, 12, 13, 5, 2, 12, 3])[0]
+        return chance.choices(kinds, [45, 12, 13, 5, 2, 20, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
         """At what time RealtimeKit begins to fail, and how."""

@@ -49,6 +49,7 @@ class Run:
     deadline: float
     happening: Request | dict[str, Any] | None = None
     requests: int = 0
+    writes: int = 0
 
     def wait(self) -> None:
         """Until it waits itself, or has an answer: nobody else runs meanwhile."""
@@ -263,9 +264,9 @@ class Simulation:
 
     def _serve(self, run: Run, request: Request) -> None:
         number, when = run.troubles.killed_at or (0, "")
-        stalled, seconds = run.troubles.stalled_at or (0, 0.0)
-        # Who takes from the budget is to send the request at once: that is how it is counted.
-        if run.requests + 1 == stalled and b'"budget#' not in request.body:
+        stalled, seconds = run.troubles.stalled_at or (-1, 0.0)
+        run.writes += is_write(request)
+        if run.writes == stalled:
             self._stall(run, seconds)
             return
         run.requests += 1
@@ -283,7 +284,7 @@ class Simulation:
     def _stall(self, run: Run, seconds: float) -> None:
         """Put it aside; others go on, also to when it is heard of again."""
         self.met[f"stalled: {run.invocation.function}"] += 1
-        run.troubles = replace(run.troubles, stalled_at=None)
+        run.troubles, run.writes = replace(run.troubles, stalled_at=None), 0
         self._runs.remove(run)
         self._at(self._clock.time() + seconds, lambda: self._runs.append(run))
 
@@ -378,3 +379,9 @@ class Simulation:
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=43_200
         ).get("Messages"):
             yield from found
+
+
+def is_write(request: Request) -> bool:
+    """But for the budget: who takes from it is to ask RealtimeKit at once, as it is counted."""
+    is_read = request.operation.upper().startswith(("GET", "HEAD", "QUERY", "BATCH"))
+    return not is_read and b'"budget#' not in request.body
