@@ -53,6 +53,7 @@ REQUESTS = {
     "ingest_recording": 8,
     "publish_changes": 3,
     "receive_webhook": 1,
+    "serve_catalogue": 9,
     "sweep_recordings": 12,
 }
 AWS_FAULTS = ("throttled", "failed", "dropped", "answer lost")
@@ -126,6 +127,18 @@ class Delivery:
     event: TimelineEvent
     way: str = "webhook"
     attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRequest:
+    """What somebody asks of the API: to sync a recording, or to erase it.
+
+    At no time in particular: when its files begin to be archived, if ever.
+    """
+
+    at: float | None
+    method: str
+    recording_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +265,23 @@ class Plan:
             # It has a stream key.
             live = replace(event, name="livestreaming.statusUpdate", recording=None, status=None)
             yield Delivery(at=happened, event=live)
+
+    # What is asked for.
+
+    def api_requests(self, world: World) -> Iterator[ApiRequest]:
+        """One recording in six is synced, one erased: live, while it is archived, or later."""
+        events = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
+        recordings = {event.recording.id: event.recording for event in events if event.recording}
+        for number, recording in enumerate(recordings.values()):
+            chance = self.chance("api", number)
+            begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
+            if number % 6 == 2:
+                at = chance.uniform(begun - 60, over + HOUR)
+                yield ApiRequest(at=at, method="POST", recording_id=recording.id)
+            if number % 6 == 5:
+                ats = [None, chance.uniform(begun, over), chance.uniform(over, over + DAY)]
+                at = ats[number // 6 % 3]
+                yield ApiRequest(at=at, method="DELETE", recording_id=recording.id)
 
     # What goes wrong.
 

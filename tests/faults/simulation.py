@@ -20,7 +20,7 @@ from typing import Any
 from faults.aws_errors import BATCHES, refusal
 from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
-from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, Delivery, Plan, Troubles
+from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, ApiRequest, Delivery, Plan, Troubles
 from faults.workers import PATIENCE_SECONDS, Reply, Request, Worker, Workers
 from local.simulator import SigningKey, Simulator
 from local.stack import ROOT, LocalStack
@@ -30,6 +30,10 @@ CONCURRENCY = 4
 STEP_SECONDS = 0.02
 # RealtimeKit's to deliver an event, as Dyte documented them, a second apart.
 MOST_ATTEMPTS = 4
+# An erasure that was not accepted is asked for again, by whoever is bound to it.
+ASKED_AGAIN_SECONDS = 600
+# Without an answer of the function API Gateway gives one: a 503, says the template.
+NO_ANSWER = {"statusCode": 503, "body": ""}
 # Of the index `due`: what makes a function's call worth while.
 WAITING = {"follow_up": ("urgent", "yes", "low"), "sweep_recordings": ("sweep",)}
 POISON = {
@@ -57,7 +61,10 @@ class Run:
 
 
 class Simulation:
-    """One run of a plan. `met` is what went wrong, `answers` what deliveries were answered."""
+    """One run of a plan. `met` is what went wrong, `heard` what a subscriber was told.
+
+    `answers` is what deliveries were answered, `api_answers` what requests of the API were.
+    """
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class Simulation:
         self.plan, self.stack, self.simulator = plan, stack, simulator
         self.met: Counter[str] = Counter()
         self.answers: list[tuple[Delivery, Any]] = []
+        self.api_answers: list[tuple[ApiRequest, Any]] = []
         self.heard: list[Any] = []
         self._clock, self._workers = clock, workers
         self._dynamodb, self._bus = stack.client("dynamodb"), stack.client("events")
@@ -81,6 +89,7 @@ class Simulation:
         self._agenda: list[tuple[float, int, Callable[[], Any]]] = []
         self._entries = itertools.count()
         self._asked: list[Invocation] = []
+        self._unasked: dict[str, ApiRequest] = {}
         self._forger = SigningKey()
         self._take_over()
 
@@ -134,6 +143,11 @@ class Simulation:
     def _prepare(self) -> None:
         for delivery in self.plan.deliveries(self.simulator.world):
             self._deliver_at(delivery.at, delivery)
+        for request in self.plan.api_requests(self.simulator.world):
+            if request.at is None:
+                self._unasked[request.recording_id] = request
+            else:
+                self._ask_at(request.at, request)
         for at, incident in self.plan.incidents(self.simulator):
             self._at(at, incident)
         for number in range(1, 4 if self.plan.faults else 1):
@@ -242,6 +256,8 @@ class Simulation:
         worker.invoke(invocation.event, deadline=deadline, request_id=name, seed=name)
         self._runs.append(Run(invocation, worker, troubles, deadline))
         self._runs[-1].wait()
+        if function == "archive_recording":
+            self._ask_meanwhile(invocation.event)
 
     def _step(self, run: Run) -> None:
         """One request to AWS, or the answer."""
@@ -316,7 +332,7 @@ class Simulation:
             return None
         return refusal(fault, request)
 
-    # Webhooks and events.
+    # Webhooks.
 
     def _deliver_at(self, moment: float, delivery: Delivery) -> None:
         self._at(moment, lambda: self._deliver(delivery))
@@ -337,12 +353,41 @@ class Simulation:
         self._asked.append(Invocation("receive_webhook", event, done))
 
     def _answered(self, delivery: Delivery, answer: Any) -> None:
-        """Without an answer of the function API Gateway gives one: a 503, says the template."""
-        answer = answer or {"statusCode": 503}
+        answer = answer or NO_ANSWER
         self.answers.append((delivery, answer))
         if answer["statusCode"] >= 500 and delivery.attempt < MOST_ATTEMPTS:
             again = replace(delivery, attempt=delivery.attempt + 1)
             self._deliver_at(self._clock.time() + 1, again)
+
+    # The API.
+
+    def _ask_at(self, moment: float, request: ApiRequest) -> None:
+        self._at(moment, lambda: self._ask(request))
+
+    def _ask(self, request: ApiRequest) -> None:
+        event = json.loads((ROOT / "events/serve-catalogue.sync-recording.json").read_text())
+        if request.method == "DELETE":
+            event["resource"] = "/recordings/{recording_id}"
+        parameters = {"recording_id": request.recording_id}
+        event |= {"httpMethod": request.method, "pathParameters": parameters}
+        done: Callable[[Any], None] = lambda answer: self._api_answered(request, answer)  # noqa: E731
+        self._asked.append(Invocation("serve_catalogue", event, done))
+
+    def _ask_meanwhile(self, event: Any) -> None:
+        """What was to be asked while these are being archived."""
+        for record in event["Records"]:
+            recording_id = json.loads(record["body"])["recording_id"]
+            if request := self._unasked.pop(recording_id, None):
+                self._ask(request)
+
+    def _api_answered(self, request: ApiRequest, answer: Any) -> None:
+        answer = answer or NO_ANSWER
+        self.api_answers.append((request, answer))
+        now, accepted = self._clock.time(), answer["statusCode"] in (200, 202)
+        if request.method == "DELETE" and not accepted and now < self.plan.busy_until + 2 * DAY:
+            self._ask_at(now + ASKED_AGAIN_SECONDS, request)
+
+    # Events.
 
     def _put_event(self, name: str, detail: str) -> None:
         bus = self.stack.description["event_bus"]["name"]

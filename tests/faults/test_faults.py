@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import zlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,6 +34,9 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
     assert found.keys() == {recording.id for recording in recordings}
     for recording in recordings:
         row = found[recording.id]
+        if recording.id in erased(simulated):
+            assert row.keys() == {"recording_id", "version", "erased_at"}
+            continue
         assert row.keys() >= SERVICES_OWN
         said = {name: value for name, value in row.items() if name not in SERVICES_OWN}
         # The list does not say it.
@@ -46,7 +49,10 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
 
 
 def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
-    """One version of one object, byte by byte, with the checksum that the row has; no other one."""
+    """One version of one object, byte by byte, with the checksum that the row has; no other one.
+
+    Of what is erased there is none, and no unfinished copy; others' are the bucket's lifecycle's.
+    """
     found, archived = rows(simulated), []
     s3, bucket = simulated.stack.client("s3"), simulated.stack.description["archive_bucket"]
     for recording in simulated.simulator.world.recordings():
@@ -63,41 +69,39 @@ def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
         # Those that RealtimeKit put into a bucket of the owner's.
         assert all(state["state"] == "external" for state in states.values())
     versions = s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
-    assert sorted(versions.search("Versions[].Key")) == sorted(archived)
+    assert sorted(versions.search("[Versions, DeleteMarkers][][].Key")) == sorted(archived)
+    unfinished = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    assert not {id for id in erased(simulated) for one in unfinished if id in one["Key"]}
 
 
 def test_rows_only_move_forward(simulated: Simulation) -> None:
-    """One version at a time, whoever else writes."""
+    """One version at a time, whoever else writes; after an erasure there is none."""
     versions: Counter[str] = Counter()
     for old, new in changes(simulated):
         versions[new["recording_id"]] += 1
         assert new["version"] == versions[new["recording_id"]]
-        assert new["status_rank"] >= old.get("status_rank", 0)
+        assert "erased_at" not in old
+        assert "erased_at" in new or new["status_rank"] >= old.get("status_rank", 0)
 
 
 def test_subscribers_hear_of_each_change_and_of_nothing_else(simulated: Simulation) -> None:
     """Each recording is catalogued, final and archived once, however often it is said."""
-    changed = set()
+    changed: set[tuple[str, str]] = set()
+    told: defaultdict[str, list[str]] = defaultdict(list)
     for old, new in changes(simulated):
-        told = {
-            "Recording Catalogued": not old,
-            "Recording Uploaded": new["status"] == "UPLOADED" != old.get("status"),
-            "Recording Errored": new["status"] == "ERRORED" != old.get("status"),
-            "Recording Archived": new.get("archived") == "yes" != old.get("archived"),
-        }
         event_id = f"{new['recording_id']}#{new['version']}"
-        changed |= {(type_, event_id) for type_, is_told in told.items() if is_told}
+        for type_ in news(old, new):
+            changed.add((type_, event_id))
+            told[new["recording_id"]].append(type_)
     assert {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard} == changed
-    recordings = simulated.simulator.world.recordings()
-    uploaded = [recording for recording in recordings if is_uploaded(recording)]
-    assert Counter(type_ for type_, _ in changed) == Counter(
-        {
-            "Recording Catalogued": len(recordings),
-            "Recording Uploaded": len(uploaded),
-            "Recording Errored": len(recordings) - len(uploaded),
-            "Recording Archived": sum(bool(recording.artifacts) for recording in uploaded),
-        }
-    )
+    for recording in simulated.simulator.world.recordings():
+        final = "Recording Uploaded" if is_uploaded(recording) else "Recording Errored"
+        files = ["Recording Archived"] * (is_uploaded(recording) and bool(recording.artifacts))
+        life = ["Recording Catalogued", final, *files]
+        if recording.id in erased(simulated):
+            # As far as it had come.
+            life[len(told[recording.id]) - 1 :] = ["Recording Erased"]
+        assert told[recording.id] == life
 
 
 def test_dead_letters_are_only_what_can_never_be_read(simulated: Simulation) -> None:
@@ -138,6 +142,20 @@ def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None
         assert answer["statusCode"] in expected
 
 
+def test_an_erasure_is_accepted_in_the_end(simulated: Simulation) -> None:
+    """Now or later; until then it is said to be unknown yet, or is put off. So is a sync."""
+    accepted: set[str] = set()
+    for request, answer in simulated.api_answers:
+        status = answer["statusCode"]
+        if request.method == "DELETE":
+            assert status in (200, 202, 404, 503)
+            if status in (200, 202):
+                accepted.add(request.recording_id)
+        else:
+            assert status in (200, 404, 410, 502, 503)
+    assert accepted == erased(simulated)
+
+
 def test_what_is_accepted_is_on_the_queue(simulated: Simulation) -> None:
     """An answer of 202 is a promise, even where a sweep would find what was lost."""
     accepted = Counter(
@@ -174,6 +192,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
     kinds = {name.partition(":")[0] for name in simulated.met}
     assert kinds >= {*AWS_FAULTS, "refused in a 200", "killed before", "killed after", "stalled"}
     assert any(request.fault_id for request in simulated.simulator.requests)
+    assert {request.method for request, _ in simulated.api_answers} == {"DELETE", "POST"}
 
 
 # The truth, as a row has it.
@@ -204,6 +223,18 @@ def expected_row(world: World, recording: Recording) -> Row:
         "archived": ("yes" if recording.artifacts else "no") if uploaded else None,
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def news(old: Row, new: Row) -> list[str]:
+    """What a change of a row is to be told as."""
+    told = {
+        "Recording Catalogued": not old,
+        "Recording Uploaded": new.get("status") == "UPLOADED" != old.get("status"),
+        "Recording Errored": new.get("status") == "ERRORED" != old.get("status"),
+        "Recording Archived": new.get("archived") == "yes" != old.get("archived"),
+        "Recording Erased": "erased_at" in new,
+    }
+    return [type_ for type_, is_told in told.items() if is_told]
 
 
 def is_uploaded(recording: Recording) -> bool:
@@ -262,6 +293,12 @@ def rows(simulated: Simulation) -> dict[str, Row]:
     return {row["recording_id"]: row for row in map(plain, simulated.items("RecordingsTable"))}
 
 
+def erased(simulated: Simulation) -> set[str]:
+    """Of which recordings somebody asked for it."""
+    asked = [request for request, _ in simulated.api_answers]
+    return {request.recording_id for request in asked if request.method == "DELETE"}
+
+
 def changes(simulated: Simulation) -> Iterator[tuple[Row, Row]]:
     """Each change of a row: as it was, as it is."""
     for record in simulated.stream.records:
@@ -283,6 +320,7 @@ def places(simulated: Simulation) -> Iterator[tuple[str, str]]:
     for queue in simulated.queues:
         yield "message", json.dumps(queue.bodies)
     yield "webhook's answer", json.dumps([answer for _, answer in simulated.answers])
+    yield "API's answer", json.dumps([answer for _, answer in simulated.api_answers])
     yield "event", json.dumps(simulated.heard)
     yield "log", simulated.log()
 
