@@ -203,7 +203,7 @@ def _holds(item: Item, asked: Mapping[str, Any]) -> bool:
 
 def _terms(condition: str) -> Iterator[re.Match[str]]:
     if not set(TERM.sub("", condition).split()) <= {"AND"}:
-        raise NotImplementedError(condition)
+        raise ValueError(f"a condition of another form than those known: {condition}")
     return TERM.finditer(condition)
 
 
