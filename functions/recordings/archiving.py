@@ -103,6 +103,7 @@ class _Run:
     ) -> None:
         self._owner = owner
         self._check = check
+        self._recording_id = row["recording_id"]
         self._row = row
         self._out_of_time = out_of_time
         self._uploads = {
@@ -136,12 +137,17 @@ class _Run:
         return {name: one for name, one in unsettled if name not in self.outcome.done}
 
     def _expire(self, as_of: str) -> None:
-        """What was gone at that time is lost."""
+        """What was gone at that time is lost; RealtimeKit deletes nothing of what is elsewhere."""
         for name, artifact in self._open().items():
-            expires_at = artifact.get("url_expires_at") or rows.expiry(self._row)
-            if expires_at <= as_of:
-                self._lose(name, expires_at)
+            if not self._is_elsewhere(artifact) and self._expires_at(artifact) <= as_of:
+                self._lose(name, self._expires_at(artifact))
         self._record()
+
+    def _expires_at(self, artifact: Item) -> str:
+        return artifact.get("url_expires_at") or rows.expiry(self._row)
+
+    def _is_elsewhere(self, artifact: Item) -> bool:
+        return "url" not in artifact and bool(_location(self._row, artifact))
 
     def _lose(self, name: str, expires_at: str) -> None:
         now = timestamp(self._owner.now())
@@ -153,8 +159,12 @@ class _Run:
 
     def _despair(self, error: RealtimeKitError) -> None:
         """No answer tells of a later expiry; one that is long over need not be waited for."""
-        patience = timedelta(0) if isinstance(error, NotFoundError) else _PATIENCE_WITH_EXPIRED
+        is_forgotten = isinstance(error, NotFoundError)
+        patience = timedelta(0) if is_forgotten else _PATIENCE_WITH_EXPIRED
         self._expire(timestamp(self._owner.now() - patience))
+        for name, artifact in self._open().items():
+            if is_forgotten and self._is_elsewhere(artifact):
+                self._place(name)
 
     def _fetch(self) -> None:
         """The row, and in it the URLs, as RealtimeKit has them now.
@@ -163,7 +173,7 @@ class _Run:
         """
         asked_at = self._owner.now()
         try:
-            recording = self._owner.realtimekit.recording(self._row["recording_id"])
+            recording = self._owner.realtimekit.recording(self._recording_id)
         except RealtimeKitError:
             if self._check.is_urgent(asked_at) and self._has_urls(timestamp(asked_at)):
                 return
@@ -250,8 +260,7 @@ class _Run:
                 return known
             self._abort(name)
             self.outcome.restarted += 1
-        recording_id = self._row["recording_id"]
-        upload = self._owner.archive.begin(key(self._row, name), file, recording_id)
+        upload = self._owner.archive.begin(key(self._row, name), file, self._recording_id)
         if isinstance(upload, Upload):
             self._uploads[name] = upload
             self._owner.worklist.save_progress(self._check, self._progress())
@@ -263,16 +272,24 @@ class _Run:
 
     def _place(self, name: str) -> None:
         """Note where a file is that RealtimeKit put elsewhere, if it says where."""
-        location = _location(self._row, self._row.get("artifacts", {}).get(name, {}))
+        artifact = self._open()[name]
+        location = _location(self._row, artifact)
+        now = timestamp(self._owner.now())
         if not location:
             self.outcome.causes[name] = NOT_OFFERED
-        elif location.get("bucket") != self._owner.archive.bucket or "key" not in location:
-            now = timestamp(self._owner.now())
+        elif not self._is_ours(location):
             self.outcome.done[name] = {"state": "external", "location": location, "noted_at": now}
         elif stored := self._owner.archive.find(location["key"]):
             self.outcome.done[name] = self._archived(stored)
+        elif self._expires_at(artifact) <= now:
+            self._lose(name, self._expires_at(artifact))
         else:
             self.outcome.causes[name] = NOT_THERE
+
+    def _is_ours(self, location: Item) -> bool:
+        """A file in the archive's own bucket; R2 or GCS may have one of the same name."""
+        is_s3 = location.get("type", "aws") == "aws"
+        return is_s3 and location.get("bucket") == self._owner.archive.bucket and "key" in location
 
     def _archived(self, stored: Stored) -> Item:
         checksum = stored.checksum_crc32
@@ -294,7 +311,7 @@ class _Run:
             name: state for name, state in self.outcome.done.items() if recorded.get(name) != state
         }
         if news:
-            row = self._owner.catalogue.record_archive(self._row["recording_id"], news)
+            row = self._owner.catalogue.record_archive(self._recording_id, news)
             self._row = row or {}
 
     def _blame(self, cause: str, detail: str) -> None:

@@ -50,6 +50,7 @@ Invoke = Callable[..., list[str]]
 Record = Callable[..., Recording]
 Checks = Callable[[], dict[str, str]]
 Logged = Callable[[], str]
+Meanwhile = Callable[[Callable[[], object]], None]
 
 
 def message(recording_id: str, deadline: str = "2026-06-10T10:30:00.000Z") -> str:
@@ -727,12 +728,12 @@ def test_an_object_whose_row_was_not_written_is_found_and_not_copied_again(
 
 
 @pytest.fixture
-def elsewhere(record: Record) -> Callable[[str], Recording]:
+def elsewhere(record: Record) -> Callable[..., Recording]:
     """A recording in a storage of the owner's, in that bucket."""
 
-    def elsewhere(bucket: str) -> Recording:
+    def elsewhere(bucket: str, type_: str = "aws") -> Recording:
         storage = {
-            "type": "aws",
+            "type": type_,
             "bucket": bucket,
             "region": "eu-central-1",
             "path": "recordings/",
@@ -744,7 +745,7 @@ def elsewhere(record: Record) -> Callable[[str], Recording]:
 
 
 def test_a_file_in_another_bucket_is_noted_with_its_place(
-    elsewhere: Callable[[str], Recording],
+    elsewhere: Callable[..., Recording],
     invoke: Invoke,
     archived: Archived,
     checks: Checks,
@@ -771,7 +772,7 @@ def test_a_file_in_another_bucket_is_noted_with_its_place(
 
 
 def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
-    elsewhere: Callable[[str], Recording],
+    elsewhere: Callable[..., Recording],
     invoke: Invoke,
     archived: Archived,
     checks: Checks,
@@ -794,6 +795,65 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
     assert archive["size"] == 5
     assert archived.row(recording)["archived"] == "yes"
     assert archived.versions() == [key]
+    assert checks() == {}
+
+
+def test_a_file_in_a_bucket_of_another_cloud_is_not_looked_for_in_ours_of_the_same_name(
+    elsewhere: Callable[..., Recording], invoke: Invoke, archived: Archived, s3: Any, bucket: str
+) -> None:
+    recording = elsewhere(bucket, "cloudflare")
+    s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"another")
+
+    invoke(recording)
+
+    assert archived.states(recording) == {"video": "external"}
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_what_realtimekit_never_kept_does_not_expire(
+    elsewhere: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    logged: Logged,
+    is_forgotten: bool,
+) -> None:
+    """Found by a backfill, say, a year later."""
+    recording = elsewhere("owners-own")
+    advance(clock, simulator, 365 * DAY)
+    if is_forgotten:
+        simulator.faults.add(error(404), path=f"/recordings/{recording.id}", times=None)
+
+    assert invoke(recording) == []
+
+    assert archived.states(recording) == {"video": "external"}
+    assert checks() == {}
+    assert metrics(logged())["ArtifactLost"] == 0
+
+
+@pytest.mark.parametrize(("is_there", "state"), [(True, "archived"), (False, "expired")])
+def test_a_file_that_should_be_in_our_own_bucket_is_looked_for_before_it_is_given_up(
+    elsewhere: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    s3: Any,
+    bucket: str,
+    is_there: bool,
+    state: str,
+) -> None:
+    recording = elsewhere(bucket)
+    if is_there:
+        s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
+    advance(clock, simulator, RETENTION + 60)
+
+    invoke(recording)
+
+    assert archived.states(recording) == {"video": state}
     assert checks() == {}
 
 
@@ -956,6 +1016,22 @@ def test_no_secret_is_logged_or_kept_in_checks(
 # --- erasures that the API could not finish ---
 
 
+@pytest.fixture
+def meanwhile(dynamodb: Any) -> Meanwhile:
+    """Have something happen when the function first writes to the work table."""
+
+    def meanwhile(deed: Callable[[], object]) -> None:
+        def happen(params: dict[str, Any], **_: Any) -> None:
+            if json.loads(params["body"])["TableName"] == "WorkTable":
+                events.unregister("before-call.dynamodb.UpdateItem", happen)
+                deed()
+
+        events = dynamodb.meta.events
+        events.register("before-call.dynamodb.UpdateItem", happen)
+
+    return meanwhile
+
+
 def erasure(recording_id: str) -> str:
     request = EraseRequest(recording_id=recording_id, source=Source.FOLLOW_UP)
     return messages.body(request)
@@ -995,6 +1071,46 @@ def test_an_erasure_waits_for_a_run_under_way_which_then_archives_nothing_more(
     assert checks()[f"erase#{recording.id}"] == "erasing"
     worklist.finish(run)
     assert handle(erasure(recording.id)) == []
+    assert archived.versions() == []
+    assert checks() == {}
+
+
+def test_a_file_that_expires_while_its_recording_is_erased_is_the_erasures(
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    archiving: Archiving,
+    meanwhile: Meanwhile,
+) -> None:
+    recording = simulator.world.record_meeting()
+    advance(clock, simulator, RETENTION + 60)
+    archiving.catalogue.upsert(archiving.realtimekit.recording(recording.id), clock())
+    meanwhile(lambda: archiving.catalogue.begin_erasure(recording.id, clock()))
+
+    assert invoke(recording) == []
+
+    assert "erasing_since" in archived.row(recording)
+    assert archived.states(recording) == {}
+    assert checks() == {}
+
+
+def test_of_two_erasures_at_once_the_slower_is_done_too(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    archived: Archived,
+    checks: Checks,
+    meanwhile: Meanwhile,
+) -> None:
+    recording = record()
+    invoke(recording)
+    meanwhile(lambda: handle(erasure(recording.id)))
+
+    assert handle(erasure(recording.id)) == []
+
+    assert set(archived.row(recording)) == {"recording_id", "erased_at", "version"}
     assert archived.versions() == []
     assert checks() == {}
 
