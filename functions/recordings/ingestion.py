@@ -27,6 +27,10 @@ _SOON = 60
 # when none does; each costs a request to RealtimeKit and five write units.
 _LIVE = 3600
 _UPLOADING = 300
+# Of a meeting's list, which is by time: a session's recordings are next to each other, but for those
+# of a session at the same time; and with so many newer ones it is long over.
+_MOST_AFTER = 100
+_MOST_BEFORE = 1000
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
@@ -63,14 +67,23 @@ class Ingestion:
         """Catalogue what the list says of a session's recordings; their rows.
 
         The list knows no reasons, and a meeting that just ended has hardly a finished recording:
-        what is missing is left to a check of each. Raises `RealtimeKitError` as `ingest_recording`
-        does; what was listed before is catalogued then.
+        what is missing is left to a check of each. A meeting may go on for years: its list is read
+        as far as recordings of the session are likely, and sweeps find the others. Raises
+        `RealtimeKitError` as `ingest_recording` does; what was listed before is catalogued then.
         """
         asked_at = self.now()
         rows = []
+        strangers, most = 0, _MOST_BEFORE
         for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
-            if request.session_id in (None, recording.session_id) or recording.session_id is None:
-                rows.append(self.ingest_listed(recording, asked_at, request.source))
+            if request.session_id in (None, recording.session_id):
+                strangers, most = 0, _MOST_AFTER
+            elif strangers == most:
+                break
+            else:
+                strangers += 1
+                if recording.session_id is not None:
+                    continue
+            rows.append(self.ingest_listed(recording, asked_at, request.source))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         elif not rows:
@@ -86,14 +99,18 @@ class Ingestion:
         What is not final is checked soon, and so is what only get-one knows: unless a sweep asks,
         which may find a year's recordings at once.
         """
-        row = self.catalogue.upsert(recording, asked_at, known).row
+        upserted = self.catalogue.upsert(recording, asked_at, known)
+        row = upserted.row
         if is_erased(row):
             return row
         request = RecordingRequest(recording_id=row["recording_id"], source=source)
         if not is_final(row["status"]):
             # What was live when it was listed has most likely ended with its session.
             seconds = _UPLOADING if row["status"] == RecordingStatus.UPLOADING else _SOON
-            self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
+            # What is of no session is met with each of the meeting's: that is no news of it.
+            is_news = upserted.changed or recording.session_id is not None
+            leave = self.worklist.check_in if is_news else self.worklist.ensure
+            leave(seconds, request.key, messages.fields(request), NOT_FINAL)
         elif not {"start_reason", "stop_reason"} <= row.keys():
             self.worklist.check_in(
                 _SOON,

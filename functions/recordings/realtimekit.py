@@ -33,11 +33,14 @@ from recordings.model import MalformedRecordingError, Recording, text, uuid
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-# Three requests (a refused token's second try and the session's) fit API Gateway's 29 seconds.
+# Three requests that nobody answers (a refused token's second try and the session's) fit API
+# Gateway's 29 seconds.
 TIMEOUT = urllib3.Timeout(connect=2, read=6)
-# As long as one whose every packet comes in time may take; a page of a hundred TRACK recordings,
-# with a URL of a kilobyte for each of a hundred files, is not larger.
+# As long as one whose every packet comes in time may take, and at most six seconds more: the last
+# packet is waited for.
 LONGEST_ANSWER_SECONDS = 8
+# A page of a hundred TRACK recordings, with a URL of a kilobyte for each of a hundred files, is
+# less.
 LARGEST_ANSWER = 16 * 1024 * 1024
 
 PAGE_SIZE = 100
@@ -430,11 +433,12 @@ def _recording(data: object) -> Recording:
 def _payload(answer: Answer) -> Mapping[str, Any]:
     """The answer, if it is a success; an error by what its status, or its envelope, says."""
     payload = _json(answer.body)
-    if answer.status == 200 and payload.get("success") is True and "data" in payload:
+    # An older specification of some requests said 201.
+    if answer.status in (200, 201) and payload.get("success") is True and "data" in payload:
         return payload
     status, detail = answer.status, f"HTTP {answer.status}: {_message(payload)}"
     code = _code(payload)
-    if status == 200 and isinstance(code, int) and 400 <= code <= 599:
+    if status in (200, 201) and isinstance(code, int) and 400 <= code <= 599:
         status = code
     retry_after = _retry_after(answer.headers.get("Retry-After"))
     if status in (401, 403) or code == _AUTHENTICATION_ERROR:

@@ -31,8 +31,10 @@ _KEPT_FOR = timedelta(days=30)
 # What has a deadline is urgent so long before it.
 URGENT = timedelta(hours=48)
 
+# What has no deadline, then what has one that is not near, then what was left for later.
 _PENDING = "yes"
 _URGENT = "urgent"
+_PATIENT = "patient"
 _LOW = "low"
 
 Now = Callable[[], datetime]
@@ -124,7 +126,12 @@ class Worklist:
         )
 
     def ensure(
-        self, seconds: int, key: str, request: Mapping[str, Any], cause: str, deadline: str
+        self,
+        seconds: int,
+        key: str,
+        request: Mapping[str, Any],
+        cause: str,
+        deadline: str | None = None,
     ) -> bool:
         """Leave a check as `check_in` does, unless there is one; whether there was none."""
         values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
@@ -267,13 +274,16 @@ class Worklist:
             raise ClaimLostError(check.key) from None
 
     def due(self, limit: int) -> list[Check]:
-        """The checks whose time has come: the urgent, and then those that wait longest, first.
+        """The checks whose time has come, those that wait longest first: of the urgent, then of
+        those without a deadline, and then of those whose deadline is days away, as a backfill
+        leaves by the thousand.
 
         Those of low priority come last, and are half of the limit at most: they are many at a time,
         and what comes in meanwhile wants its part of the budget.
         """
         found: list[Check] = []
-        for pending, most in ((_URGENT, limit), (_PENDING, limit), (_LOW, limit // 2)):
+        for pending in (_URGENT, _PENDING, _PATIENT, _LOW):
+            most = limit // 2 if pending == _LOW else limit
             room = min(limit - len(found), most)
             if room > 0:
                 rows, _ = self._table.query(
@@ -288,7 +298,8 @@ class Worklist:
     def oldest_due(self) -> str | None:
         """Since when the check is due that waits longest; `None` where none is due.
 
-        Of those of low priority nobody expects that they are asked for in time.
+        Of those of low priority, or with a deadline days away, nobody expects that they are asked
+        for in time.
         """
         now = timestamp(self._now())
         condition = "#pending = :pending AND #due_at <= :now"
@@ -405,7 +416,9 @@ class UpstreamBudget:
 
 
 def _pending(deadline: str | None, now: datetime) -> str:
-    return _URGENT if is_urgent(deadline, now) else _PENDING
+    if deadline is None:
+        return _PENDING
+    return _URGENT if is_urgent(deadline, now) else _PATIENT
 
 
 def _new_check(

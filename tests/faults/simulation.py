@@ -35,7 +35,7 @@ ASKED_AGAIN_SECONDS = 600
 # Without an answer of the function API Gateway gives one: a 503, says the template.
 NO_ANSWER = {"statusCode": 503, "body": ""}
 # Of the index `due`: what makes a function's call worth while.
-WAITING = {"follow_up": ("urgent", "yes", "low"), "sweep_recordings": ("sweep",)}
+WAITING = {"follow_up": ("urgent", "yes", "patient", "low"), "sweep_recordings": ("sweep",)}
 POISON = {
     "IngestQueue": ["no JSON", '{"v":9}', '{"v":1,"source":"webhook","recording_id":"none"}'],
     "ArchiveQueue": ['{"v":1,"source":"catalogue","task":"archive","recording_id":"none"}'],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
@@ -140,6 +141,43 @@ def test_only_the_sessions_recordings_are_taken_from_the_meetings(
 
     assert catalogue.get(earlier.id) is None
     assert catalogue.get(latest.id) is not None
+
+
+@pytest.mark.parametrize(("is_recorded", "pages"), [(True, 2), (False, 11)])
+def test_of_a_meeting_that_goes_on_for_years_only_the_newest_part_is_read(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, is_recorded: bool, pages: int
+) -> None:
+    meeting = simulator.world.create_meeting()
+    day = simulator.world.clock.now() - timedelta(days=1200)
+    for number in range(1150):
+        simulator.world.record_meeting(
+            meeting=meeting, started_at=day + timedelta(days=number), duration=60
+        )
+    session = simulator.world.start_session(meeting)
+    recording = simulator.world.start_recording(session) if is_recorded else None
+    simulator.world.end_session(session)
+
+    handle(ended(meeting.id, session.id))
+
+    assert len(simulator.requests) == pages
+    assert recording is None or catalogue.get(recording.id) is not None
+
+
+def test_what_never_ends_and_is_of_no_session_is_not_followed_for_ever(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    """Though each of the meeting's sessions lists it."""
+    recording = simulator.world.record_meeting(status=Status.INVOKED)
+    meeting_id = recording.session.meeting.id
+    simulator.faults.add(Overlay({"session_id": None}), path="/recordings", times=None)
+    handle(ended(meeting_id, "05e57591-d89e-45c9-ae44-08dc1eaad0e0"))
+
+    clock.advance(7 * 86_400)
+    handle(ended(meeting_id, "18cd11c8-3f4f-46c8-8d0c-4c0ea53a9f5d"))
+
+    clock.advance(86_400 + 60)
+    [check] = worklist.due(10)
+    assert check.is_hopeless(clock())
 
 
 def test_a_session_without_recordings_is_looked_at_once_more_and_not_for_ever(

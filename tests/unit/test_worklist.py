@@ -302,6 +302,17 @@ def test_the_urgent_come_first_however_long_others_wait(worklist: Worklist, cloc
     assert [check.key for check in worklist.due(limit=1)] == [FILES]
 
 
+def test_what_has_no_deadline_comes_before_what_has_time(worklist: Worklist, clock: Clock) -> None:
+    """A backfill leaves files by the thousand; webhooks do not wait for them."""
+    worklist.check_in(60, FILES, REQUEST, "pending", DEADLINE)
+    clock.advance(3600)
+    worklist.check_in(60, KEY, REQUEST, "unavailable")
+    clock.advance(60)
+
+    assert [check.key for check in due(worklist)] == [KEY, FILES]
+    assert worklist.oldest_due() == "2026-06-03T11:31:00.000Z"
+
+
 def test_what_has_time_becomes_urgent_two_days_before_its_deadline(
     worklist: Worklist, clock: Clock
 ) -> None:
