@@ -27,8 +27,8 @@ _SOON = 60
 # when none does; each costs a request to RealtimeKit and five write units.
 _LIVE = 3600
 _UPLOADING = 300
-# Of a meeting's list, the newest first: a session's recordings are next to each other, but for those
-# of another at the same time; and after so many newer ones there are none to come.
+# Of a meeting's list, the newest first: a session's recordings are next to each other, but for
+# those of another at the same time; and after so many newer ones there are none to come.
 _MOST_AFTER = 100
 _MOST_BEFORE = 1000
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
