@@ -63,8 +63,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             delay = start * SPREAD_SECONDS // MOST_CHECKS
             ask_again(queue_url, checks[start : start + SQS_BATCH], delay)
     metrics.add_metric("ChecksDue", MetricUnit.Count, len(due))
-    # Those of low priority wait until there is nothing else to do.
-    waiting = [datetime.fromisoformat(check.due_at) for check in due if not check.low]
+    # The others wait until there is nothing else to do.
+    waiting = [datetime.fromisoformat(check.due_at) for check in due if check.is_pressing(now)]
     age = (now - min(waiting, default=now)).total_seconds()
     metrics.add_metric("OldestCheckAge", MetricUnit.Seconds, age)
     # Only what has a deadline is urgent: files that are deleted in less than two days.

@@ -68,7 +68,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answers with the first record that was not dealt with: the stream goes on from there."""
     rows = read(event["Records"])
     failed = archive_all(rows) if ARCHIVE_QUEUE_URL else []
-    failed += publish_all(rows)
+    # What comes after it comes again, and is told then.
+    failed += publish_all([row for row in rows if not failed or int(row[0]) < int(failed[0])])
     if not failed:
         return {"batchItemFailures": []}
     first = min(failed, key=int)
@@ -90,24 +91,26 @@ def read(records: list[dict[str, Any]]) -> list[Row]:
 
 
 def archive_all(rows: list[Row]) -> list[str]:
-    """Have archived what there is now and was not before; the sequence numbers that failed."""
-    failed = []
+    """Have archived what there is now and was not before; the sequence number that failed."""
     for sequence_number, old, new in rows:
         if unsettled(new).keys() - unsettled(old).keys():
             try:
                 archive(new)
             except (ClientError, BotoCoreError):
                 logger.exception("archiving not asked for", recording_id=new["recording_id"])
-                failed.append(sequence_number)
-    return failed
+                return [sequence_number]
+    return []
 
 
 def archive(row: Mapping[str, Any]) -> None:
-    """The check first: a message may be lost with its queue, a check is not."""
+    """The check first: a message may be lost with its queue, a check is not.
+
+    A batch that comes again, for hours perhaps, leaves a check as it is.
+    """
     request = ArchiveRequest(
         recording_id=row["recording_id"], deadline=expiry(dict(row)), source=Source.CATALOGUE
     )
-    worklist.check_in(
+    worklist.ensure(
         ARCHIVE_CHECK_SECONDS,
         request.key,
         messages.fields(request),

@@ -23,7 +23,13 @@ from recordings.archive import Archive
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
-from recordings.realtimekit import ApiToken, RealtimeKit
+from recordings.realtimekit import (
+    ApiToken,
+    NotFoundError,
+    RealtimeKit,
+    UnavailableError,
+    UnintelligibleError,
+)
 from recordings.sweeping import Sweeping
 from recordings.sweeps import State, Sweep, Sweeps, Trigger
 from recordings.warmup import connect, warm_up
@@ -96,6 +102,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         sweeps.release(lease)
 
 
+# A page that RealtimeKit does not give is no reason not to ask for the next sweep's.
+OF_ONE_SWEEP = (UnavailableError.cause, UnintelligibleError.cause, NotFoundError.cause)
+
+
 def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
     """One after the other, until the time is over or RealtimeKit is not to be asked."""
     for sweep in open_sweeps:
@@ -103,9 +113,10 @@ def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
             continue
         now = sweeping.sweep(sweep, lambda: context.get_remaining_time_in_millis() < MARGIN_MS)
         tell(now)
-        if now.is_open:
+        if now.is_open and now.cause not in OF_ONE_SWEEP:
             return
-        count(now)
+        if not now.is_open:
+            count(now)
 
 
 def tell(sweep: Sweep) -> None:

@@ -12,7 +12,11 @@ _CHUNK_SIZE = 65_536
 
 
 class UnboundedAnswerError(urllib3.exceptions.HTTPError):
-    """Raised for an answer that is larger than it may be, or that trickles in."""
+    """Raised for an answer that trickles in, or is larger than it may be."""
+
+
+class AnswerTooLargeError(UnboundedAnswerError):
+    """Raised for the latter: it will be as large the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) 
     while chunk := response.read1(_CHUNK_SIZE, decode_content=True):
         body += chunk
         if len(body) > most_bytes:
-            raise UnboundedAnswerError(f"more than {most_bytes} bytes")
+            raise AnswerTooLargeError(f"more than {most_bytes} bytes")
         if time.monotonic() > deadline:
             raise UnboundedAnswerError("it trickles in")
     return bytes(body)

@@ -108,15 +108,19 @@ class Archive:
 
     def find(self, key: str) -> Stored | None:
         """The object at that key; `None` also where we may not see it."""
-        head = self._head(key)
+        head = self._head(key, ChecksumMode="ENABLED")
         return None if head is None else self._stored(key, head)
+
+    def has(self, key: str) -> bool:
+        """Whether there is an object at that key. Unlike its checksum that takes no key of KMS."""
+        return self._head(key) is not None
 
     def begin(self, key: str, file: MediaFile, recording_id: str) -> Upload | Stored:
         """Announce a copy of the file; or the object, where an earlier copy of this file left it.
 
         Nothing is at `key` before `copy` has completed it.
         """
-        head = self._head(key)
+        head = self._head(key, ChecksumMode="ENABLED")
         source = quote(file.etag or "")
         if head and (head["ContentLength"], head["Metadata"].get("source-etag")) == (
             file.size,
@@ -233,9 +237,9 @@ class Archive:
                 kept |= {error.get("Code", "?") for error in answer.get("Errors", [])}
         return kept
 
-    def _head(self, key: str) -> Any:
+    def _head(self, key: str, **options: Any) -> Any:
         try:
-            return self._s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+            return self._s3.head_object(Bucket=self.bucket, Key=key, **options)
         except ClientError as error:
             # 403: without the right to list the bucket, that is how S3 says that there is nothing.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):

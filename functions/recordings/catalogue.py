@@ -323,6 +323,9 @@ def _merged_artifacts(
     """What an answer does not name stays: the file is still there, or was, and may be archived."""
     merged = dict(stored)
     for artifact in said:
+        if artifact.url is None and stored and artifact.name not in stored:
+            # Where all URLs are over, what is said to be in the owner's storage are these files.
+            continue
         known, item = merged.get(artifact.name), _artifact_item(artifact)
         if len(said) > MOST_URLS:
             item.pop("url", None)

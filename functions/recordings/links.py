@@ -48,9 +48,8 @@ def _link(
 ) -> Item | str:
     """The link, or the reason why there is none."""
     copy: Mapping[str, Any] = artifact.get("archive", {})
-    if copy.get("state") == "archived":
-        if archive is None or copy["bucket"] != archive.bucket:
-            return UNREACHABLE
+    is_archived = copy.get("state") == "archived"
+    if is_archived and archive and copy["bucket"] == archive.bucket:
         file_name = artifact.get("file_name") or copy["key"].rpartition("/")[2]
         return {
             "source": "archive",
@@ -60,15 +59,16 @@ def _link(
         }
     if "url" in artifact:
         expires_at = artifact.get("url_expires_at") or rows.expiry(row)
-        if expires_at <= timestamp(now):
-            return EXPIRED
-        size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
-        return {
-            "source": "realtimekit",
-            "url": artifact["url"],
-            "expires_at": expires_at,
-            **size,
-        }
-    if copy:
-        return EXTERNAL if copy["state"] == "external" else EXPIRED
+        if expires_at > timestamp(now):
+            size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
+            return {
+                "source": "realtimekit",
+                "url": artifact["url"],
+                "expires_at": expires_at,
+                **size,
+            }
+    if is_archived:
+        return UNREACHABLE
+    if copy or "url" in artifact:
+        return EXTERNAL if copy.get("state") == "external" else EXPIRED
     return NO_FILE if row.get("status") == RecordingStatus.ERRORED else NOT_YET

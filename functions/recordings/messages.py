@@ -28,8 +28,9 @@ VERSION = 1
 _ARCHIVE = "archive"
 _ERASE = "erase"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-# An event may be 256 KB; with the longest names, a file is told in less than 3 KB.
+# An event may be 256 KB, and names of any script are six bytes a letter in JSON.
 _MOST_FILES = 50
+_MOST_BYTES_OF_FILES = 200_000
 _TOLD_OF_FILES = ("bucket", "key", "size", "checksum_crc32")
 EVENT_SOURCE = "realtimekit.recordings"
 
@@ -275,7 +276,7 @@ def events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]
         told.append(_event(EventType.ARCHIVED, new, **_archived_files(new)))
     expired = _names(new, "expired")
     if expired - _names(before, "expired"):
-        told.append(_event(EventType.EXPIRED, new, expired=sorted(expired)[:_MOST_FILES]))
+        told.append(_event(EventType.EXPIRED, new, expired=_fitting(sorted(expired))))
     return told
 
 
@@ -303,7 +304,17 @@ def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, artifact in sorted(row["artifacts"].items())
     ]
-    return {"artifact_count": len(files), "artifacts": files[:_MOST_FILES]}
+    return {"artifact_count": len(files), "artifacts": _fitting(files)}
+
+
+def _fitting(files: list[Any]) -> list[Any]:
+    """The first of them, as many as an event holds."""
+    size = 0
+    for number, file in enumerate(files[:_MOST_FILES]):
+        size += len(json.dumps(file)) + 2
+        if size > _MOST_BYTES_OF_FILES:
+            return files[:number]
+    return files[:_MOST_FILES]
 
 
 def _event(type_: EventType, row: Mapping[str, Any], **more: Any) -> Event:

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.answers import Answer, fetch
+from recordings.answers import Answer, AnswerTooLargeError, fetch
 from recordings.model import MalformedRecordingError, Recording, text, uuid
 
 if TYPE_CHECKING:
@@ -361,6 +361,8 @@ class RealtimeKit:
         try:
             answer = self._request(path, fields, token)
             status = answer.status
+        except AnswerTooLargeError as error:
+            raise UnintelligibleError(str(error)) from error
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(f"no answer: {type(error).__name__}") from error
         finally:

@@ -45,6 +45,8 @@ MOST_EXAMPLES = 20
 IN_FLIGHT = timedelta(minutes=10)
 # An answer that makes no sense may be a proxy's; three in a row are RealtimeKit's.
 _MOST_NONSENSE = 3
+# What a schedule began is left to the next, and the alarm for a failed one tells.
+_PATIENCE_OF_SCHEDULES = timedelta(hours=12)
 _MOST_PAGES = 1_000_000
 _MOST_PASSES = 2
 _AT_A_TIME = 8
@@ -145,7 +147,9 @@ class Sweeping:
             "cause": error.cause,
             "not_before": error.retry_after and now + timedelta(seconds=error.retry_after),
         }
-        if notes.get("nonsense", 0) >= _MOST_NONSENSE or now - sweep.created_at > PATIENCE:
+        is_request = sweep.trigger is Trigger.REQUEST
+        patience = PATIENCE if is_request else _PATIENCE_OF_SCHEDULES
+        if notes.get("nonsense", 0) >= _MOST_NONSENSE or now - sweep.created_at > patience:
             waits = {"state": State.FAILED, "cause": error.cause, "reason": str(error)}
         return self.sweeps.save(replace(sweep, progress=notes, **waits))
 
@@ -276,9 +280,7 @@ class Sweeping:
             return False
         if trigger is not Trigger.REQUEST and expiry and not is_urgent(expiry, self.now()):
             return False
-        return (
-            archive["bucket"] == self.archive.bucket and self.archive.find(archive["key"]) is None
-        )
+        return archive["bucket"] == self.archive.bucket and not self.archive.has(archive["key"])
 
 
 _SHOWN = ("at_risk", "gone")

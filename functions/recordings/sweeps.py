@@ -173,11 +173,13 @@ class Sweep:
         elapsed = (self.ended_at or now) - (self.started_at or now)
         if elapsed:
             pace["recordings_per_minute"] = round(self.counts.seen * 60 / elapsed.total_seconds())
-        if self.is_open and elapsed and fraction:
+        # At the very beginning it would be a guess, of centuries perhaps.
+        if self.is_open and elapsed and fraction >= _LEAST_ESTIMATED:
             pace["estimated_end_at"] = timestamp(now + elapsed * (1 - fraction) / fraction)
         return pace
 
 
+_LEAST_ESTIMATED = 0.001
 _TIMES = ("since", "until", "created_at", "started_at", "ended_at", "not_before")
 
 

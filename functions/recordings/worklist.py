@@ -74,6 +74,10 @@ class Check:
         """Whether its deadline is near, or over."""
         return is_urgent(self.deadline, now)
 
+    def is_pressing(self, now: datetime) -> bool:
+        """Whether it is to be asked for in time: what is low, or has days, need not be."""
+        return not self.low and (self.deadline is None or self.is_urgent(now))
+
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
         # Of what is asked for once an hour one 404 is not enough: it is asked for once more.

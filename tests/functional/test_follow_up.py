@@ -260,14 +260,16 @@ def test_files_with_less_than_two_days_left_are_urgent_and_at_risk(
     assert "recording at risk" in log
 
 
-def test_how_long_the_oldest_check_has_waited_is_measured_and_low_ones_do_not_count(
+def test_how_long_the_oldest_check_has_waited_is_measured_but_for_those_that_have_time(
     tick: Callable[[], None],
     worklist: Worklist,
     clock: Clock,
     queue: Any,
+    archive_queues: Any,
     logged: Callable[[], str],
 ) -> None:
     worklist.check_in(60, f"recording#{number(1)}", {"recording_id": number(1)}, "x", low=True)
+    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "x", "2026-06-10T10:30:00.000Z")
     clock.advance(3600)
     check_in(worklist)
     clock.advance(90)

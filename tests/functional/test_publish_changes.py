@@ -361,10 +361,25 @@ def test_a_queue_that_is_down_leaves_the_record_in_the_stream_and_a_check(
 ) -> None:
     break_down(publish_changes.sqs, "before-call.sqs.SendMessage")
 
-    assert handle(uploaded(7), record(8, "another", "INVOKED")) == ["7"]
+    batch = (record(6, "first", "INVOKED"), uploaded(7), record(8, "another", "INVOKED"))
+    assert handle(*batch) == ["7"]
 
     assert checks() == {KEY: "archive_pending"}
-    assert len(published()) == 2
+    # The others are told when they come again; each time, it would be for hours.
+    assert len(published()) == 1
+
+
+def test_a_batch_that_comes_again_leaves_the_check_as_it_is(
+    handle: Handle, bus: Any, worklist: Worklist, clock: Clock
+) -> None:
+    """Or one that is due after a quarter of an hour would never be."""
+    handle(uploaded(7))
+    clock.advance(600)
+    handle(uploaded(7))
+
+    clock.advance(300)
+
+    assert [check.key for check in worklist.due(10)] == [KEY]
 
 
 def test_without_a_check_nothing_is_queued(

@@ -749,7 +749,7 @@ def test_a_file_in_a_storage_of_the_owners_has_no_link_of_ours(
 
 
 def test_one_file_without_a_link_does_not_hide_the_others(
-    api: Call, archived: Callable[..., Recording], catalogue: Catalogue
+    api: Call, archived: Callable[..., Recording], catalogue: Catalogue, clock: Clock
 ) -> None:
     recording = archived(separate_audio=True, audio_file_size=100)
     elsewhere = {
@@ -760,12 +760,27 @@ def test_one_file_without_a_link_does_not_hide_the_others(
         "archived_at": "2026-06-03T10:30:00.000Z",
     }
     catalogue.record_archive(recording.id, {"video": elsewhere})
+    clock.advance(8 * 86_400)
 
     reply = api("GET", LINKS, recording.id)
 
     assert [link["name"] for link in reply.body["links"]] == ["audio"]
     [missing] = reply.body["missing"]
     assert (missing["name"], missing["reason"]) == ("video", "archive_unreachable")
+
+
+def test_a_file_in_a_bucket_out_of_reach_is_realtimekits_while_it_has_it(
+    api: Call, archived: Callable[..., Recording], catalogue: Catalogue
+) -> None:
+    recording = archived()
+    row = catalogue.get(recording.id)
+    assert row
+    elsewhere = {**row["artifacts"]["video"]["archive"], "bucket": "former-bucket"}
+    catalogue.record_archive(recording.id, {"video": elsewhere})
+
+    [link] = api("GET", LINKS, recording.id).body["links"]
+
+    assert (link["source"], link["expires_at"]) == ("realtimekit", "2026-06-10T10:29:40.000Z")
 
 
 @pytest.mark.parametrize("seconds", ["59", "3601", "0", "-60", "an hour", ""])

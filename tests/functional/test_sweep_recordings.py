@@ -507,6 +507,53 @@ def test_an_outage_of_days_is_waited_for_and_one_without_end_is_not(
     assert (report.state, report.cause) == (State.FAILED, "unavailable")
 
 
+def test_what_a_schedule_began_is_given_up_after_twelve_hours(
+    tick: Tick, sweeps: Sweeps, simulator: Simulator, clock: Clock
+) -> None:
+    """The next one reads the same and more; and a failed one raises an alarm."""
+    simulator.faults.add(error(503), times=None)
+    tick("daily")
+    [sweep] = sweeps.unfinished()
+
+    clock.advance(12 * 3600)
+    tick()
+    assert done(sweeps, sweep).state is State.RUNNING
+    clock.advance(1)
+    tick()
+
+    report = done(sweeps, sweep)
+    assert (report.state, report.cause) == (State.FAILED, "unavailable")
+
+
+def test_a_page_that_is_never_given_holds_up_its_own_sweep_only(
+    tick: Tick, request_sweep: Ask, sweeps: Sweeps, simulator: Simulator, clock: Clock
+) -> None:
+    recorded(simulator, 3)
+    first = request_sweep()
+    clock.advance(1)
+    second = request_sweep(since=FIRST + timedelta(seconds=1))
+    simulator.faults.add(error(503), times=1)
+
+    tick()
+
+    assert done(sweeps, first).cause == "unavailable"
+    assert done(sweeps, second).state is State.COMPLETED
+
+
+def test_a_page_larger_than_any_is_nonsense(
+    tick: Tick, request_sweep: Ask, sweeps: Sweeps, scripted: Upstream
+) -> None:
+    """It will be as large the next time; to wait for it would take days."""
+    scripted.says(Answer(b" " * (16 * 1024 * 1024 + 1)))
+    sweep = request_sweep()
+
+    for _ in range(3):
+        tick()
+
+    report = done(sweeps, sweep)
+    assert (report.state, report.reason) == (State.FAILED, "more than 16777216 bytes")
+
+
 def test_a_retry_after_is_obeyed(
     tick: Tick, request_sweep: Ask, sweeps: Sweeps, simulator: Simulator, clock: Clock
 ) -> None:
@@ -1102,6 +1149,22 @@ def test_rows_that_dynamodb_left_out_of_a_batch_are_read_one_by_one(
     tick()
 
     assert (done(sweeps, again).counts.seen, done(sweeps, again).counts.missing) == (3, 0)
+
+
+def test_at_the_very_beginning_nobody_knows_when_it_may_be_done(
+    request_sweep: Ask, clock: Clock
+) -> None:
+    sweep = replace(
+        request_sweep(since=NOW - timedelta(days=365)),
+        state=State.RUNNING,
+        started_at=NOW,
+        progress={"reached": (NOW - timedelta(days=365) + timedelta(seconds=0.5)).isoformat()},
+    )
+    clock.advance(7200)
+
+    report = sweep.report(clock())
+
+    assert (report["fraction"], "estimated_end_at" in report) == (0, False)
 
 
 def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(

@@ -178,6 +178,23 @@ def test_a_file_that_is_not_named_any_more_stays(catalogue: Catalogue) -> None:
     assert row["artifacts"]["video"]["file_name"] == "weekly-sync.mp4"
 
 
+def test_where_all_urls_are_over_the_owners_storage_is_no_further_file(
+    catalogue: Catalogue,
+) -> None:
+    """What is said without any URL is one file, named by what it might be."""
+    track = Artifact(name="track/default/a.webm", kind="track", file_name="a.webm")
+    known = catalogue.upsert(
+        replace(UPLOADED, artifacts=(replace(track, url=VIDEO.url),)), NOON
+    ).row
+    catalogue.record_archive(known["recording_id"], {track.name: ARCHIVED})
+    guessed = Artifact(name="track", kind="track", file_name="{{ID}}")
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(guessed,)), later(8 * 1440)).row
+
+    assert list(row["artifacts"]) == ["track/default/a.webm"]
+    assert row["archived"] == "yes"
+
+
 def test_what_others_wrote_into_an_artifact_stays(
     catalogue: Catalogue, recordings_table: Table
 ) -> None:

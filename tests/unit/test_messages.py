@@ -187,8 +187,9 @@ def test_files_that_are_elsewhere_are_no_archive() -> None:
     assert messages.events(row(1, video=None), row(2, video=EXTERNAL)) == []
 
 
-def test_an_event_of_very_many_files_fits() -> None:
-    names = {f"track/{'n' * 1000}/{n:04}": {**ARCHIVED, "key": "k" * 1000} for n in range(400)}
+@pytest.mark.parametrize("letter", ["n", "ж", "会"])
+def test_an_event_of_very_many_files_fits(letter: str) -> None:
+    names = {f"track/{letter * 1000}/{n:04}": {**ARCHIVED, "key": "k" * 1000} for n in range(400)}
     before = row(1, **dict.fromkeys(names))
 
     [event] = messages.events(before, row(2, **names))

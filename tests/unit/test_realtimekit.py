@@ -492,5 +492,5 @@ def test_an_answer_larger_than_any_is_not_read_to_its_end(
 ) -> None:
     upstream.says(Answer(b" " * (16 * 1024 * 1024 + 1)))
 
-    with pytest.raises(UnavailableError, match="UnboundedAnswerError"):
+    with pytest.raises(UnintelligibleError, match="more than 16777216 bytes"):
         client.recording(RECORDING_ID)
