@@ -19,6 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from .api import Api
 from .download import Download, DownloadError
@@ -84,14 +85,14 @@ def list_recordings(
     print_table(table if table.rows else "No recordings.")
 
 
-def _cells(recording: Mapping[str, Any]) -> list[str]:
+def _cells(recording: Mapping[str, Any]) -> list[str | Text]:
     names = ("status", "archived", "duration_seconds")
     return [
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
         # Others gave it its title: it is no markup of ours, and no command to the terminal.
-        printable(str(recording.get("meeting_title", ""))).replace("[", r"\["),
+        Text(printable(str(recording.get("meeting_title", "")))),
         str(recording["recording_id"]),
     ]
 
@@ -139,10 +140,18 @@ def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="The folder to put the files into.",
+    help="The folder in which the recording has a folder of its own.",
 )
-def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path) -> None:
-    """Download a recording's files. What broke off is taken up where it broke off."""
+@click.pass_context
+def download(
+    context: click.Context, api: Api, recording_id: UUID, names: tuple[str, ...], output: Path
+) -> None:
+    """Download a recording's files. What broke off is taken up where it broke off.
+
+    Each is put at OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and its path is printed. Exit code 1 if
+    there is no link to one of them: because it is not there yet (not_yet), or in a storage of
+    your own (external), or gone. Then stderr says which, and why.
+    """
     identifier = str(recording_id)
     found = api.links(identifier, LINK_SECONDS)
     wanted = [link for link in found["links"] if not names or link["name"] in names]
@@ -153,7 +162,7 @@ def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path)
         for name, artifact in api.recording(identifier)["artifacts"].items()
     }
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -161,13 +170,16 @@ def download(api: Api, recording_id: UUID, names: tuple[str, ...], output: Path)
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for link in wanted:
-            file = Download(link, checksums.get(link["name"]), output)
+            file = Download(link, checksums.get(link["name"]), output / identifier)
             task = progress.add_task(file.path.name, total=file.size)
             for done in file.chunks():
-                progress.update(task, completed=done)
+                progress.update(task, completed=done, total=file.size)
             click.echo(str(file.path))
-    for missing in found["missing"]:
-        click.echo(f"{printable(missing['name'])}: {missing['reason']}", err=True)
+    # Of those that were named, there is a link to each.
+    missing = [] if names else found["missing"]
+    for one in missing:
+        click.echo(f"{printable(one['name'])}: {one['reason']}", err=True)
+    context.exit(1 if missing else 0)
 
 
 @click.command()
@@ -206,7 +218,7 @@ def health(context: click.Context, api: Api, as_json: bool) -> None:
         table = Table("Part", "Status", "", box=None)
         for name, part in report["parts"].items():
             more = {key: value for key, value in part.items() if key != "status"}
-            table.add_row(name, part["status"], json.dumps(more) if more else "")
+            table.add_row(name, part["status"], Text(json.dumps(more) if more else ""))
         print_table(table)
     context.exit(0 if report["status"] == "ok" else 1)
 

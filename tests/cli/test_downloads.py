@@ -9,10 +9,11 @@ from typing import Any
 
 import boto3
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
 from local.simulator import (
+    Chunked,
     Effect,
     Headers,
     IgnoreRange,
@@ -59,9 +60,9 @@ def test_a_file_comes_whole_and_how_far_it_is_is_said(
 ) -> None:
     steps = downloaded(link, source.crc32(), tmp_path / "a" / "b")
 
-    assert (tmp_path / "a" / "b" / "sync.mp4").read_bytes() == source.read()
+    assert (tmp_path / "a" / "b" / "video" / "sync.mp4").read_bytes() == source.read()
     assert steps == [MIB, 2 * MIB, 3 * MIB]
-    assert len(list((tmp_path / "a" / "b").iterdir())) == 1
+    assert len(list((tmp_path / "a" / "b" / "video").iterdir())) == 1
 
 
 @pytest.mark.parametrize("effect", [Truncate(0.5), Reset(MIB)], ids=repr)
@@ -72,7 +73,7 @@ def test_what_breaks_off_is_taken_up(
 
     downloaded(link, source.crc32(), tmp_path)
 
-    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
     # A reset may take along what had already arrived: there is nothing to go on with then.
     assert len(simulator.requests) == 3
 
@@ -87,45 +88,74 @@ def test_another_run_goes_on_where_one_ended(
     downloaded(link, source.crc32(), tmp_path)
 
     assert simulator.requests[-1].range == f"bytes={MIB}-"
-    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
 
 
 @pytest.mark.parametrize("effect", [Replaced(), IgnoreRange()], ids=repr)
 def test_a_part_of_another_file_is_not_gone_on_with(
     link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path, effect: Effect
 ) -> None:
-    (tmp_path / "sync.mp4.part").write_bytes(b"x" * MIB)
-    (tmp_path / "sync.mp4.part.etag").write_text(source.etag)
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4.part").write_bytes(b"x" * MIB)
+    (tmp_path / "video" / "sync.mp4.part.etag").write_text(source.etag)
     simulator.faults.add(effect, path="^/media/")
 
     downloaded(link, source.crc32(), tmp_path)
 
-    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
 
 
 def test_a_file_that_is_there_is_not_fetched_again(
     link: dict[str, Any], simulator: Simulator, tmp_path: Path
 ) -> None:
-    (tmp_path / "sync.mp4").write_bytes(b"x" * 3 * MIB)
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4").write_bytes(b"x" * 3 * MIB)
 
     assert downloaded(link, None, tmp_path) == [3 * MIB]
     assert simulator.requests == []
+
+
+@pytest.mark.parametrize("there", [b"x" * 3 * MIB, b"x" * MIB], ids=["content", "size"])
+def test_a_file_that_is_there_and_is_another_is_replaced(
+    link: dict[str, Any], source: Source, tmp_path: Path, there: bytes
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4").write_bytes(there)
+
+    downloaded(link, source.crc32(), tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+    assert [path.name for path in (tmp_path / "video").iterdir()] == ["sync.mp4"]
+
+
+def test_a_file_that_is_there_stays_until_the_right_one_is_whole(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4").write_bytes(b"another")
+    simulator.faults.add(Truncate(0), path="^/media/", times=None)
+
+    with pytest.raises(DownloadError):
+        downloaded(link, source.crc32(), tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == b"another"
 
 
 def test_a_file_with_another_checksum_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="another checksum"):
         downloaded(link, "AAAAAA==", tmp_path)
 
-    assert not (tmp_path / "sync.mp4").exists()
+    assert not (tmp_path / "video" / "sync.mp4").exists()
 
 
 def test_a_file_that_is_too_long_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "sync.mp4.part").write_bytes(b"x" * 4 * MIB)
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4.part").write_bytes(b"x" * 4 * MIB)
 
     with pytest.raises(DownloadError):
         downloaded({**link, "size": 2 * MIB}, None, tmp_path)
 
-    assert not (tmp_path / "sync.mp4").exists()
+    assert not (tmp_path / "video" / "sync.mp4").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +187,106 @@ def test_a_file_of_unknown_size_comes_too(
 
     downloaded(link, source.crc32(), tmp_path)
 
-    assert (tmp_path / "sync.mp4").read_bytes() == source.read()
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [(Truncate(0.5),), (Chunked(), Truncate(size=MIB)), (Chunked(), Reset(MIB))],
+    ids=repr,
+)
+def test_what_breaks_off_is_taken_up_where_nobody_said_the_size(
+    link: dict[str, Any],
+    source: Source,
+    simulator: Simulator,
+    tmp_path: Path,
+    effects: tuple[Effect, ...],
+) -> None:
+    simulator.faults.add(*effects, path="^/media/", times=2)
+    del link["size"]
+
+    downloaded(link, None, tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+    assert len(simulator.requests) == 3
+
+
+def test_a_file_of_unknown_size_goes_on_where_it_was(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Truncate(size=MIB), path="^/media/")
+    del link["size"]
+    download = Download(link, None, tmp_path)
+
+    steps = list(download.chunks())
+
+    assert [request.range for request in simulator.requests] == [None, f"bytes={MIB}-"]
+    assert (steps[-1], download.size) == (3 * MIB, 3 * MIB)
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [
+        (Truncate(size=MIB),),
+        (Chunked(), Truncate(size=MIB)),
+        (Chunked(), Reset(MIB)),
+        # There is no telling whether the next answer is of the same file: it begins anew.
+        (Headers({"ETag": None}), Truncate(size=MIB)),
+        (Chunked(), Headers({"ETag": None}), Truncate(size=MIB)),
+    ],
+    ids=repr,
+)
+def test_what_never_ends_as_it_should_is_no_file(
+    link: dict[str, Any], simulator: Simulator, tmp_path: Path, effects: tuple[Effect, ...]
+) -> None:
+    simulator.faults.add(*effects, IgnoreRange(), path="^/media/", times=None)
+    del link["size"]
+
+    with pytest.raises(DownloadError, match="broke off again and again"):
+        downloaded(link, None, tmp_path)
+
+    assert not (tmp_path / "video" / "sync.mp4").exists()
+
+
+def test_a_body_in_chunks_that_ends_in_good_order_is_whole(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Chunked(), path="^/media/")
+    del link["size"]
+
+    downloaded(link, None, tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+    assert len(simulator.requests) == 1
+
+
+def test_a_part_that_was_the_whole_is_known_as_such(
+    link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4.part").write_bytes(source.read())
+    (tmp_path / "video" / "sync.mp4.part.etag").write_text(source.etag)
+    del link["size"]
+
+    downloaded(link, None, tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
+    assert [request.range for request in simulator.requests] == [f"bytes={3 * MIB}-"]
+
+
+def test_a_part_that_is_longer_than_the_file_is_given_up(
+    link: dict[str, Any], source: Source, tmp_path: Path
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "sync.mp4.part").write_bytes(b"x" * 4 * MIB)
+    (tmp_path / "video" / "sync.mp4.part.etag").write_text(source.etag)
+
+    with pytest.raises(DownloadError, match=r"HTTP 416.*Run the command again"):
+        downloaded(link, None, tmp_path)
+    downloaded(link, None, tmp_path)
+
+    assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(link: dict[str, Any], tmp_path: Path) -> None:
@@ -180,9 +309,38 @@ def test_a_folder_that_cannot_be_written_to_is_said(link: dict[str, Any], tmp_pa
     ],
 )
 def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_path: Path) -> None:
-    link = {"url": "https://example.com/folder/video.mp4?X-Amz-Signature=s", "file_name": file_name}
+    url = "https://example.com/folder/video.mp4?X-Amz-Signature=s"
+    link = {"name": "video", "url": url, "file_name": file_name}
 
-    assert Download(link, None, tmp_path).path == tmp_path / expected
+    assert Download(link, None, tmp_path).path == tmp_path / "video" / expected
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("audio", "audio"),
+        ("track/default/ada.webm", "track-default-ada-webm-09c4e3db"),
+        ("track/../../etc/passwd", "track-etc-passwd-"),
+        ("..", "-"),
+        ("track/" + "x" * 300, "track-" + "x" * 94 + "-"),
+    ],
+)
+def test_an_artifacts_name_is_that_of_one_folder(name: str, folder: str, tmp_path: Path) -> None:
+    path = Download({"name": name, "url": "https://x/a.mp4"}, None, tmp_path).path
+
+    assert path.parent.parent == tmp_path
+    assert path.parent.name.startswith(folder)
+
+
+def test_artifacts_with_names_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+    names = ("track/host/a.webm", "track/Host/a.webm", "track/host-a/webm", "track/host:a.webm")
+
+    folders = {
+        Download({"name": name, "url": "https://x/a"}, None, tmp_path).path.parent.name.lower()
+        for name in names
+    }
+
+    assert len(folders) == 4
 
 
 @pytest.fixture
@@ -321,3 +479,85 @@ def test_what_others_named_is_no_command_to_the_terminal(
     assert result.exit_code == 0
     assert result.output
     assert set(result.output) & {"\x1b", "\x07", "\x9b"} == set()
+
+
+@pytest.mark.parametrize("title", ["C:\\[/tmp]", "[red]sync[/red]", "a\\[x", "sync\\", ":smile:"])
+def test_a_title_is_shown_as_it_is(upstream: Upstream, title: str) -> None:
+    row = {"recording_id": RECORDING_ID, "invoked_at": "2026-06-03T10:00:00.000Z"}
+    upstream.says(Answer({"recordings": [{**row, "meeting_title": title}]}))
+
+    result = CliRunner().invoke(main, ["list", "--api-url", upstream.url])
+
+    assert result.exit_code == 0
+    assert f" {title} " in result.stdout
+
+
+def test_what_is_wrong_with_a_part_is_shown_as_it_is(upstream: Upstream) -> None:
+    part = {"status": "degraded", "detail": "[/queue]"}
+    upstream.says(Answer({"status": "degraded", "parts": {"queues": part}}, 503))
+
+    result = CliRunner().invoke(main, ["health", "--api-url", upstream.url])
+
+    assert result.exit_code == 1
+    assert '{"detail": "[/queue]"}' in result.stdout
+
+
+OTHER_ID = "2f1c8d43-3fd9-43a5-b6d8-5f4a0e5d9e0c"
+
+
+def files_answered(*files: tuple[str, str], missing: dict[str, str] | None = None) -> Answer:
+    """Links to files, by artifact and file name, all served as `/media`; and reasons for others."""
+    links = [{"name": name, "url": "{url}/media", "file_name": file} for name, file in files]
+    absent = [{"name": name, "reason": reason} for name, reason in (missing or {}).items()]
+    return Answer({"links": links, "missing": absent})
+
+
+def download(upstream: Upstream, answer: Answer, bodies: list[bytes], *arguments: str) -> Result:
+    """What the command says to these links, if the storage serves these bodies."""
+    links = Answer(answer.content.decode().replace("{url}", upstream.url))
+    upstream.says(links, Answer({"artifacts": {}}), *map(Answer, bodies))
+    return CliRunner().invoke(main, ["download", *arguments, "--api-url", upstream.url])
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(upstream: Upstream, tmp_path: Path) -> None:
+    output = ("--output", str(tmp_path))
+    names = ("track/a/x.webm", "track/b/x.webm")
+    tracks = files_answered(*((name, "x.webm") for name in names))
+
+    first = download(upstream, tracks, [b"1", b"2"], RECORDING_ID, *output)
+    other = download(upstream, tracks, [b"3", b"4"], OTHER_ID, *output)
+
+    assert (first.exit_code, other.exit_code) == (0, 0)
+    paths = [Path(line) for line in (first.stdout + other.stdout).splitlines()]
+    assert [path.read_bytes() for path in paths] == [b"1", b"2", b"3", b"4"]
+    assert {path.name for path in paths} == {"x.webm"}
+    assert [path.parent.parent for path in paths] == [
+        tmp_path / RECORDING_ID,
+        tmp_path / RECORDING_ID,
+        tmp_path / OTHER_ID,
+        tmp_path / OTHER_ID,
+    ]
+
+
+@pytest.mark.parametrize("reason", ["not_yet", "external", "archive_unreachable", "expired"])
+def test_a_file_that_could_not_be_had_is_an_exit_code(
+    upstream: Upstream, tmp_path: Path, reason: str
+) -> None:
+    answer = files_answered(("video", "sync.mp4"), missing={"audio": reason})
+
+    result = download(upstream, answer, [b"video"], RECORDING_ID, "--output", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.stdout == f"{tmp_path}/{RECORDING_ID}/video/sync.mp4\n"
+    assert result.stderr.endswith(f"audio: {reason}\n")
+
+
+def test_a_file_that_nobody_asked_for_is_not_missed(upstream: Upstream, tmp_path: Path) -> None:
+    answer = files_answered(("video", "[red]sync.mp4"), missing={"audio": "expired"})
+    wanted = ("--artifact", "video", "--output", str(tmp_path))
+
+    result = download(upstream, answer, [b"video"], RECORDING_ID, *wanted)
+
+    assert result.exit_code == 0
+    assert "[red]sync.mp4" in result.stderr
+    assert "audio" not in result.stderr
