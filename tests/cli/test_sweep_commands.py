@@ -368,8 +368,9 @@ def test_a_refusal_ends_the_watching(backfill: Run, sweep_api: Upstream, status:
 
 @pytest.fixture
 def interrupted(sweep_api: Upstream) -> Iterator[None]:
-    """Ctrl-C, while the third answer is waited for: elsewhere it might meet a destructor, in which
-    Python drops it."""
+    """Ctrl-C, while the third answer is waited for."""
+    # Who is started in the background by a shell ignores it, and so does the whole suite.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     waiting = replace(says("running"), delay=1)
     sweep_api.says(QUEUED, says("running"), waiting, says())
 
@@ -383,6 +384,7 @@ def interrupted(sweep_api: Upstream) -> Iterator[None]:
     fingers.start()
     yield
     fingers.join(10)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interrupted")
