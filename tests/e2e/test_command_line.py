@@ -37,13 +37,13 @@ def recording(stack: Deployment) -> Recording:
     options = RecordingOptions(file_size=3 * MIB, separate_audio=True, audio_file_size=1000)
     recording = stack.simulator.world.record_meeting(title="Weekly [sync]", options=options)
     assert stack.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200
-
-    def is_archived() -> bool:
-        row = stack.row(recording)
-        return bool(row and row.get("archived") == "yes")
-
-    wait_for(is_archived)
+    wait_for(lambda: is_archived(stack, recording))
     return recording
+
+
+def is_archived(stack: Deployment, recording: Recording) -> bool:
+    row = stack.row(recording)
+    return bool(row and row.get("archived") == "yes")
 
 
 @pytest.fixture
@@ -232,8 +232,9 @@ def test_what_a_backfill_catalogued_is_not_missing_until_it_is_lost(
     with ticking(stack):
         before = run("reconcile", *watching)
         backfill = run("backfill", *watching)
-        # All that is known of it, so that no check brings it back.
+        # All that is known of it, and archived, so that neither a check nor a copy brings it back.
         assert run("sync", recordings[3].id).exit_code == 0
+        wait_for(lambda: is_archived(stack, recordings[3]))
         after = run("reconcile", *watching)
         stack.dynamodb.delete_item(
             TableName=stack.stack.description["tables"]["RecordingsTable"]["name"],
