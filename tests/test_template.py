@@ -472,6 +472,16 @@ def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
     }
 
 
+def test_the_event_that_begins_a_sweep_is_tried_again(resources: Resources) -> None:
+    """The next tick only goes on with what was begun."""
+    [retries] = [
+        function["EventInvokeConfig"]["MaximumRetryAttempts"]
+        for function in functions(resources).values()
+        if function["Handler"] == "sweep_recordings.handler"
+    ]
+    assert retries == 2
+
+
 @pytest.mark.parametrize(
     ("hosts", "allowed"),
     [

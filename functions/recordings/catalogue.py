@@ -325,6 +325,7 @@ def _merged_artifacts(
     for artifact in said:
         if artifact.url is None and stored and artifact.name not in stored:
             # Where all URLs are over, what is said to be in the owner's storage are these files.
+            # Only here the order of views matters: a row that begins so late has that one, too.
             continue
         known, item = merged.get(artifact.name), _artifact_item(artifact)
         if len(said) > MOST_URLS:

@@ -101,6 +101,23 @@ def fetched(simulator: Simulator) -> list[tuple[int, int]]:
     return sorted((int(start), int(stop) + 1) for start, stop in asked if int(stop) != 511)
 
 
+def test_whether_there_is_an_object_is_asked_without_its_checksum(
+    archive: Archive, s3: Any, bucket: str
+) -> None:
+    """Which takes the right to decrypt, in a bucket with a key of one's own."""
+    s3.put_object(Bucket=bucket, Key=KEY, Body=b"video")
+    asked: list[dict[str, Any]] = []
+    s3.meta.events.register(
+        "provide-client-params.s3.HeadObject", lambda params, **_: asked.append(params)
+    )
+
+    assert archive.has(KEY)
+    assert not archive.has(f"{KEY}.no")
+
+    assert [params["Key"] for params in asked] == [KEY, f"{KEY}.no"]
+    assert not any("ChecksumMode" in params for params in asked)
+
+
 def test_a_copy_is_the_file_with_its_type_and_its_checksum(
     archive: Archive, file: MediaFile, upload: Upload, source: Source, s3: Any, bucket: str
 ) -> None:
