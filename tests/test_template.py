@@ -601,6 +601,52 @@ def test_realtimekits_outage_is_an_alarm_within_fifteen_minutes(resources: Resou
     }
 
 
+def test_the_runbook_explains_every_cause_of_realtimekits_that_health_names() -> None:
+    runbook = (ROOT / "docs/operations.md").read_text()
+    table = runbook[: runbook.index("## Alarms")]
+
+    for cause in (
+        "unauthorized",
+        "unavailable",
+        "throttled",
+        "budget_spent",
+        "not_found",
+        "unintelligible",
+        "other_region",
+    ):
+        assert f"`{cause}`" in table
+    assert causes(realtimekit.RealtimeKitError) == {
+        "Unauthorized",
+        "Unavailable",
+        "Throttled",
+        "BudgetSpent",
+        "NotFound",
+        "Unintelligible",
+    }
+
+
+def test_the_runbook_lists_the_rights_to_a_bucket_in_another_account(resources: Resources) -> None:
+    """Its policy has to allow what the roles' own policies do."""
+    runbook = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(\w+)Arn` \| (.*s3:.*) \| (.*) \|$", runbook, re.MULTILINE)
+    documented = {
+        role: tuple({*re.findall(r"s3:\w+", actions)} for actions in cells) for role, *cells in rows
+    }
+    granted: dict[str, tuple[set[str], set[str]]] = {}
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for statement in statements(role):
+            actions = (
+                [statement["Action"]]
+                if isinstance(statement["Action"], str)
+                else statement["Action"]
+            )
+            if actions[0].startswith("s3:"):
+                on_files = "/*" in str(statement["Resource"])
+                granted.setdefault(name, (set(), set()))[not on_files].update(actions)
+
+    assert documented == granted
+
+
 def test_every_proof_in_the_threat_model_is_a_test() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
     tests = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
