@@ -204,7 +204,7 @@ def test_every_file_arrives_whole_and_the_row_says_where(
     assert checks() == {}
     sums = metrics(logged())
     assert sums["ArtifactArchived"] == len(names)
-    assert sums["ArtifactLost"] == 0
+    assert "ArtifactLost" not in sums
 
 
 def test_the_sample_has_the_samples_recording_archived(
@@ -787,12 +787,12 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
 
     assert archived.states(recording) == {}
     assert checks() == {f"archive#{recording.id}": "not_there"}
-    s3.put_object(Bucket=bucket, Key=key, Body=b"video")
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(MIB))
     clock.advance(LATER)
     invoke(recording)
     archive = archived.row(recording)["artifacts"]["video"]["archive"]
     assert (archive["state"], archive["bucket"], archive["key"]) == ("archived", bucket, key)
-    assert archive["size"] == 5
+    assert archive["size"] == MIB
     assert archived.row(recording)["archived"] == "yes"
     assert archived.versions() == [key]
     assert checks() == {}
@@ -830,7 +830,7 @@ def test_what_realtimekit_never_kept_does_not_expire(
 
     assert archived.states(recording) == {"video": "external"}
     assert checks() == {}
-    assert metrics(logged())["ArtifactLost"] == 0
+    assert metrics(logged()).get("ArtifactLost", 0) == 0
 
 
 @pytest.mark.parametrize(("is_there", "state"), [(True, "archived"), (False, "expired")])
@@ -848,7 +848,7 @@ def test_a_file_that_should_be_in_our_own_bucket_is_looked_for_before_it_is_give
 ) -> None:
     recording = elsewhere(bucket)
     if is_there:
-        s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
+        s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=bytes(MIB))
     advance(clock, simulator, RETENTION + 60)
 
     invoke(recording)
@@ -904,7 +904,7 @@ def test_a_file_that_expired_is_lost_once_and_the_row_says_so(
     assert "file lost" in log
     assert metrics(log)["ArtifactLost"] == 1
     invoke(recording)
-    assert metrics(logged())["ArtifactLost"] == 0
+    assert metrics(logged()).get("ArtifactLost", 0) == 0
 
 
 def test_an_upload_of_a_file_that_expired_is_aborted(

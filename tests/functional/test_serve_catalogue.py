@@ -646,7 +646,7 @@ def archived(
             deadline="2026-06-10T10:30:00.000Z",
             source=Source.CATALOGUE,
         )
-        archiving.archive_recording(request, 900, lambda: False)
+        archiving.archive_recording(request, 900, lambda: False, lambda names: None)
         return recording
 
     return archived
@@ -874,7 +874,7 @@ def test_what_realtimekit_put_into_our_bucket_is_erased_too_and_its_neighbours_a
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False)
+    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
 
     assert api("DELETE", ONE, recording.id).status == 200
 
@@ -912,7 +912,7 @@ def test_what_is_erased_is_not_brought_back(
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False)
+    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
     assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None
 
     assert catalogue.get(recording.id) == tombstone

@@ -828,7 +828,7 @@ def archived(
     listed = ingestion.realtimekit.recording(recording.id)
     ingestion.catalogue.upsert(listed, ingestion.now())
     request = ArchiveRequest(recording_id=recording.id, deadline=deadline, source=Source.CATALOGUE)
-    outcome = archiving.archive_recording(request, 60, lambda: False)
+    outcome = archiving.archive_recording(request, 60, lambda: False, lambda names: None)
     assert outcome.done["video"]["state"] == "archived"
 
 
