@@ -198,7 +198,7 @@ class _Run:
         return self._expires_at(artifact) <= self._answered_at
 
     def _expires_at(self, artifact: Item) -> str:
-        return rows.expires_at(self._row, artifact)
+        return rows.said_expiry(artifact) or self._expiry
 
     def _fetch(self) -> None:
         """The row, and in it the URLs, as RealtimeKit has them now.

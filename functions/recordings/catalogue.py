@@ -310,19 +310,15 @@ def deadline(row: Item) -> str | None:
     return expiry(row) if is_at_stake else None
 
 
-def expires_at(row: Item, artifact: Mapping[str, Any]) -> str:
-    """Return when a file is gone: as RealtimeKit says; else with the recording's first file."""
-    return _said_expiry(artifact) or expiry(row)
-
-
-def _said_expiry(artifact: Mapping[str, Any]) -> str | None:
+def said_expiry(artifact: Mapping[str, Any]) -> str | None:
+    """Return when RealtimeKit says that a file is gone; `None` if it does not, or nonsense."""
     said = artifact.get("url_expires_at", "")
     return said if said >= _FIRST_TIME else None
 
 
 def expiry(row: Item) -> str:
     """When the first of its unsettled files is gone; where RealtimeKit does not say, 7 days on."""
-    said = map(_said_expiry, unsettled(row).values())
+    said = map(said_expiry, unsettled(row).values())
     known = [time for time in said if time]
     if known:
         return min(known)

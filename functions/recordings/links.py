@@ -58,7 +58,7 @@ def _link(
             "size": copy["size"],
         }
     if "url" in artifact:
-        expires_at = rows.expires_at(row, artifact)
+        expires_at = rows.said_expiry(artifact) or rows.expiry(row)
         if expires_at > timestamp(now):
             size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
             return {

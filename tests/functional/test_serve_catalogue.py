@@ -19,6 +19,7 @@ from openapi_schema_validator import OAS31Validator
 import serve_catalogue
 from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample
 from local.simulator import (
+    Overlay,
     Recording,
     RecordingOptions,
     Simulator,
@@ -735,6 +736,26 @@ def test_where_there_is_no_file_the_reason_is_said(
 
     assert reply.status == code
     assert reason in reply.body["detail"]
+
+
+def test_of_a_recording_that_never_had_a_file_there_is_none(
+    api: Call, call: Call, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    simulator.faults.add(
+        Overlay({"download_url": {"links": []}, "file_size": 0, "output_file_name": "{{x}}.webm"}),
+        path="/recordings/",
+    )
+    recording = simulator.world.record_meeting()
+    call("sync", recording.id)
+    reply = api("GET", LINKS, recording.id)
+    assert (reply.status, reply.body["detail"]) == (409, "There is no file to link to: not_yet.")
+
+    none = {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"}
+    catalogue.record_archive(recording.id, {"track": none})
+
+    reply = api("GET", LINKS, recording.id)
+    assert (reply.status, reply.body["detail"]) == (410, "There is no file any more: no_file.")
+    assert api("GET", ONE, recording.id).body["artifacts"]["track"]["archive"] == none
 
 
 def test_a_file_in_a_storage_of_the_owners_has_no_link_of_ours(
