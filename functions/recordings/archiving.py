@@ -97,12 +97,13 @@ class Archiving:
         row says so: whoever dies in between tells again. S3's and DynamoDB's errors come through.
         The check stays then, and is due when the seconds are over.
         """
+        # Read twice, since the claim needs the deadline and the work needs the row as it is then.
         deadline = rows.deadline(self.catalogue.get(request.recording_id) or {})
         fields = messages.fields(request) | ({"deadline": deadline} if deadline else {})
         check = self.worklist.claim(request.key, fields, deadline, seconds)
         if check is None:
             return Outcome(is_busy=True)
-        # Under the claim, since whoever had it before may have archived or erased the files.
+        # Another run or an erasure may have had the claim in between.
         row = self.catalogue.get(request.recording_id) or {}
         run = _Run(self, check, request.recording_id, row, out_of_time, tell_lost)
         run.work()
@@ -133,13 +134,13 @@ class _Run:
         self._recorded: set[str] = set()
         self._lost: list[str] = []
         self._failure: RealtimeKitError | None = None
-        # Until when RealtimeKit has said whether a file has a later expiry.
+        # When RealtimeKit last had the chance to say that a file has a later expiry.
         self._answered_at: str = row.get("fetched_at", "")
         self.outcome = Outcome(uploaded_at=_uploaded_at(row))
         self._take(row)
 
     def work(self) -> None:
-        """As far as it gets; then the check is finished, or released with what is left."""
+        """Archive what can be archived; then finish the check, or release it with what is left."""
         try:
             self._let_go(self._archive_in_time())
         except ClaimLostError:
@@ -178,14 +179,15 @@ class _Run:
         self._expiry = rows.expiry(row) if self._unsettled else ""
 
     def _open(self) -> dict[str, Item]:
-        """The artifacts, by name, that nothing has become of yet, in the row or in this run."""
+        """Return the artifacts, by name, that neither the row nor this run has a state for."""
         unsettled = self._unsettled.items()
         return {name: one for name, one in unsettled if name not in self.outcome.done}
 
     def _overdue(self) -> dict[str, Item]:
-        """Return what was over when RealtimeKit was last asked: it need not be asked once more.
+        """Return the files whose time was over when RealtimeKit was last asked.
 
-        Of an offered file the URL must be known, since it is tried all the same.
+        Asking once more is no use. An offered file is one of them if its URL is known, since that
+        is tried all the same.
         """
         return {
             name: artifact
@@ -194,16 +196,16 @@ class _Run:
         }
 
     def _is_over(self, artifact: Item) -> bool:
-        """Return True if its time was over when RealtimeKit could last have told of a later one."""
+        """Return True if its time was over at RealtimeKit's last answer."""
         return self._expires_at(artifact) <= self._answered_at
 
     def _expires_at(self, artifact: Item) -> str:
         return rows.said_expiry(artifact) or self._expiry
 
     def _fetch(self) -> None:
-        """The row, and in it the URLs, as RealtimeKit has them now.
+        """Bring the row and its URLs up to date; raise `RealtimeKitError` if that cannot be done.
 
-        When time is short, what cannot be fetched anew is as good as none: the old URL may do.
+        When time is short nothing is raised, since the URLs that are known may still be good.
         """
         asked_at = self._owner.now()
         try:
@@ -223,7 +225,7 @@ class _Run:
         self._take(self._owner.catalogue.upsert(recording, asked_at).row)
 
     def _archive_all(self, artifacts: Mapping[str, Item]) -> None:
-        """One file's trouble is not the others'."""
+        """Archive the files, those first that are gone first; go on where one of them fails."""
         for name in sorted(
             artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
         ):
@@ -284,7 +286,7 @@ class _Run:
             raise WrongLengthError(f"{file.size} bytes, not {said}")
 
     def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
-        """The copy under way, if it is of this very file; else a new one, kept at once."""
+        """Return the copy under way, if it is of this very file; else a new one, kept at once."""
         known = self._uploads.get(name)
         if known:
             if file.has_ranges and (known.etag, known.size) == (file.etag, file.size):
