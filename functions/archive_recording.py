@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -128,7 +129,10 @@ def archive(request: ArchiveRequest, context: LambdaContext) -> None:
     """Archive what can be archived, and say what became of it."""
     seconds = context.get_remaining_time_in_millis() // 1000 + LEASE_MARGIN_SECONDS
     outcome = archiving.archive_recording(
-        request, seconds, lambda: context.get_remaining_time_in_millis() < MARGIN_MS
+        request,
+        seconds,
+        lambda: context.get_remaining_time_in_millis() < MARGIN_MS,
+        lambda names: tell_lost(request, names),
     )
     if outcome.is_busy:
         logger.info("left to a run under way", recording_id=request.recording_id)
@@ -137,8 +141,16 @@ def archive(request: ArchiveRequest, context: LambdaContext) -> None:
     count(outcome)
 
 
+def tell_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
+    """Log and count files that are lost, at once: what is killed later has told of them."""
+    for name in names:
+        logger.error("file lost", recording_id=request.recording_id, artifact=name)
+    metrics.add_metric("ArtifactLost", MetricUnit.Count, len(names))
+    metrics.flush_metrics()
+
+
 def tell(request: ArchiveRequest, outcome: Outcome) -> None:
-    """In the log: a line for the recording, and one for each loss."""
+    """Log what became of a recording's files, in a line."""
     logger.info(
         "recording archived" if not outcome.causes else "recording not archived yet",
         recording_id=request.recording_id,
@@ -152,8 +164,6 @@ def tell(request: ArchiveRequest, outcome: Outcome) -> None:
         logger.warning(
             "copies begun anew", recording_id=request.recording_id, count=outcome.restarted
         )
-    for name in outcome.lost:
-        logger.error("file lost", recording_id=request.recording_id, artifact=name)
 
 
 def count(outcome: Outcome) -> None:
@@ -167,4 +177,3 @@ def count(outcome: Outcome) -> None:
     if archived and outcome.uploaded_at and not outcome.causes:
         seconds = (utcnow() - datetime.fromisoformat(outcome.uploaded_at)).total_seconds()
         metrics.add_metric("SecondsToArchived", MetricUnit.Seconds, max(0.0, seconds))
-    metrics.add_metric("ArtifactLost", MetricUnit.Count, len(outcome.lost))

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages
-from recordings.catalogue import expiry, unsettled
+from recordings.catalogue import deadline, expiry, to_archive
 from recordings.dynamodb import Item, Table, unmarshal
 from recordings.messages import ArchiveRequest, Event, Source
 from recordings.warmup import connect, warm_up
@@ -93,7 +93,7 @@ def read(records: list[dict[str, Any]]) -> list[Row]:
 def archive_all(rows: list[Row]) -> list[str]:
     """Have archived what there is now and was not before; the sequence number that failed."""
     for sequence_number, old, new in rows:
-        if unsettled(new).keys() - unsettled(old).keys():
+        if to_archive(new) - to_archive(old):
             try:
                 archive(new)
             except (ClientError, BotoCoreError):
@@ -115,9 +115,9 @@ def archive(row: Mapping[str, Any]) -> None:
         request.key,
         messages.fields(request),
         ARCHIVE_PENDING,
-        request.deadline,
+        deadline(dict(row)),
     )
-    urgent = is_urgent(request.deadline, utcnow())
+    urgent = is_urgent(deadline(dict(row)), utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
         MessageBody=messages.body(request),

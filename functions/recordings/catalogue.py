@@ -19,6 +19,7 @@ from recordings.model import (
     Recording,
     RecordingStatus,
     is_final,
+    kind_of,
     rank,
     timestamp,
 )
@@ -29,6 +30,8 @@ MOST_URLS = 200
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
 
+# A time before Dyte, RealtimeKit's predecessor, was never set: `0001-01-01`, 1970.
+_FIRST_TIME = "2015"
 _MOST_TRIES = 8
 _SAID = (
     "session_id",
@@ -129,8 +132,9 @@ class Catalogue:
         `None`, and nothing is written, where there is no row, or it is erased or about to be.
 
         A state is `{"state": "archived", "bucket", "key", "size", "checksum_crc32",
-        "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}` or
-        `{"state": "expired", "expired_at"}`. Raises `ConflictError`.
+        "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}`,
+        `{"state": "expired", "expired_at"}` or `{"state": "none", "noted_at"}`. Raises
+        `ConflictError`.
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording_id)
@@ -138,7 +142,9 @@ class Catalogue:
                 return None
             artifacts = dict(row["artifacts"]) if "artifacts" in row else {}
             for name, state in states.items():
-                artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
+                # A placeholder goes when real files appear: its state is then nobody's.
+                if name in artifacts or not row.get("artifacts"):
+                    artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
             if artifacts == row.get("artifacts"):
                 return row
             changes = {"artifacts": artifacts, "archived": _archived(artifacts)}
@@ -226,10 +232,12 @@ def public(row: Item) -> Item:
 def news(row: Item, merged: Item) -> set[str]:
     """The attributes in which a merged row says something else than the row it was merged with.
 
-    That a URL was signed anew is no news: there is a current one for whoever asks.
+    A URL that was signed anew is no news: there is a current one for whoever asks. A file that was
+    noted as expired and has a later expiry now is news: it can be archived after all.
     """
     changed = {name for name, value in merged.items() if row.get(name) != value}
-    if _lasting(merged.get("artifacts", {})) == _lasting(row.get("artifacts", {})):
+    is_the_same = _lasting(merged.get("artifacts", {})) == _lasting(row.get("artifacts", {}))
+    if is_the_same and unsettled(merged).keys() == unsettled(row).keys():
         changed.discard("artifacts")
     return changed - {"version", "fetched_at", "status_rank", "status_history"}
 
@@ -240,15 +248,46 @@ def is_erased(row: Mapping[str, Any]) -> bool:
 
 
 def unsettled(row: Item) -> dict[str, Item]:
-    """The artifacts, by name, that something must still be done about: archived, or told of.
+    """Return the artifacts, by name, that must still be archived, or looked for.
 
-    An uploaded recording without any has one that was never offered. What was noted as elsewhere,
-    or as lost, is unsettled again if RealtimeKit offers it after all.
+    An uploaded recording without any has a placeholder. A file that was noted as elsewhere, as
+    expired, or as never offered, is unsettled again if RealtimeKit offers it after all.
     """
     if row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
         return {}
-    artifacts: dict[str, Item] = row.get("artifacts") or {"video": {"kind": "video"}}
+    artifacts: dict[str, Item] = row.get("artifacts") or placeholder(row)
     return {name: artifact for name, artifact in artifacts.items() if not _is_settled(artifact)}
+
+
+def to_archive(row: Item) -> set[tuple[str, bool]]:
+    """Return each unsettled artifact's name, and whether RealtimeKit offers the file.
+
+    Whatever is in a row's set and was not in that of the row before is new work for the archive.
+    """
+    return {(name, is_offered(artifact)) for name, artifact in unsettled(row).items()}
+
+
+def placeholder(row: Item) -> dict[str, Item]:
+    """Return the artifact, by its name, that stands for the files of a recording without any."""
+    kind = kind_of(row.get("file_name"))
+    size = {"file_size": row["file_size"]} if row.get("file_size") else {}
+    return {kind: {"kind": kind, **size}}
+
+
+def is_placeholder(name: str, artifact: Mapping[str, Any]) -> bool:
+    """Return True if RealtimeKit has neither offered the file nor said its name or size.
+
+    Then most likely nothing was recorded. A TRACK recording without files has a template for a
+    name (RealtimeKit docs, track recording), and size 0.
+    """
+    is_named = "file_name" in artifact and "{{" not in artifact["file_name"]
+    is_known = is_named or artifact.get("file_size") or is_offered(artifact)
+    return name == artifact["kind"] and not is_known
+
+
+def is_offered(artifact: Mapping[str, Any]) -> bool:
+    """Return True if RealtimeKit has given a URL; of very many files the row keeps none."""
+    return "url" in artifact or "url_expires_at" in artifact
 
 
 def _is_settled(artifact: Item) -> bool:
@@ -256,7 +295,7 @@ def _is_settled(artifact: Item) -> bool:
     match archive.get("state"):
         case "archived":
             return True
-        case "external":
+        case "external" | "none":
             return "url" not in artifact
         case "expired":
             return bool(artifact.get("url_expires_at", "") <= archive["expired_at"])
@@ -264,10 +303,23 @@ def _is_settled(artifact: Item) -> bool:
             return False
 
 
+def deadline(row: Item) -> str | None:
+    """Return when the first of its unsettled files is gone; `None` where there is none to lose."""
+    waiting = unsettled(row).items()
+    is_at_stake = any(not is_placeholder(name, artifact) for name, artifact in waiting)
+    return expiry(row) if is_at_stake else None
+
+
+def said_expiry(artifact: Mapping[str, Any]) -> str | None:
+    """Return when RealtimeKit says that a file is gone; `None` if it does not, or nonsense."""
+    said = artifact.get("url_expires_at", "")
+    return said if said >= _FIRST_TIME else None
+
+
 def expiry(row: Item) -> str:
     """When the first of its unsettled files is gone; where RealtimeKit does not say, 7 days on."""
-    said = [artifact.get("url_expires_at") for artifact in unsettled(row).values()]
-    known: list[str] = [time for time in said if time]
+    said = map(said_expiry, unsettled(row).values())
+    known = [time for time in said if time]
     if known:
         return min(known)
     times = ("stopped_at", "started_at", "invoked_at", "first_seen_at")
@@ -320,19 +372,25 @@ def _attributes(recording: Recording) -> Item:
 def _merged_artifacts(
     stored: Mapping[str, Item], said: tuple[Artifact, ...], fresh: bool
 ) -> Mapping[str, Item]:
-    """What an answer does not name stays: the file is still there, or was, and may be archived."""
+    """Merge what an answer says of files into those stored.
+
+    A file that it does not name stays: it is still there, or was, and may be archived. A
+    placeholder goes as soon as there is a file that it may have stood for.
+    """
     merged = dict(stored)
+    has_files = any(not is_placeholder(name, item) for name, item in stored.items())
     for artifact in said:
-        if artifact.url is None and stored and artifact.name not in stored:
-            # Where all URLs are over, what is said to be in the owner's storage are these files.
-            # Only here the order of views matters: a row that begins so late has that one, too.
-            continue
         known, item = merged.get(artifact.name), _artifact_item(artifact)
+        if has_files and known is None and artifact.url is None and artifact.name == artifact.kind:
+            # Once its URLs have expired, RealtimeKit's answer looks like a file in the owner's
+            # storage. Only here the order of views matters: a row that begins so late keeps it.
+            continue
         if len(said) > MOST_URLS:
             item.pop("url", None)
         if known is None or (fresh and not _is_known(known, item)):
             merged[artifact.name] = {**(known or {}), **item}
-    return merged
+    files = {name: item for name, item in merged.items() if not is_placeholder(name, item)}
+    return files or merged
 
 
 def _is_known(known: Item, item: Item) -> bool:
@@ -356,7 +414,9 @@ def _artifact_item(artifact: Artifact) -> Item:
         "kind": artifact.kind,
         "file_name": artifact.file_name,
         "file_size": artifact.file_size,
+        "participant_id": artifact.participant_id,
         "url": artifact.url,
-        "url_expires_at": expiry and timestamp(expiry),
+        # Without a URL it is that of the recording's other files.
+        "url_expires_at": timestamp(expiry) if expiry and artifact.url else None,
     }
     return {name: value for name, value in item.items() if value is not None}

@@ -30,7 +30,7 @@ def links(
     archived yet, for as long as it keeps the file.
     """
     found, missing = [], []
-    for name, artifact in sorted(row.get("artifacts", {}).items()) or [("video", {})]:
+    for name, artifact in sorted((row.get("artifacts") or rows.placeholder(row)).items()):
         about = {
             "name": name,
             **{key: artifact[key] for key in ("kind", "file_name") if key in artifact},
@@ -58,7 +58,7 @@ def _link(
             "size": copy["size"],
         }
     if "url" in artifact:
-        expires_at = artifact.get("url_expires_at") or rows.expiry(row)
+        expires_at = rows.said_expiry(artifact) or rows.expiry(row)
         if expires_at > timestamp(now):
             size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
             return {
@@ -67,8 +67,20 @@ def _link(
                 "expires_at": expires_at,
                 **size,
             }
-    if is_archived:
-        return UNREACHABLE
-    if copy or "url" in artifact:
-        return EXTERNAL if copy.get("state") == "external" else EXPIRED
+    return _reason(row, artifact)
+
+
+def _reason(row: Item, artifact: Mapping[str, Any]) -> str:
+    """Return why there is no link to a file that RealtimeKit does not offer, or no longer."""
+    match artifact.get("archive", {}).get("state"):
+        case "archived":
+            return UNREACHABLE
+        case "external":
+            return EXTERNAL
+        case "none":
+            return NO_FILE
+        case "expired":
+            return EXPIRED
+    if "url" in artifact:
+        return EXPIRED
     return NO_FILE if row.get("status") == RecordingStatus.ERRORED else NOT_YET

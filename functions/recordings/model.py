@@ -57,7 +57,9 @@ class Artifact:
     """One file of a recording. `name` is unique within it and the same at every fetch.
 
     `url` is a bearer credential: whoever has it can download the file until `url_expires_at`.
-    Without one the file is where the recording's `storage` says, and nowhere else.
+    Without one a file of a TRACK recording is not usable yet, and any other is where the
+    recording's `storage` says, and nowhere else. `participant_id` is the owner's own id of the
+    person whose track it is.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Artifact:
     file_size: int | None = None
     url: str | None = None
     url_expires_at: datetime | None = None
+    participant_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +159,12 @@ class Recording:
 def is_final(status: str | None) -> bool:
     """True where RealtimeKit will not change the recording any more: UPLOADED or ERRORED."""
     return status in (RecordingStatus.UPLOADED, RecordingStatus.ERRORED)
+
+
+def kind_of(file_name: str | None) -> str:
+    """Return the kind of file that has such a name; a TRACK recording's name is a template."""
+    suffix = (file_name or "").rpartition(".")[2].lower()
+    return "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
 
 
 def rank(status: str) -> int | None:
@@ -278,8 +287,7 @@ def _external(file_name: str | None) -> Artifact:
 
     That of a TRACK recording is a template's: one entry stands for all its files.
     """
-    suffix = (file_name or "").rpartition(".")[2].lower()
-    kind = "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
+    kind = kind_of(file_name)
     return Artifact(name=kind, kind=kind, file_name=file_name)
 
 

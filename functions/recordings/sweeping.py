@@ -248,7 +248,7 @@ class Sweeping:
             )
             fields = messages.fields(request)
             self.ingestion.worklist.ensure(
-                _SOON, request.key, fields, ARCHIVE_FORGOTTEN, request.deadline
+                _SOON, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
             )
 
     def _state_of_files(self, row: Item, trigger: Trigger) -> str:
@@ -257,7 +257,10 @@ class Sweeping:
             return ""
         now = self.now()
         if unsettled(row):
-            deadline = rows.expiry(row)
+            deadline = rows.deadline(row)
+            if deadline is None:
+                # RealtimeKit has named no file: most such recordings have none.
+                return ""
             if deadline <= timestamp(now):
                 return "expired"
             return "at_risk" if is_urgent(deadline, now) else "not_archived"

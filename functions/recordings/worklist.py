@@ -177,7 +177,7 @@ class Worklist:
         self._table.delete({"work_id": _check_id(key)})
 
     def claim(
-        self, key: str, request: Mapping[str, Any], deadline: str, seconds: int
+        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
     ) -> Check | None:
         """Have it alone for so many seconds; after that, unless it is finished, it is due again.
 
@@ -197,7 +197,9 @@ class Worklist:
                 )
                 return None
 
-    def _claim(self, key: str, request: Mapping[str, Any], deadline: str, seconds: int) -> Check:
+    def _claim(
+        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
+    ) -> Check:
         now = self._now()
         row = self._table.update(
             {"work_id": _check_id(key)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -34,11 +35,14 @@ from local.simulator import (
 )
 from recordings import messages
 from recordings.archive import Archive
+from recordings.archive import key as archive_key
 from recordings.archiving import Archiving
-from recordings.catalogue import Catalogue, expiry
+from recordings.catalogue import Catalogue, expiry, unsettled
+from recordings.dynamodb import Table
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, Source
-from recordings.worklist import Worklist
+from recordings.model import Artifact
+from recordings.worklist import Worklist, is_urgent
 
 MIB = 1024 * 1024
 DAY = 86_400
@@ -204,7 +208,7 @@ def test_every_file_arrives_whole_and_the_row_says_where(
     assert checks() == {}
     sums = metrics(logged())
     assert sums["ArtifactArchived"] == len(names)
-    assert sums["ArtifactLost"] == 0
+    assert "ArtifactLost" not in sums
 
 
 def test_the_sample_has_the_samples_recording_archived(
@@ -623,7 +627,7 @@ def test_what_another_run_is_working_on_is_left_to_it(
     assert [check.key for check in worklist.due(10)] == [key]
 
 
-def test_a_run_whose_claim_was_taken_over_notes_nothing(
+def test_a_run_whose_claim_was_taken_over_stops_and_leaves_no_upload(
     record: Record,
     invoke: Invoke,
     archived: Archived,
@@ -642,10 +646,91 @@ def test_a_run_whose_claim_was_taken_over_notes_nothing(
 
     s3.meta.events.register("after-call.s3.CreateMultipartUpload", take_over)
 
-    assert invoke(recording) == ["0"]
+    assert invoke(recording) == []
 
     assert archived.versions() == []
-    assert "ClaimLostError" in logged()
+    assert archived.uploads() == 0
+    log = logged()
+    assert '"causes":{"video":"claim_lost"}' in log
+    assert metrics(log)["ArchivePostponedClaimLost"] == 1
+
+
+def test_a_claim_that_is_lost_at_the_very_end_is_no_failure(
+    record: Record, invoke: Invoke, archived: Archived, s3: Any, worklist: Worklist, logged: Logged
+) -> None:
+    recording = record()
+    settle = lambda **_: worklist.settle(f"archive#{recording.id}")  # noqa: E731
+    s3.meta.events.register("after-call.s3.CompleteMultipartUpload", settle)
+
+    assert invoke(recording) == []
+
+    assert archived.is_whole_and_once(recording)
+    assert metrics(logged())["ArtifactArchived"] == 1
+
+
+def test_a_message_that_comes_twice_leaves_the_claim_of_the_run_under_way(
+    record: Record, invoke: Invoke, handle: Invoke, archived: Archived, worklist: Worklist
+) -> None:
+    """Else an erasure would not wait for that run, and would miss what it uploads."""
+    recording = record()
+    invoke(recording)
+    request = messages.fields(messages.parse(message(recording.id)))
+    run = worklist.claim(f"archive#{recording.id}", request, "2026-06-10T10:30:00.000Z", 930)
+    assert run
+
+    assert handle(message(recording.id)) == []
+    assert handle(erasure(recording.id)) == []
+
+    assert "erasing_since" in archived.row(recording)
+    worklist.save_progress(run, {})
+
+
+def test_a_file_is_not_copied_after_its_erasure(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    meanwhile: Meanwhile,
+) -> None:
+    """When time is short and RealtimeKit is down, its row is all that a run goes by."""
+    recording = record()
+    advance(clock, simulator, RETENTION - DAY)
+    simulator.faults.add(error(503), path=f"/recordings/{recording.id}", times=None)
+    meanwhile(lambda: handle(erasure(recording.id)))
+
+    assert invoke(recording) == []
+
+    assert archived.versions() == []
+    assert checks() == {}
+
+
+def test_a_recording_that_is_erased_while_realtimekit_is_asked_is_left_alone(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    catalogue: Catalogue,
+    simulator: Simulator,
+    dynamodb: Any,
+) -> None:
+    recording = record()
+
+    def erase(params: dict[str, Any], **_: Any) -> None:
+        if "budget#" in params["body"].decode():
+            dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", erase)
+            catalogue.bury(catalogue.begin_erasure(recording.id, clock()) or {}, clock())
+
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", erase)
+
+    assert invoke(recording) == []
+
+    assert archived.versions() == []
+    assert media_requests(simulator) == 0
+    assert checks() == {}
 
 
 # --- AWS's faults ---
@@ -787,12 +872,12 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
 
     assert archived.states(recording) == {}
     assert checks() == {f"archive#{recording.id}": "not_there"}
-    s3.put_object(Bucket=bucket, Key=key, Body=b"video")
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(MIB))
     clock.advance(LATER)
     invoke(recording)
     archive = archived.row(recording)["artifacts"]["video"]["archive"]
     assert (archive["state"], archive["bucket"], archive["key"]) == ("archived", bucket, key)
-    assert archive["size"] == 5
+    assert archive["size"] == MIB
     assert archived.row(recording)["archived"] == "yes"
     assert archived.versions() == [key]
     assert checks() == {}
@@ -830,7 +915,29 @@ def test_what_realtimekit_never_kept_does_not_expire(
 
     assert archived.states(recording) == {"video": "external"}
     assert checks() == {}
-    assert metrics(logged())["ArtifactLost"] == 0
+    assert metrics(logged()).get("ArtifactLost", 0) == 0
+
+
+def test_an_object_of_another_size_is_not_adopted(
+    elsewhere: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    s3: Any,
+    bucket: str,
+) -> None:
+    recording = elsewhere(bucket)
+    s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
+
+    invoke(recording)
+
+    assert archived.states(recording) == {}
+    assert checks() == {f"archive#{recording.id}": "wrong_length"}
+    advance(clock, simulator, RETENTION + DAY)
+    invoke(recording)
+    assert archived.states(recording) == {}
 
 
 @pytest.mark.parametrize(("is_there", "state"), [(True, "archived"), (False, "expired")])
@@ -848,7 +955,7 @@ def test_a_file_that_should_be_in_our_own_bucket_is_looked_for_before_it_is_give
 ) -> None:
     recording = elsewhere(bucket)
     if is_there:
-        s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
+        s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=bytes(MIB))
     advance(clock, simulator, RETENTION + 60)
 
     invoke(recording)
@@ -904,7 +1011,7 @@ def test_a_file_that_expired_is_lost_once_and_the_row_says_so(
     assert "file lost" in log
     assert metrics(log)["ArtifactLost"] == 1
     invoke(recording)
-    assert metrics(logged())["ArtifactLost"] == 0
+    assert metrics(logged()).get("ArtifactLost", 0) == 0
 
 
 def test_an_upload_of_a_file_that_expired_is_aborted(
@@ -988,6 +1095,291 @@ def test_what_realtimekit_does_not_know_any_more_is_lost_with_its_file(
     invoke(recording)
 
     assert archived.states(recording) == {"video": "expired"}
+
+
+PAST = "2026-06-03T10:00:00.000Z"
+
+
+@pytest.mark.parametrize("expiry", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", PAST])
+def test_a_url_that_is_offered_is_tried_whatever_is_said_of_its_expiry(
+    record: Record, invoke: Invoke, archived: Archived, simulator: Simulator, expiry: str
+) -> None:
+    simulator.faults.add(Overlay({"download_url_expiry": expiry}), path="/recordings/", times=None)
+    recording = record()
+
+    assert invoke(recording) == []
+
+    assert archived.is_whole_and_once(recording)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "fault", "states", "left"),
+    [
+        (PAST, storage_failure(403, "AccessDenied"), {"video": "expired"}, []),
+        (PAST, storage_failure(404, "NoSuchKey"), {"video": "expired"}, []),
+        (PAST, storage_failure(503), {}, ["media_unavailable"]),
+        ("0001-01-01T00:00:00Z", storage_failure(403, "AccessDenied"), {}, ["url_expired"]),
+        ("0001-01-01T00:00:00Z", storage_failure(404, "NoSuchKey"), {}, ["media_missing"]),
+    ],
+)
+def test_a_file_is_expired_only_if_its_time_is_over_and_the_storage_refuses_it(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    simulator: Simulator,
+    expiry: str,
+    fault: Effect,
+    states: dict[str, str],
+    left: list[str],
+) -> None:
+    simulator.faults.add(Overlay({"download_url_expiry": expiry}), path="/recordings/", times=None)
+    simulator.faults.add(fault, path="^/media/", times=None)
+    recording = record()
+
+    assert invoke(recording) == []
+
+    assert archived.states(recording) == states
+    assert list(checks().values()) == left
+
+
+def test_what_was_over_when_realtimekit_last_answered_is_tried_without_asking_it_again(
+    record: Record, invoke: Invoke, archived: Archived, simulator: Simulator
+) -> None:
+    """A backfill finds thousands of such files."""
+    simulator.faults.add(Overlay({"download_url_expiry": PAST}), path="/recordings/", times=None)
+    simulator.faults.add(storage_failure(403, "AccessDenied"), path="^/media/", times=None)
+    recording = record()
+    before = len(simulator.requests)
+
+    invoke(recording)
+
+    assert archived.states(recording) == {"video": "expired"}
+    assert len(simulator.requests) == before + media_requests(simulator) == before + 1
+
+
+@pytest.fixture
+def with_more(record: Record, archiving: Archiving) -> Callable[..., Recording]:
+    """A recording of tracks of which RealtimeKit named more than it offers."""
+
+    def with_more(count: int, **more: Any) -> Recording:
+        recording = record(kind=Kind.TRACK, participants=2, duration=60, file_size=0)
+        names = [f"late-{number:03}.webm" for number in range(count)]
+        late = tuple(
+            Artifact(name=f"track/default/{name}", kind="track", file_name=name) for name in names
+        )
+        seen = archiving.realtimekit.recording(recording.id)
+        said = replace(seen, artifacts=(*seen.artifacts, *late), **more)
+        archiving.catalogue.upsert(said, archiving.now())
+        return recording
+
+    return with_more
+
+
+def test_a_track_that_is_named_and_not_offered_is_waited_for_until_its_time_is_over(
+    with_more: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    worklist: Worklist,
+    clock: Clock,
+    simulator: Simulator,
+    logged: Logged,
+) -> None:
+    recording = with_more(1)
+
+    invoke(recording)
+
+    assert list(archived.states(recording).values()) == ["archived", "archived"]
+    assert archived.row(recording)["archived"] == "partly"
+    assert checks() == {f"archive#{recording.id}": "not_offered"}
+    advance(clock, simulator, RETENTION - DAY)
+    assert [check.is_urgent(clock()) for check in worklist.due(10)] == [True]
+    advance(clock, simulator, 2 * DAY)
+    invoke(recording)
+    assert archived.states(recording)["track/default/late-000.webm"] == "expired"
+    assert metrics(logged())["ArtifactLost"] == 1
+    assert checks() == {}
+
+
+def test_a_track_that_is_not_offered_yet_is_not_taken_for_one_in_the_owners_storage(
+    with_more: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+) -> None:
+    recording = with_more(1, storage={"type": "aws", "bucket": "owners-own"})
+
+    invoke(recording)
+
+    assert set(archived.states(recording).values()) == {"archived"}
+    assert checks() == {f"archive#{recording.id}": "not_offered"}
+    advance(clock, simulator, RETENTION + DAY)
+    invoke(recording)
+    assert archived.states(recording)["track/default/late-000.webm"] == "external"
+
+
+def test_a_run_of_very_many_files_records_them_as_it_goes_on(
+    with_more: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    clock: Clock,
+    simulator: Simulator,
+) -> None:
+    """So that one that is killed loses the record of a hundred at most."""
+    advance(clock, simulator, 1)
+    recording = with_more(148, storage={"type": "aws", "bucket": "owners-own"})
+    advance(clock, simulator, RETENTION + DAY)
+    simulator.faults.add(error(404), path=f"/recordings/{recording.id}", times=None)
+    before = archived.row(recording)["version"]
+
+    invoke(recording)
+
+    assert sorted(set(archived.states(recording).values())) == ["expired", "external"]
+    assert len(archived.states(recording)) == 150
+    assert archived.row(recording)["version"] == before + 2
+
+
+@pytest.fixture
+def silent(record: Record, simulator: Simulator) -> Callable[[], Recording]:
+    """A recording of tracks, of nobody who said anything."""
+
+    def silent() -> Recording:
+        nothing = Overlay({"download_url": {"links": []}, "file_size": 0})
+        simulator.faults.add(nothing, path="/recordings/", times=None)
+        return record(kind=Kind.TRACK, participants=2, duration=60, file_size=0)
+
+    return silent
+
+
+def test_a_recording_without_any_file_is_no_loss(
+    silent: Callable[[], Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    clock: Clock,
+    simulator: Simulator,
+    logged: Logged,
+) -> None:
+    recording = silent()
+
+    invoke(recording)
+
+    assert "artifacts" not in archived.row(recording)
+    assert checks() == {f"archive#{recording.id}": "not_offered"}
+    advance(clock, simulator, RETENTION)
+    invoke(recording)
+    row = archived.row(recording)
+    assert row["artifacts"] == {
+        "track": {
+            "kind": "track",
+            "archive": {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"},
+        }
+    }
+    assert (row["archived"], unsettled(row)) == ("no", {})
+    assert checks() == {}
+    log = logged()
+    assert "file lost" not in log
+    assert "ArtifactLost" not in metrics(log)
+
+
+def test_a_recording_without_any_file_is_looked_at_ever_more_rarely_and_is_never_at_risk(
+    silent: Callable[[], Recording],
+    invoke: Invoke,
+    work_table: Table,
+    clock: Clock,
+    simulator: Simulator,
+) -> None:
+    recording = silent()
+    invoke(recording)
+    key, began, hours = {"work_id": f"check#archive#{recording.id}"}, clock(), []
+    while check := work_table.get(key):
+        due_at = datetime.fromisoformat(check["due_at"])
+        assert not is_urgent(check["deadline"], due_at)
+        hours.append(round((due_at - began) / timedelta(hours=1), 2))
+        advance(clock, simulator, (due_at - clock()).total_seconds())
+        invoke(recording)
+
+    assert hours == [0.25, 0.5, 1, 2, 4, 8, 16, 32, 56, 80, 104, 128, 152, 167.99]
+
+
+def test_a_file_that_is_offered_after_all_is_archived_and_nothing_stands_for_it(
+    silent: Callable[[], Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    simulator: Simulator,
+    clock: Clock,
+) -> None:
+    recording = silent()
+    invoke(recording)
+    simulator.faults.clear()
+    clock.advance(LATER)
+
+    invoke(recording)
+
+    assert archived.is_whole_and_once(recording)
+    assert set(archived.states(recording).values()) == {"archived"}
+    assert checks() == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "states"), [(MIB, {"video": "archived"}), (5, {})], ids=["whole", "of another size"]
+)
+def test_nothing_is_called_expired_over_an_object_that_is_there(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    clock: Clock,
+    simulator: Simulator,
+    s3: Any,
+    bucket: str,
+    logged: Logged,
+    body: int,
+    states: dict[str, str],
+) -> None:
+    """As after a restored table, or a run that died before it wrote the row."""
+    recording = record()
+    key = archive_key(archived.row(recording), "video")
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(body))
+    advance(clock, simulator, RETENTION + 60)
+
+    invoke(recording)
+
+    assert archived.states(recording) == states
+    assert "file lost" not in logged()
+
+
+def test_a_loss_is_told_though_the_row_cannot_be_written(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    clock: Clock,
+    simulator: Simulator,
+    dynamodb: Any,
+    logged: Logged,
+) -> None:
+    recording = record()
+    advance(clock, simulator, RETENTION + 60)
+    written: list[bool] = []
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if b'"expired"' in params["body"]:
+            written.append("file lost" in logged())
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+    assert invoke(recording) == ["0"]
+    dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", fail)
+
+    assert archived.states(recording) == {}
+    assert written[0]
+    clock.advance(LATER)
+    assert invoke(recording) == []
+    assert archived.states(recording) == {"video": "expired"}
+    assert metrics(logged())["ArtifactLost"] == 1
 
 
 # --- secrets ---

@@ -337,6 +337,35 @@ def test_what_is_not_uploaded_is_not_to_be_archived(
     assert checks() == {}
 
 
+def test_a_recording_without_files_is_looked_for_without_a_deadline(
+    handle: Handle, queued: Queued, bus: Any, worklist: Worklist, clock: Clock
+) -> None:
+    """So that it is never at risk, and in no hurry, however late it was found."""
+    clock.advance(30 * 86_400)
+    assert handle(record(1, RECORDING_ID, "UPLOADED")) == []
+
+    assert len(queued("ArchiveQueue")) == 1
+    assert queued("UrgentArchiveQueue") == []
+    clock.advance(900)
+    [check] = worklist.due(10)
+    assert check.deadline is None
+
+
+def test_a_file_that_is_offered_after_all_is_asked_for_at_once(
+    handle: Handle, queued: Queued, bus: Any
+) -> None:
+    change = uploaded(7)
+    change["dynamodb"]["OldImage"] = record(6, RECORDING_ID, "UPLOADED")["dynamodb"]["NewImage"]
+    assert handle(change) == []
+
+    assert len(queued("ArchiveQueue")) == 1
+    assert (
+        handle({"dynamodb": {**change["dynamodb"], "OldImage": change["dynamodb"]["NewImage"]}})
+        == []
+    )
+    assert queued("ArchiveQueue") == []
+
+
 def test_switched_off_nothing_is_archived_and_all_is_told(
     handle: Handle,
     queued: Queued,

@@ -20,6 +20,7 @@ from openapi_schema_validator import OAS31Validator
 import serve_catalogue
 from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample
 from local.simulator import (
+    Overlay,
     Recording,
     RecordingOptions,
     Simulator,
@@ -647,7 +648,7 @@ def archived(
             deadline="2026-06-10T10:30:00.000Z",
             source=Source.CATALOGUE,
         )
-        archiving.archive_recording(request, 900, lambda: False)
+        archiving.archive_recording(request, 900, lambda: False, lambda names: None)
         return recording
 
     return archived
@@ -736,6 +737,26 @@ def test_where_there_is_no_file_the_reason_is_said(
 
     assert reply.status == code
     assert reason in reply.body["detail"]
+
+
+def test_of_a_recording_that_never_had_a_file_there_is_none(
+    api: Call, call: Call, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    simulator.faults.add(
+        Overlay({"download_url": {"links": []}, "file_size": 0, "output_file_name": "{{x}}.webm"}),
+        path="/recordings/",
+    )
+    recording = simulator.world.record_meeting()
+    call("sync", recording.id)
+    reply = api("GET", LINKS, recording.id)
+    assert (reply.status, reply.body["detail"]) == (409, "There is no file to link to: not_yet.")
+
+    none = {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"}
+    catalogue.record_archive(recording.id, {"track": none})
+
+    reply = api("GET", LINKS, recording.id)
+    assert (reply.status, reply.body["detail"]) == (410, "There is no file any more: no_file.")
+    assert api("GET", ONE, recording.id).body["artifacts"]["track"]["archive"] == none
 
 
 def test_a_file_in_a_storage_of_the_owners_has_no_link_of_ours(
@@ -875,7 +896,7 @@ def test_what_realtimekit_put_into_our_bucket_is_erased_too_and_its_neighbours_a
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False)
+    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
 
     assert api("DELETE", ONE, recording.id).status == 200
 
@@ -913,7 +934,7 @@ def test_what_is_erased_is_not_brought_back(
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False)
+    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
     assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None
 
     assert catalogue.get(recording.id) == tombstone

@@ -30,7 +30,7 @@ from local.simulator import (
 )
 from recordings.archive import Archive
 from recordings.archiving import Archiving
-from recordings.catalogue import Catalogue
+from recordings.catalogue import Catalogue, unsettled
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
@@ -828,7 +828,7 @@ def archived(
     listed = ingestion.realtimekit.recording(recording.id)
     ingestion.catalogue.upsert(listed, ingestion.now())
     request = ArchiveRequest(recording_id=recording.id, deadline=deadline, source=Source.CATALOGUE)
-    outcome = archiving.archive_recording(request, 60, lambda: False)
+    outcome = archiving.archive_recording(request, 60, lambda: False, lambda names: None)
     assert outcome.done["video"]["state"] == "archived"
 
 
@@ -928,6 +928,67 @@ def test_files_that_nobody_means_to_archive_any_more_are_remembered(
 
     tick()
 
+    assert checks() == {f"archive#{recording.id}": "archive_forgotten"}
+
+
+@pytest.mark.parametrize("days", [4, 5.5, 8])
+def test_a_recording_that_never_had_a_file_is_neither_at_risk_nor_lost(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    worklist: Worklist,
+    clock: Clock,
+    days: float,
+) -> None:
+    simulator.faults.add(
+        Overlay({"download_url": {"links": []}, "file_size": 0}), path="/recordings", times=None
+    )
+    start = NOW - timedelta(days=days)
+    simulator.world.record_meeting(started_at=start, options=SMALL)
+    request_sweep(since=start)
+    tick()
+    sweep = request_sweep(since=start)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert counts.seen == 1
+    assert (counts.not_archived, counts.at_risk, counts.expired, counts.archived) == (0, 0, 0, 0)
+    # It is looked for all the same, for RealtimeKit may offer it late.
+    clock.advance(600)
+    archiving = [check for check in worklist.due(10) if check.key.startswith("archive#")]
+    assert [check.deadline for check in archiving] == [None]
+
+
+def test_an_expired_file_that_the_list_offers_for_longer_is_to_be_archived_again(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    checks: Checks,
+    clock: Clock,
+) -> None:
+    recording = simulator.world.record_meeting(started_at=FIRST, options=SMALL)
+    ingestion.catalogue.upsert(ingestion.realtimekit.recording(recording.id), clock())
+    [listed] = ingestion.realtimekit.page(1).recordings
+    ingestion.catalogue.upsert(listed, clock())
+    expired = {"state": "expired", "expired_at": "2026-06-12T00:00:00.000Z"}
+    ingestion.catalogue.record_archive(recording.id, {"video": expired})
+    prolonged = Overlay({"download_url_expiry": "2026-06-20T00:00:00.000Z"})
+    simulator.faults.add(prolonged, path="/recordings", times=None)
+    sweep = request_sweep()
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.behind, counts.repaired, counts.not_archived) == (1, 1, 1)
+    row = ingestion.catalogue.get(recording.id)
+    assert row is not None
+    assert list(unsettled(row)) == ["video"]
+    request_sweep()
+    tick()
     assert checks() == {f"archive#{recording.id}": "archive_forgotten"}
 
 

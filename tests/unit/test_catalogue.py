@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from recordings.catalogue import Catalogue, ConflictError, expiry, public, unsettled
+from recordings.catalogue import (
+    Catalogue,
+    ConflictError,
+    deadline,
+    expiry,
+    news,
+    public,
+    to_archive,
+    unsettled,
+)
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
 
@@ -52,6 +61,9 @@ LISTED = replace(
     meeting_id="50c8940e-1b97-402a-97d6-2708b7feca41",
     meeting_title="Weekly sync",
 )
+
+
+OTHER = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
 
 
 def later(minutes: float) -> datetime:
@@ -372,6 +384,7 @@ ARCHIVED = {
 }
 EXTERNAL = {"state": "external", "location": {"bucket": "owners"}, "noted_at": "2026-06-03T12:05"}
 EXPIRED = {"state": "expired", "expired_at": "2026-06-10T10:30:00.000Z"}
+NONE = {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"}
 
 
 def row_of(catalogue: Catalogue, *artifacts: Artifact) -> Item:
@@ -448,6 +461,8 @@ def test_a_row_that_others_write_all_the_time_is_a_conflict(
         (ARCHIVED, EXPIRY, True),
         (EXTERNAL, EXPIRY, False),
         (EXTERNAL, None, True),
+        (NONE, EXPIRY, False),
+        (NONE, None, True),
         (EXPIRED, EXPIRY, True),
         (EXPIRED, EXPIRY + timedelta(days=1), False),
     ],
@@ -467,8 +482,153 @@ def test_only_what_is_uploaded_is_to_be_archived(catalogue: Catalogue) -> None:
     assert unsettled(catalogue.upsert(RECORDING, NOON).row) == {}
 
 
-def test_an_upload_without_files_lacks_one(catalogue: Catalogue) -> None:
-    assert list(unsettled(row_of(catalogue))) == ["video"]
+TEMPLATE = "{{file_name_prefix}}_{{user_id}}_{{stream_kind}}_{{date_time}}.webm"
+
+
+@pytest.mark.parametrize(
+    ("file_name", "kind"),
+    [("a.mp4", "video"), (TEMPLATE, "track"), ("a.mp3", "audio"), (None, "video")],
+)
+def test_an_upload_without_files_lacks_one_of_its_kind(
+    catalogue: Catalogue, file_name: str | None, kind: str
+) -> None:
+    recording = replace(UPLOADED, artifacts=(), file_name=file_name)
+
+    assert list(unsettled(catalogue.upsert(recording, NOON).row)) == [kind]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "file_size", "expected"),
+    [
+        ((), 0, None),
+        ((), None, None),
+        # It has a size: there is something that can be lost.
+        ((), 5, "2026-06-10T10:30:05.000Z"),
+        ((Artifact(name="track", kind="track", file_name=TEMPLATE),), 0, None),
+        ((Artifact(name="video", kind="video", file_name="a.mp4"),), 0, "2026-06-10T10:30:05.000Z"),
+        ((VIDEO,), 0, "2026-06-10T10:30:00.000Z"),
+        ((replace(VIDEO, url_expires_at=later(5)),), 0, "2026-06-03T12:05:00.000Z"),
+    ],
+)
+def test_only_a_file_that_realtimekit_has_told_of_can_be_lost(
+    catalogue: Catalogue,
+    artifacts: tuple[Artifact, ...],
+    file_size: int | None,
+    expected: str | None,
+) -> None:
+    recording = replace(UPLOADED, artifacts=artifacts, file_size=file_size)
+
+    assert deadline(catalogue.upsert(recording, NOON).row) == expected
+
+
+def test_of_what_is_settled_nothing_can_be_lost(catalogue: Catalogue) -> None:
+    row = catalogue.record_archive(row_of(catalogue, VIDEO)["recording_id"], {"video": ARCHIVED})
+
+    assert row is not None
+    assert deadline(row) is None
+    assert deadline(catalogue.upsert(replace(RECORDING, recording_id=OTHER), NOON).row) is None
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2014])
+def test_an_expiry_that_was_never_set_is_unknown(catalogue: Catalogue, year: int) -> None:
+    never = replace(VIDEO, url_expires_at=datetime(year, 1, 1, tzinfo=UTC))
+
+    assert expiry(row_of(catalogue, never)) == "2026-06-10T10:30:05.000Z"
+
+
+TRACK = Artifact(
+    name="track/default/ada.webm", kind="track", file_name="ada.webm", participant_id="user-7"
+)
+OFFERED = replace(TRACK, url=VIDEO.url, url_expires_at=EXPIRY)
+
+
+def test_a_track_that_is_named_and_not_offered_is_a_file_that_is_missing(
+    catalogue: Catalogue,
+) -> None:
+    other = replace(OFFERED, name="track/default/bob.webm", file_name="bob.webm")
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(other,)), NOON).row
+    catalogue.record_archive(row["recording_id"], {other.name: ARCHIVED})
+
+    # Its expiry is that of the others' URLs.
+    late = replace(TRACK, url_expires_at=EXPIRY)
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(other, late)), later(5)).row
+
+    assert row["artifacts"]["track/default/ada.webm"] == {
+        "kind": "track",
+        "file_name": "ada.webm",
+        "participant_id": "user-7",
+    }
+    assert row["archived"] == "partly"
+    assert to_archive(row) == {("track/default/ada.webm", False)}
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(other, OFFERED)), later(10)).row
+    assert to_archive(row) == {("track/default/ada.webm", True)}
+
+
+@pytest.mark.parametrize("state", [None, EXTERNAL, NONE])
+def test_what_stands_for_tracks_goes_when_they_are_there(
+    catalogue: Catalogue, state: Item | None
+) -> None:
+    """RealtimeKit's answer may lack the URLs at first, and look like the owner's storage."""
+    template = Artifact(name="track", kind="track", file_name=TEMPLATE)
+    recording_id = row_of(catalogue, template)["recording_id"]
+    if state:
+        catalogue.record_archive(recording_id, {"track": state})
+
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(OFFERED,)), later(5)).row
+
+    assert list(row["artifacts"]) == ["track/default/ada.webm"]
+    archived = catalogue.record_archive(recording_id, {"track/default/ada.webm": ARCHIVED})
+    assert archived is not None
+    assert archived["archived"] == "yes"
+
+
+def test_what_is_said_of_a_placeholder_that_is_gone_is_not_recorded(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, OFFERED)["recording_id"]
+
+    row = catalogue.record_archive(recording_id, {"track": NONE})
+
+    assert row is not None
+    assert list(row["artifacts"]) == ["track/default/ada.webm"]
+    assert row["version"] == 1
+
+
+def test_a_file_that_was_never_offered_is_so_by_its_kind(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue)["recording_id"]
+
+    row = catalogue.record_archive(recording_id, {"track": NONE})
+
+    assert row is not None
+    assert row["artifacts"] == {"track": {"kind": "track", "archive": NONE}}
+    assert (row["archived"], unsettled(row)) == ("no", {})
+
+
+def test_an_expired_file_that_is_offered_for_longer_is_news(catalogue: Catalogue) -> None:
+    row = row_of(catalogue, VIDEO)
+    expired = catalogue.record_archive(row["recording_id"], {"video": EXPIRED})
+    assert expired is not None
+    prolonged = replace(VIDEO, url=VIDEO.url + "2", url_expires_at=EXPIRY + timedelta(days=7))
+
+    merged = catalogue.merged(expired, replace(UPLOADED, artifacts=(prolonged,)), later(5))
+
+    assert news(expired, merged) == {"artifacts"}
+    signed_anew = replace(VIDEO, url=VIDEO.url + "3")
+    merged = catalogue.merged(expired, replace(UPLOADED, artifacts=(signed_anew,)), later(5))
+    assert news(expired, merged) == set()
+
+
+def test_of_two_burials_the_later_changes_nothing(catalogue: Catalogue) -> None:
+    recording_id = row_of(catalogue, VIDEO)["recording_id"]
+    erasing = catalogue.begin_erasure(recording_id, NOON)
+    assert erasing is not None
+    first = catalogue.bury(erasing, later(1))
+
+    assert catalogue.bury(erasing, later(2)) == first
+
+    assert catalogue.get(recording_id) == {
+        "recording_id": recording_id,
+        "erased_at": "2026-06-03T12:01:00.000Z",
+        "version": 3,
+    }
 
 
 @pytest.mark.parametrize(

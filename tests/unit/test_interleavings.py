@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubles import APP_ID
-from recordings.catalogue import Catalogue, is_erased
+from recordings.catalogue import Catalogue, is_erased, unsettled
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
 
@@ -78,7 +78,9 @@ def view(recording_id: str, life: Sequence[str], look: Look) -> Recording:
     return replace(known, meeting_id="m", meeting_title="Weekly sync")
 
 
-def perform(table: Crossed, deeds: Sequence[Callable[[], None]], crossings: Sequence[bool]) -> None:
+def perform(
+    table: Crossed, deeds: Sequence[Callable[[], object]], crossings: Sequence[bool]
+) -> None:
     """Do them one after the other, but for those that cross the one before."""
     waiting, flags = list(deeds), iter(crossings)
 
@@ -179,6 +181,68 @@ def test_what_the_archive_wrote_survives_whoever_writes_meanwhile(
     row = said(catalogue.get(recording_id))
     assert row["artifacts"]["video"]["archive"] == ARCHIVED
     assert (row["status"], row["archived"]) == ("UPLOADED", "yes")
+
+
+NONE = {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"}
+EXTERNAL = {"state": "external", "location": {"type": "aws"}, "noted_at": NONE["noted_at"]}
+TEMPLATE = Artifact(name="track", kind="track", file_name="{{user_id}}.webm")
+TRACKS = tuple(
+    Artifact(name=f"track/default/{name}", kind="track", file_name=name, url=f"https://x/{name}")
+    for name in ("a.webm", "b.webm")
+)
+# What is said of a TRACK recording's files: none, a template, names, one URL, both.
+OFFERS = [
+    (),
+    (TEMPLATE,),
+    tuple(replace(track, url=None) for track in TRACKS),
+    (TRACKS[0], replace(TRACKS[1], url=None)),
+    TRACKS,
+]
+
+
+@one_table
+@given(
+    offers=st.lists(st.sampled_from(OFFERS), max_size=4),
+    state=st.sampled_from([NONE, EXTERNAL]),
+    position=st.integers(0, 5),
+    last=st.integers(0, 4),
+    crossings=st.lists(st.booleans(), max_size=7),
+)
+def test_once_real_files_are_told_of_nothing_else_stands_for_them(
+    table: Crossed,
+    numbers: Iterator[str],
+    offers: list[tuple[Artifact, ...]],
+    state: Item,
+    position: int,
+    last: int,
+    crossings: list[bool],
+) -> None:
+    """Whoever was quicker, and whatever the archive noted of what stood for them before."""
+    catalogue = Catalogue(table, APP_ID)
+    uploaded = Recording(recording_id=next(numbers), status="UPLOADED", invoked_at=START)
+    catalogue.upsert(uploaded, START)
+    offers.insert(min(last, len(offers)), TRACKS)
+    deeds: list[Callable[[], object]] = [
+        lambda said=said: catalogue.upsert(replace(uploaded, artifacts=said), START)  # type: ignore[misc]
+        for said in offers
+    ]
+    deeds.insert(
+        position, lambda: catalogue.record_archive(uploaded.recording_id, {"track": state})
+    )
+
+    perform(table, deeds, crossings)
+
+    row = catalogue.get(uploaded.recording_id)
+    assert row is not None
+    assert {name: one["url"] for name, one in row["artifacts"].items()} == {
+        "track/default/a.webm": "https://x/a.webm",
+        "track/default/b.webm": "https://x/b.webm",
+    }
+    assert unsettled(row).keys() == row["artifacts"].keys()
+    files = {name: ARCHIVED for name in row["artifacts"]}
+    archived = catalogue.record_archive(uploaded.recording_id, files)
+    assert archived is not None
+    assert archived["archived"] == "yes"
 
 
 @one_table
