@@ -39,11 +39,16 @@ _MOST_FRUITLESS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 _MEDIA_TYPES = re.compile(
-    r"(video|audio)/[\w.+-]+|application/(octet-stream|mp4|ogg|x-tar|tar|vnd\.apple\.mpegurl)"
-    r"|binary/octet-stream",
-    re.IGNORECASE,
+    r"(video|audio)/[\w.+-]+|application/(mp4|ogg|x-tar|tar|vnd\.apple\.mpegurl)", re.IGNORECASE
 )
-_UNSAID = ("application/octet-stream", "binary/octet-stream")
+# Labels that say "bytes", and nothing of what is in them; "" is a label that is missing.
+_UNSAID = (
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/force-download",
+    "multipart/form-data",
+    "",
+)
 _BY_SUFFIX = {
     "mp4": "video/mp4",
     "webm": "video/webm",
@@ -51,6 +56,28 @@ _BY_SUFFIX = {
     "aac": "audio/aac",
     "tar": "application/x-tar",
 }
+# Each format's own mark at its place in the file (the formats' specifications; for ISO media files
+# the types of a first box, which is shorter than 16 MiB unless it is the data).
+_SIGNATURES = (
+    (re.compile(rb"\0.{3}(ftyp|styp|moov|free|skip|wide)|.{4}mdat", re.DOTALL), "video/mp4"),
+    (re.compile(rb"\x1aE\xdf\xa3.{0,60}matroska", re.DOTALL), "video/x-matroska"),
+    (re.compile(rb"\x1aE\xdf\xa3"), "video/webm"),
+    (re.compile(rb"RIFF.{4}WAVE", re.DOTALL), "audio/wav"),
+    (re.compile(rb"RIFF.{4}AVI ", re.DOTALL), "video/x-msvideo"),
+    (re.compile(rb"ID3|\xff[\xfa\xfb\xf2\xf3]"), "audio/mpeg"),
+    (re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"), "audio/aac"),
+    (re.compile(rb"fLaC"), "audio/flac"),
+    (re.compile(rb"OggS"), "application/ogg"),
+    (re.compile(rb".{257}ustar", re.DOTALL), "application/x-tar"),
+    (re.compile(rb"PK\x03\x04"), "application/zip"),
+    (re.compile(rb"\x47.{187}\x47.{187}\x47", re.DOTALL), "video/mp2t"),
+    (re.compile(rb"#EXTM3U"), "application/vnd.apple.mpegurl"),
+    (re.compile(rb"(\xef\xbb\xbf)?WEBVTT"), "text/vtt"),
+    (re.compile(rb"\x1f\x8b\x08"), "application/gzip"),
+)
+_PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
+# HTML, XML and JSON have none of these; a compressed or encoded file soon has one.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 class MediaError(Exception):
@@ -293,6 +320,39 @@ class MediaFile:
             yield chunk
 
 
+def media_type(first_bytes: bytes) -> str | None:
+    """Return the media type that a file's first 512 bytes show, or None if they show none."""
+    found = (name for signature, name in _SIGNATURES if signature.match(first_bytes))
+    return next(found, None)
+
+
+def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
+    """Return whether a body is a page of HTML, XML or JSON, or a message, instead of a file.
+
+    `first_bytes` are up to 512 of the body's, decoded if it was encoded. A page may come with the
+    file's own content type and with status 200, and a file with a page's, so the bytes decide:
+    a page is text. A tar whose first member is called `{…` has NUL bytes in its first block.
+    """
+    if media_type(first_bytes) or _CONTROL.search(first_bytes):
+        return False
+    begins_like_one = first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[")
+    return begins_like_one or _PAGE_TYPES.match(_bare(content_type)) is not None
+
+
+def is_media(first_bytes: bytes, content_type: str = "") -> bool:
+    """Return whether the first bytes, or else the label, say that a body is a recording's file."""
+    if is_error_page(first_bytes, content_type):
+        return False
+    label = _bare(content_type)
+    known = label in _UNSAID or _MEDIA_TYPES.fullmatch(label) is not None
+    return known or media_type(first_bytes) is not None
+
+
+def _bare(content_type: str) -> str:
+    """Return the type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is of the internet: not private, loopback, link-local, or the like."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -337,18 +397,17 @@ def _described(response: urllib3.BaseHTTPResponse, start: bytes) -> _Description
         )
     if size == 0 or not start:
         raise NotMediaError("the file is empty")
-    said = response.headers.get("Content-Type", _UNSAID[0]).partition(";")[0].strip()
-    if not _MEDIA_TYPES.fullmatch(said):
-        raise NotMediaError(f"its content type is {said[:100]}")
-    # An error page may come with the file's own content type, and with status 200.
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{"):
+    said = response.headers.get("Content-Type", "")
+    if is_error_page(start, said):
         raise NotMediaError("it is text: an error page")
+    if not is_media(start, said):
+        raise NotMediaError(f"its content type is {_bare(said)[:100]}")
     etag = response.headers.get("ETag")
     is_strong = etag is not None and re.fullmatch(r'"[^"]+"', etag) is not None
     return _Description(
         size=size,
         etag=etag if is_strong else None,
-        content_type=said.lower(),
+        content_type=_bare(said) or _UNSAID[0],
         has_ranges=response.status == 206 and is_strong,
     )
 

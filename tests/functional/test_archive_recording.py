@@ -362,7 +362,6 @@ def test_when_time_is_short_the_url_that_is_known_will_do(
     [
         (html(200), "not_media"),
         (storage_failure(200), "not_media"),
-        (Headers({"Content-Type": "text/html"}), "not_media"),
         (storage_failure(404, "NoSuchKey"), "media_missing"),
         (storage_failure(400, "ExpiredRequest"), "url_expired"),
         (storage_failure(403, "AccessDenied"), "url_expired"),

@@ -36,7 +36,10 @@ from recordings.media import (
     UrlExpiredError,
     WrongLengthError,
     content_type_of,
+    is_error_page,
+    is_media,
     is_public,
+    media_type,
 )
 
 MIB = 1024 * 1024
@@ -217,9 +220,6 @@ def test_only_addresses_of_the_internet_are_public(address: str, expected: bool)
     [
         (html(200), NotMediaError),
         (storage_failure(200), NotMediaError),
-        (Headers({"Content-Type": "text/html"}), NotMediaError),
-        (Headers({"Content-Type": "application/json"}), NotMediaError),
-        (Headers({"Content-Type": "image/png"}), NotMediaError),
         (storage_failure(400, "ExpiredRequest"), UrlExpiredError),
         (storage_failure(403, "AccessDenied"), UrlExpiredError),
         (storage_failure(404, "NoSuchKey"), MediaMissingError),
@@ -266,6 +266,77 @@ def test_an_error_page_with_the_files_content_type_is_no_recording(
 
     with pytest.raises(NotMediaError, match=reason):
         media.open(f"{upstream.url}/a.mp4")
+
+
+TAR = b"{weird}.ts".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0")
+FIRST_BYTES = [
+    (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00", "video/mp4"),
+    (b"\x00\x00\x00\x08mdat", "video/mp4"),
+    (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm", "video/webm"),
+    (b"\x1a\x45\xdf\xa3\xa3B\x86\x81\x01B\x82\x88matroska", "video/x-matroska"),
+    (b"RIFF\x24\x08\x00\x00WAVEfmt ", "audio/wav"),
+    (b"ID3\x04\x00\x00", "audio/mpeg"),
+    (b"\xff\xfb\x90\x64", "audio/mpeg"),
+    (b"\xff\xf1\x50\x80", "audio/aac"),
+    (b"fLaC\x00\x00\x00\x22", "audio/flac"),
+    (b"OggS\x00\x02", "application/ogg"),
+    (TAR, "application/x-tar"),
+    (b"PK\x03\x04\x14\x00", "application/zip"),
+    ((b"G" + bytes(187)) * 3, "video/mp2t"),
+    (b"#EXTM3U\n#EXT-X-VERSION:3\n", "application/vnd.apple.mpegurl"),
+    (b"\xef\xbb\xbfWEBVTT\n\n00:00.000", "text/vtt"),
+    (b"\x1f\x8b\x08\x00", "application/gzip"),
+]
+
+
+@pytest.mark.parametrize(("start", "expected"), FIRST_BYTES)
+def test_first_bytes_show_what_a_file_is_whatever_its_label_says(
+    start: bytes, expected: str
+) -> None:
+    assert media_type(start) == expected
+    for label in ("", "text/plain", "text/html", "application/json", "image/png"):
+        assert not is_error_page(start, label)
+        assert is_media(start, label)
+
+
+@pytest.mark.parametrize(
+    ("start", "label"),
+    [
+        (b"<!DOCTYPE html><html></html>", "video/mp4"),
+        (b"\xef\xbb\xbf  <?xml version='1.0'?><Error/>", ""),
+        (b'\r\n{"message": "Internal server error"}', "application/octet-stream"),
+        (b'[{"code": 10000}]', "audio/webm"),
+        (b"upstream connect error", "text/plain; charset=utf-8"),
+        (b"Not free", "text/html"),
+        (b'"gone"', "application/problem+json"),
+        (b"oops", "application/vnd.api+json"),
+    ],
+)
+def test_an_error_page_is_known_by_its_bytes_or_its_label(start: bytes, label: str) -> None:
+    assert is_error_page(start, label)
+    assert not is_media(start, label)
+
+
+OLD_TAR = b"{a}.ts".ljust(100, b"\0") + b"0000644\x00"
+
+
+@pytest.mark.parametrize(
+    ("start", "label", "expected"),
+    [
+        (OLD_TAR, "application/x-tar", True),
+        (b"<\x00\x01", "video/mp4", True),
+        (b"\x00\x01\x02", "", True),
+        (b"\x00\x01\x02", "APPLICATION/OCTET-STREAM; x=y", True),
+        (b"\x00\x01\x02", "application/force-download", True),
+        (b"\x00\x01\x02", "image/png", False),
+        (b"\x00\x01\x02", "text/html", False),
+    ],
+)
+def test_bytes_that_show_nothing_are_what_their_label_says_but_no_error_page(
+    start: bytes, label: str, expected: bool
+) -> None:
+    assert not is_error_page(start, label)
+    assert is_media(start, label) is expected
 
 
 def test_an_empty_file_is_no_recording(media: Media, simulator: Simulator) -> None:
