@@ -8,7 +8,7 @@ released as a check: the uploads under way are in it, and S3 has their parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,7 +23,6 @@ from recordings.media import (
     MediaError,
     MediaFile,
     UrlExpiredError,
-    WrongLengthError,
 )
 from recordings.messages import ArchiveRequest
 from recordings.model import timestamp
@@ -39,6 +38,9 @@ _AT_ONCE = 0
 # After a file's expiry, as long as RealtimeKit cannot be asked whether it has a later one.
 _PATIENCE_WITH_EXPIRED = timedelta(hours=12)
 _TRIES = 2
+# Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
+_MOST_UPLOADS = 50
+WRONG_LENGTH = "wrong_length"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -210,6 +212,7 @@ class _Run:
                 self.outcome.details[name] = str(error)
 
     def _archive(self, name: str) -> None:
+        in_one = False
         for remaining in reversed(range(_TRIES)):
             artifact = self._open().get(name)
             if artifact is None:
@@ -219,49 +222,61 @@ class _Run:
                 self._place(name)
                 return
             try:
-                self._copy(name, artifact)
+                self._copy(name, artifact, in_one)
                 return
             except UrlExpiredError:
                 if not remaining:
                     raise
                 self._fetch()
-            except (MediaChangedError, UploadLostError):
+            except (MediaChangedError, UploadLostError) as error:
                 self._abort(name)
                 if not remaining:
                     raise
+                # No range is of the file that was opened; one answer is of one file.
+                in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
-    def _copy(self, name: str, artifact: Item) -> None:
-        file = self._owner.media.open(artifact["url"])
+    def _copy(self, name: str, artifact: Item, in_one: bool) -> None:
+        file = self._owner.media.open(
+            artifact["url"],
+            size=artifact.get("file_size"),
+            is_urgent=self._check.is_urgent(self._owner.now()),
+            in_one=in_one,
+        )
         try:
-            self._require_length(file, artifact)
             upload = self._upload(name, file)
             if isinstance(upload, Upload):
                 stored = self._owner.archive.copy(file, upload, self._out_of_time)
             else:
                 stored = upload
+        except OutOfTimeError as error:
+            if error.is_stuck:
+                self._uploads[name] = replace(self._uploads[name], is_stuck=True)
+            raise
         finally:
             file.close()
         self._uploads.pop(name, None)
         self.outcome.done[name] = self._archived(stored)
 
-    def _require_length(self, file: MediaFile, artifact: Item) -> None:
-        """RealtimeKit says 0 of TRACK recordings. A length that is wrong to the end is right."""
-        said = artifact.get("file_size")
-        if said and said != file.size and not self._check.is_urgent(self._owner.now()):
-            raise WrongLengthError(f"{file.size} bytes, not {said}")
-
     def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
         """The copy under way, if it is of this very file; else a new one, kept at once."""
         known = self._uploads.get(name)
         if known:
-            if file.has_ranges and (known.etag, known.size) == (file.etag, file.size):
+            is_same = file.has_ranges and (known.etag, known.size) == (file.etag, file.size)
+            if is_same and not known.is_stuck:
                 self.outcome.resumed += 1
                 return known
             self._abort(name)
             self.outcome.restarted += 1
-        upload = self._owner.archive.begin(key(self._row, name), file, self._recording_id)
+        upload = self._owner.archive.begin(
+            key(self._row, name),
+            file,
+            self._recording_id,
+            in_small_parts=known is not None and known.is_stuck,
+        )
         if isinstance(upload, Upload):
+            while len(self._uploads) >= _MOST_UPLOADS:
+                self._abort(next(iter(self._uploads)))
             self._uploads[name] = upload
             self._owner.worklist.save_progress(self._check, self._progress())
         return upload
@@ -280,11 +295,20 @@ class _Run:
         elif not self._is_ours(location):
             self.outcome.done[name] = {"state": "external", "location": location, "noted_at": now}
         elif stored := self._owner.archive.find(location["key"]):
-            self.outcome.done[name] = self._archived(stored)
+            self._adopt(name, artifact, stored)
         elif self._expires_at(artifact) <= now:
             self._lose(name, self._expires_at(artifact))
         else:
             self.outcome.causes[name] = NOT_THERE
+
+    def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
+        """Note a file that RealtimeKit put here, unless it is only a part of it so far."""
+        said = artifact.get("file_size")
+        if said and said != stored.size and not self._check.is_urgent(self._owner.now()):
+            self.outcome.causes[name] = WRONG_LENGTH
+            self.outcome.details[name] = f"{stored.size} bytes, not {said}"
+            return
+        self.outcome.done[name] = self._archived(stored)
 
     def _is_ours(self, location: Item) -> bool:
         """A file in the archive's own bucket; R2 or GCS may have one of the same name."""
