@@ -549,6 +549,12 @@ def safe_name(name: str) -> str:
     return f"{stem[: LONGEST_FILE_NAME - 30]}-{digest}{dot}{suffix}".lstrip("-")
 
 
+def label(artifact: str) -> str:
+    """Return how logs call an artifact: the name of a track holds the id of a person."""
+    kind, _, rest = artifact.partition("/")
+    return f"{kind}-{hashlib.sha256(artifact.encode()).hexdigest()[:8]}" if rest else kind
+
+
 def crc32_combine(first: int, second: int, second_size: int) -> int:
     """The CRC-32 of two pieces of data, one after the other, from that of each.
 

@@ -29,17 +29,19 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
-CHUNK_SIZE = 1_048_576
+# Slow storage gives some 12 KB/s on a connection: what comes of it must go on to S3 before S3 gives
+# up an upload that is silent for 20 s (S3's RequestTimeout).
+CHUNK_SIZE = 262_144
+_SLOW_CHUNK_SIZE = 65_536
 # In ten thousand parts S3 takes more; a day's recording is a thousandth of it.
 LARGEST_FILE = 5 * 1024**4
 
 # A stall is shorter than the margin that a function leaves before its time is over.
 TIMEOUT = urllib3.Timeout(connect=5, read=10)
 
-# One read of a socket gives no more than this: 16 KiB over TLS (RFC 8446, 5.1).
-_PIECE_SIZE = 65_536
-# S3 gives up an upload that is silent for 20 s (S3's RequestTimeout).
-_SECONDS_PER_CHUNK = 1
+# A record of TLS has no more (RFC 8446, 5.1).
+_RECORD_SIZE = 16_384
+_FAST_BYTES_PER_SECOND = 1_000_000
 _PROBED = 512
 _MOST_REDIRECTS = 3
 _MOST_FRUITLESS = 3
@@ -301,30 +303,25 @@ class _Reader:
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
-        self._error: MediaUnavailableError | None = None
+        self._is_fast = False
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes, or sooner what came in a second; fewer at the end, and then b"".
+        """Return up to `size` bytes, b"" at the end. Raises `MediaUnavailableError` on a break.
 
-        Each read of the socket ends within its timeout: a read of many bytes would begin the
-        timeout anew with each byte. Raises `MediaUnavailableError` where the body broke off.
+        A read of many bytes has its timeout anew with each few that come, and could take for
+        ever. So only what comes fast is read that way; else one read of the socket is enough.
         """
-        if self._error:
-            raise self._error
-        pieces: list[bytes] = []
-        left, due = size, time.monotonic() + _SECONDS_PER_CHUNK
+        begun = time.monotonic()
         try:
-            while left and (not pieces or time.monotonic() < due):
-                piece = self._response.read1(min(_PIECE_SIZE, left), decode_content=False)
-                if not piece:
-                    break
-                pieces.append(piece)
-                left -= len(piece)
+            if self._is_fast:
+                chunk = self._response.read(min(CHUNK_SIZE, size), decode_content=False)
+            else:
+                chunk = self._response.read1(min(_SLOW_CHUNK_SIZE, size), decode_content=False)
         except urllib3.exceptions.HTTPError as error:
-            self._error = MediaUnavailableError(f"broke off: {type(error).__name__}")
-            if not pieces:
-                raise self._error from None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            raise MediaUnavailableError(f"broke off: {type(error).__name__}") from None
+        fast = _FAST_BYTES_PER_SECOND * (time.monotonic() - begun)
+        self._is_fast = len(chunk) >= max(fast, _RECORD_SIZE)
+        return chunk
 
     def read_all(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end."""
@@ -426,7 +423,7 @@ class _Answer:
         yield self._first
         while left:
             require_time()
-            chunk = self._reader.read(min(CHUNK_SIZE, left))
+            chunk = self._reader.read(left)
             if not chunk:
                 break
             left -= len(chunk)
@@ -512,7 +509,7 @@ class MediaFile:
             reader = _Reader(response)
             while start < min(end, stop):
                 require_time()
-                chunk = reader.read(min(CHUNK_SIZE, min(end, stop) - start))
+                chunk = reader.read(min(end, stop) - start)
                 if not chunk:
                     raise MediaUnavailableError("broke off")
                 start += len(chunk)
