@@ -92,7 +92,8 @@ _DECODED = ("gzip",)
 # zlib's wbits for a header of either kind.
 _GZIP_OR_ZLIB = 47
 _PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
-# HTML, XML and JSON have none of these; a compressed or encoded file soon has one.
+_PAGE = re.compile(rb"<(!doctype|!--|\?xml|[a-z]+[ >])|\{\s*\"|\[\s*[{\[\"]", re.IGNORECASE)
+# Text has none of these; a compressed or encoded file soon has one.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
@@ -544,12 +545,16 @@ def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
 
     `first_bytes` are up to 512 of the body's, decoded if it was encoded. A page may come with the
     file's own content type and with status 200, and a file with a page's, so the bytes decide:
-    a page is text. A tar whose first member is called `{…` has NUL bytes in its first block.
+    a page is text, or begins as only a page does. A tar whose first member is called `{…` is none.
     """
-    if media_type(first_bytes) or _CONTROL.search(first_bytes):
+    if media_type(first_bytes):
         return False
-    begins_like_one = first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[")
-    return begins_like_one or _PAGE_TYPES.match(_bare(content_type)) is not None
+    begin = first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if _PAGE.match(begin):
+        return True
+    if _CONTROL.search(first_bytes):
+        return False
+    return begin[:1] in (b"<", b"{", b"[") or _PAGE_TYPES.match(_bare(content_type)) is not None
 
 
 def is_media(first_bytes: bytes, content_type: str = "") -> bool:

@@ -308,6 +308,7 @@ def test_first_bytes_show_what_a_file_is_whatever_its_label_says(
         (b"\xef\xbb\xbf  <?xml version='1.0'?><Error/>", ""),
         (b'\r\n{"message": "Internal server error"}', "application/octet-stream"),
         (b'[{"code": 10000}]', "audio/webm"),
+        (b"<HTML><body>" + bytes(100), "video/mp4"),
         (b"upstream connect error", "text/plain; charset=utf-8"),
         (b"Not free", "text/html"),
         (b'"gone"', "application/problem+json"),
