@@ -242,6 +242,7 @@ class _Run:
             size=artifact.get("file_size"),
             is_urgent=self._check.is_urgent(self._owner.now()),
             in_one=in_one,
+            require_time=self._require_time,
         )
         try:
             upload = self._upload(name, file)
@@ -257,6 +258,10 @@ class _Run:
             file.close()
         self._uploads.pop(name, None)
         self.outcome.done[name] = self._archived(stored)
+
+    def _require_time(self) -> None:
+        if self._out_of_time():
+            raise OutOfTimeError
 
     def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
         """The copy under way, if it is of this very file; else a new one, kept at once."""

@@ -191,20 +191,27 @@ class Media:
         self._local_pool = urllib3.PoolManager(ssl_context=context, maxsize=16)
 
     def open(
-        self, url: str, *, size: int | None = None, is_urgent: bool = False, in_one: bool = False
+        self,
+        url: str,
+        *,
+        size: int | None = None,
+        is_urgent: bool = False,
+        in_one: bool = False,
+        require_time: Check = _allow,
     ) -> MediaFile:
         """Return the file after a look at its beginning. Raises `MediaError`.
 
         `size` is what RealtimeKit says of it, 0 or None where it says nothing. A file that is
         urgent is accepted whatever its size and its label are, unless it is an error page.
-        `in_one` asks for no ranges.
+        `in_one` asks for no ranges. `require_time` is called as in `MediaFile.chunks`.
         """
         headers = {} if in_one else {"Range": f"bytes=0-{_PROBED - 1}"}
-        answer = self._begin(url, headers, (200,) if in_one else (200, 206, 416))
+        accepted = (200,) if in_one else (200, 206, 416)
+        answer = self._begin(url, headers, accepted, require_time)
         try:
             if answer.status != 200 and not answer.has_ranges:
                 answer.close()
-                answer = self._begin(url, {}, (200,))
+                answer = self._begin(url, {}, (200,), require_time)
             answer.require_file(_Expected(size or None, is_urgent))
         except MediaError:
             answer.close()
@@ -213,11 +220,13 @@ class Media:
             answer.close()
         return MediaFile(self, url, answer, _Expected(size or None, is_urgent))
 
-    def _begin(self, url: str, headers: dict[str, str], accepted: tuple[int, ...]) -> _Answer:
-        response = self._get(url, headers, accepted, _allow)
+    def _begin(
+        self, url: str, headers: dict[str, str], accepted: tuple[int, ...], require_time: Check
+    ) -> _Answer:
+        response = self._get(url, headers, accepted, require_time)
         try:
-            return _Answer(response)
-        except MediaError:
+            return _Answer(response, require_time)
+        except BaseException:
             response.close()
             raise
 
@@ -324,10 +333,11 @@ class _Reader:
         self._is_fast = len(chunk) >= max(fast, _RECORD_SIZE)
         return chunk
 
-    def read_all(self, size: int) -> bytes:
+    def read_all(self, size: int, require_time: Check) -> bytes:
         """Return `size` bytes, fewer only at the end."""
         found = b""
         while len(found) < size and (chunk := self.read(size - len(found))):
+            require_time()
             found += chunk
         return found
 
@@ -335,13 +345,13 @@ class _Reader:
 class _Answer:
     """An answer that brings the file, or its beginning: what it says of it, and its bytes."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, require_time: Check) -> None:
         self._response = response
         self.status = response.status
         self._reader = _Reader(response)
         self._length = _length(response)
         probed = _PROBED if self._length is None else min(_PROBED, self._length)
-        self._first = self._reader.read_all(probed) if self.status != 416 else b""
+        self._first = b"" if self.status == 416 else self._reader.read_all(probed, require_time)
         self._is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         self.etag = _strong_etag(response)
         self.label = _bare(response.headers.get("Content-Type", ""))

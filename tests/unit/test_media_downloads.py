@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -572,12 +573,13 @@ CHUNKED = LABEL + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
 class Wire:
     """A server on this machine that sends each connection the next of these bytes, and closes it.
 
-    With `pause`, each byte of what follows the first 4,096 comes so many seconds after the last.
+    With `pause`, each byte of what follows the burst comes so many seconds after the last.
     """
 
-    def __init__(self, *answers: bytes, pause: float = 0) -> None:
+    def __init__(self, *answers: bytes, pause: float = 0, burst: int = 4096) -> None:
         self._answers = list(answers)
         self._pause = pause
+        self._burst = burst
         self._server = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -588,8 +590,8 @@ class Wire:
             connection, _ = self._server.accept()
             with connection, contextlib.suppress(OSError):
                 connection.recv(65_536)
-                connection.sendall(answer[:4096])
-                for byte in answer[4096:]:
+                connection.sendall(answer[: self._burst])
+                for byte in answer[self._burst :]:
                     time.sleep(self._pause)
                     connection.sendall(bytes([byte]))
 
@@ -602,8 +604,8 @@ def wire() -> Iterator[Callable[..., str]]:
     """Make a server for these answers; its URL."""
     servers: list[Wire] = []
 
-    def make(*answers: bytes, pause: float = 0) -> str:
-        servers.append(Wire(*answers, pause=pause))
+    def make(*answers: bytes, **options: Any) -> str:
+        servers.append(Wire(*answers, **options))
         return servers[-1].url
 
     yield make
@@ -811,6 +813,22 @@ def test_a_trickle_does_not_hold_up_whoever_has_no_more_time(
         received.extend(file.stream(require_time))
 
     assert len(b"".join(received)) < 5000
+
+
+def test_a_beginning_that_trickles_does_not_hold_up_either(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    looks: list[None] = []
+
+    def require_time() -> None:
+        looks.append(None)
+        if len(looks) == 4:
+            raise OverError
+
+    url = wire(CHUNKED, pause=0.1, burst=len(LABEL) + 40)
+
+    with pytest.raises(OverError):
+        media.open(url, require_time=require_time)
 
 
 def test_between_two_tries_the_time_is_looked_at(
