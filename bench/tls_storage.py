@@ -77,6 +77,10 @@ class _Storage(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A file, or the range that is asked for."""
+        if self.path.endswith("?object-lock"):
+            code = "ObjectLockConfigurationNotFoundError"
+            self._answer(404, f"{XML}<Error><Code>{code}</Code></Error>".encode())
+            return
         if not self.path.startswith("/media/"):
             self._answer(200, f"{XML}<ListPartsResult/>".encode())
             return

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import boto3
@@ -21,7 +22,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from recordings import messages
-from recordings.archive import S3_CONFIG, Archive
+from recordings.archive import S3_CONFIG, Archive, label
 from recordings.archiving import Archiving, Outcome
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
@@ -44,6 +45,8 @@ PART_SIZE = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
 
 # A stalled read, S3's last answers, and what is left to write down.
 MARGIN_MS = 30_000
+# CloudWatch takes 256 KB in a line, and a recording may have thousands of files.
+MAX_FILES_SHOWN = 20
 # Longer than the invocation, so that a claim outlives the one who holds it.
 LEASE_MARGIN_SECONDS = 30
 
@@ -144,7 +147,7 @@ def archive(request: ArchiveRequest, context: LambdaContext) -> None:
 def tell_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
     """Log and count files that are lost, at once: what is killed later has told of them."""
     for name in names:
-        logger.error("file lost", recording_id=request.recording_id, artifact=name)
+        logger.error("file lost", recording_id=request.recording_id, artifact=label(name))
     metrics.add_metric("ArtifactLost", MetricUnit.Count, len(names))
     metrics.flush_metrics()
 
@@ -155,15 +158,22 @@ def tell(request: ArchiveRequest, outcome: Outcome) -> None:
         "recording archived" if not outcome.causes else "recording not archived yet",
         recording_id=request.recording_id,
         source=request.source,
-        done={name: state["state"] for name, state in outcome.done.items()},
-        causes=outcome.causes,
-        details=outcome.details,
+        files_done=len(outcome.done),
+        files_left=len(outcome.causes),
+        done=shown({name: state["state"] for name, state in outcome.done.items()}),
+        causes=shown(outcome.causes),
+        details=shown(outcome.details),
         resumed=outcome.resumed,
     )
     if outcome.restarted:
         logger.warning(
             "copies begun anew", recording_id=request.recording_id, count=outcome.restarted
         )
+
+
+def shown(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the first of these values, by their artifacts' labels."""
+    return {label(name): value for name, value in islice(values.items(), MAX_FILES_SHOWN)}
 
 
 def count(outcome: Outcome) -> None:

@@ -26,7 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import links, listing, sweeps
-from recordings.archive import S3_CONFIG, Archive, NotErasedError
+from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
 from recordings.catalogue import Catalogue, ConflictError, is_erased, public
 from recordings.dynamodb import Item, Table
 from recordings.erasure import ArchiveUnreachableError, Erasure
@@ -170,7 +170,9 @@ def link_recording(recording_id: str) -> Response[str]:
         return erased()
     found, missing = links.links(row, archive(), seconds, utcnow())
     if found:
-        logger.info("links given", recording_id=checked, artifacts=[one["name"] for one in found])
+        logger.info(
+            "links given", recording_id=checked, artifacts=[label(one["name"]) for one in found]
+        )
         body = {"recording_id": checked, "links": found, "missing": missing}
         # Credentials, for whoever asked and for nobody on the way.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})

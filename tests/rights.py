@@ -36,6 +36,7 @@ _RIGHTS = {
     "s3:ListObjectVersions": ["s3:ListBucketVersions"],
     "s3:ListObjectsV2": ["s3:ListBucket"],
     "s3:HeadBucket": ["s3:ListBucket"],
+    "s3:GetObjectLockConfiguration": ["s3:GetBucketObjectLockConfiguration"],
     # Of a version: "you must always specify the s3:DeleteObject permission", and the other one.
     "s3:DeleteObjects": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
     "sqs:SendMessageBatch": ["sqs:SendMessage"],

@@ -2,8 +2,10 @@
 
 A file is copied in parts, several at a time, each streamed from RealtimeKit's storage straight into
 S3's UploadPart: what is in memory is a chunk of each. Which parts are done S3 itself knows, so that
-a copy that broke off, for whatever reason, goes on with what is missing. S3 checks the whole: it
-makes an object of the parts only if the CRC-32 of all their bytes is the one that we read.
+a copy that broke off, for whatever reason, goes on with what is missing. A file that comes in one
+answer is read into memory part by part, because how long its last part is may be known only then;
+so is each part for a bucket with Object Lock. S3 checks the whole: it makes an object of the parts
+only if the CRC-32 of all their bytes is the one that we read.
 """
 
 from __future__ import annotations
@@ -14,21 +16,26 @@ import hashlib
 import re
 import threading
 import zlib
-from collections.abc import Callable, Collection, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.media import MediaError, MediaFile, content_type_of
+from recordings.media import CHUNK_SIZE, MediaError, MediaFile, WrongLengthError, content_type_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Fewer requests to pay for than with smaller ones, hardly slower than with larger ones.
 PART_SIZE = 64 * 1024 * 1024
+# What is read into memory before it is sent: as many as are in flight, and two more.
+BUFFERED_PART_SIZE = 16 * 1024 * 1024
+# S3 takes no smaller one, but as the last.
+SMALLEST_PART_SIZE = 5 * 1024 * 1024
 PARTS_IN_FLIGHT = 4
 MOST_PARTS = 10_000
 LONGEST_FILE_NAME = 150
@@ -46,7 +53,14 @@ _POLYNOMIAL = 0xEDB88320
 
 
 class OutOfTimeError(Exception):
-    """Raised when the copy was stopped; the parts that are done stay, for `Archive.copy` again."""
+    """Raised when the copy was stopped; the parts that are done stay, for `Archive.copy` again.
+
+    `is_stuck` says that not one part was done, though parts could be smaller.
+    """
+
+    def __init__(self, *, is_stuck: bool = False) -> None:
+        super().__init__("the function's time is over")
+        self.is_stuck = is_stuck
 
 
 class NotErasedError(Exception):
@@ -59,14 +73,19 @@ class UploadLostError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A copy under way; what must be kept to go on with it."""
+    """A copy under way; what must be kept to go on with it.
+
+    `size` is None where only the file's end will tell. One that `is_stuck` is to begin anew, in
+    smaller parts.
+    """
 
     key: str
     upload_id: str
     part_size: int
-    size: int
+    size: int | None = None
     etag: str | None = None
     replaces: bool = False
+    is_stuck: bool = False
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
@@ -105,6 +124,7 @@ class Archive:
         self.bucket = bucket
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
+        self._is_locked: bool | None = None
 
     def find(self, key: str) -> Stored | None:
         """The object at that key; `None` also where we may not see it."""
@@ -115,7 +135,9 @@ class Archive:
         """Whether there is an object at that key. Unlike its checksum that takes no key of KMS."""
         return self._head(key) is not None
 
-    def begin(self, key: str, file: MediaFile, recording_id: str) -> Upload | Stored:
+    def begin(
+        self, key: str, file: MediaFile, recording_id: str, *, in_small_parts: bool = False
+    ) -> Upload | Stored:
         """Announce a copy of the file; or the object, where an earlier copy of this file left it.
 
         Nothing is at `key` before `copy` has completed it.
@@ -129,10 +151,13 @@ class Archive:
             stored = self._stored(key, head)
             if source and stored.checksum_crc32:
                 return stored
+        encoded = file.content_encoding
+        encoding: Any = {"ContentEncoding": encoded} if encoded else {}
         answer = self._s3.create_multipart_upload(
             Bucket=self.bucket,
             Key=key,
             ContentType=content_type_of(file, key),
+            **encoding,
             ChecksumAlgorithm="CRC32",
             ChecksumType="FULL_OBJECT",
             Metadata={"recording-id": recording_id, "source-etag": source},
@@ -140,7 +165,7 @@ class Archive:
         return Upload(
             key=key,
             upload_id=answer["UploadId"],
-            part_size=max(self._part_size, -(-file.size // MOST_PARTS)),
+            part_size=self._part_size_for(file, in_small_parts),
             size=file.size,
             etag=file.etag,
             replaces=head is not None,
@@ -152,13 +177,41 @@ class Archive:
         Raises `OutOfTimeError` soon after `out_of_time` says so, `MediaError` where the file cannot
         be had, `UploadLostError` where the copy must begin anew. The upload is left as it is then.
         """
-        parts = self._finished(upload) if file.has_ranges else {}
-        missing = [part for part in _parts(upload) if part.number not in parts]
-        parts |= self._send_all(file, upload, missing, out_of_time)
+        stopped = threading.Event()
+
+        def require_time() -> None:
+            if stopped.is_set() or out_of_time():
+                raise OutOfTimeError
+
+        if file.has_ranges:
+            sent = self._send_missing(file, upload, require_time, stopped)
+        else:
+            sent = self._send_stream(file, upload, require_time)
         checksum = 0
-        for part in _parts(upload):
-            checksum = crc32_combine(checksum, parts[part.number].crc32, part.size)
-        return self._complete(upload, parts, _base64(checksum))
+        for number in sorted(sent):
+            checksum = crc32_combine(checksum, sent[number].crc32, sent[number].size)
+        return self._complete(upload, sent, _base64(checksum))
+
+    def _part_size_for(self, file: MediaFile, in_small_parts: bool) -> int:
+        largest = self._part_size
+        if in_small_parts:
+            largest = SMALLEST_PART_SIZE
+        elif not file.has_ranges or self._wants_checksums():
+            largest = min(largest, BUFFERED_PART_SIZE)
+        return max(largest, -(-(file.size or 0) // MOST_PARTS))
+
+    def _wants_checksums(self) -> bool:
+        """Return whether S3 demands a checksum of each part: where the bucket has Object Lock.
+
+        Where S3 does not say whether it has, the checksums do no harm. S3 is asked once.
+        """
+        if self._is_locked is None:
+            try:
+                self._s3.get_object_lock_configuration(Bucket=self.bucket)
+                self._is_locked = True
+            except ClientError as error:
+                self._is_locked = _code(error) != "ObjectLockConfigurationNotFoundError"
+        return self._is_locked
 
     def abort(self, upload: Upload) -> None:
         """Free what its parts take up; also where there is nothing left to free."""
@@ -277,51 +330,102 @@ class Archive:
                 number = part["PartNumber"] if part else None
                 if number in sizes and sizes[number] == part["Size"] and "ChecksumCRC32" in part:
                     crc32 = int.from_bytes(base64.b64decode(part["ChecksumCRC32"]), "big")
-                    found[number] = _Sent(part["ETag"], crc32)
+                    found[number] = _Sent(part["ETag"], crc32, part["Size"])
         except ClientError as error:
             raise _lost(error) from error
         return found
 
-    def _send_all(
+    def _send_missing(
         self,
         file: MediaFile,
         upload: Upload,
-        parts: list[_Part],
-        out_of_time: Callable[[], bool],
+        require_time: Callable[[], None],
+        stopped: threading.Event,
     ) -> dict[int, _Sent]:
-        stopped = threading.Event()
-
-        def require_time() -> None:
-            if stopped.is_set() or out_of_time():
-                raise OutOfTimeError
-
-        sent = {}
-        with ThreadPoolExecutor(self._parts_in_flight if file.has_ranges else 1) as threads:
-            futures = {
-                threads.submit(self._send, file, upload, part, require_time): part.number
-                for part in parts
-            }
-            try:
-                for future in as_completed(futures):
-                    sent[futures[future]] = future.result()
-            except BaseException:
-                stopped.set()
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+        """Send the parts that S3 does not have, several at once, and return all."""
+        sent = self._finished(upload)
+        send = partial(self._send_buffered if self._wants_checksums() else self._send, file, upload)
+        missing = [part for part in _parts(upload) if part.number not in sent]
+        futures: dict[Future[_Sent], int] = {}
+        try:
+            with ThreadPoolExecutor(self._parts_in_flight) as threads:
+                try:
+                    futures = {
+                        threads.submit(send, part, require_time): part.number for part in missing
+                    }
+                    for future in as_completed(futures):
+                        sent[futures[future]] = future.result()
+                except BaseException:
+                    stopped.set()
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise
+        except OutOfTimeError:
+            has_gained = any(_is_done(future) for future in futures)
+            can_shrink = upload.part_size > SMALLEST_PART_SIZE
+            raise OutOfTimeError(is_stuck=can_shrink and not has_gained) from None
         return sent
+
+    def _send_stream(
+        self, file: MediaFile, upload: Upload, require_time: Callable[[], None]
+    ) -> dict[int, _Sent]:
+        """Send the parts of a file that comes in one answer, each while the next one is read."""
+        sent = []
+        under_way: Future[_Sent] | None = None
+        chunks = file.stream(require_time)
+        with ThreadPoolExecutor(1) as thread, contextlib.closing(chunks):
+            for number, data in enumerate(_in_parts(chunks, upload.part_size), start=1):
+                if number > MOST_PARTS:
+                    raise WrongLengthError("longer than S3 takes in parts of this size")
+                if under_way:
+                    sent.append(under_way.result())
+                under_way = thread.submit(self._send_data, upload, number, data, require_time)
+            if under_way:
+                sent.append(under_way.result())
+        return dict(enumerate(sent, start=1))
 
     def _send(
         self, file: MediaFile, upload: Upload, part: _Part, require_time: Callable[[], None]
     ) -> _Sent:
-        body = _Body(file, part, require_time)
+        chunks = partial(file.chunks, part.start, part.start + part.size, require_time)
+        return self._put(upload, part.number, part.size, chunks)
+
+    def _send_buffered(
+        self, file: MediaFile, upload: Upload, part: _Part, require_time: Callable[[], None]
+    ) -> _Sent:
+        data = bytearray()
+        for chunk in file.chunks(part.start, part.start + part.size, require_time):
+            data += chunk
+        return self._send_data(upload, part.number, data, require_time)
+
+    def _send_data(
+        self, upload: Upload, number: int, data: bytearray, require_time: Callable[[], None]
+    ) -> _Sent:
+        def chunks() -> Generator[bytes, None, None]:
+            for start in range(0, len(data), CHUNK_SIZE):
+                require_time()
+                yield bytes(data[start : start + CHUNK_SIZE])
+
+        checksum = _base64(zlib.crc32(data))
+        return self._put(upload, number, len(data), chunks, ChecksumCRC32=checksum)
+
+    def _put(
+        self,
+        upload: Upload,
+        number: int,
+        size: int,
+        chunks: Callable[[], Generator[bytes, None, None]],
+        **checksum: Any,
+    ) -> _Sent:
+        body = _Body(chunks)
         try:
             answer = self._s3.upload_part(
                 Bucket=self.bucket,
                 Key=upload.key,
                 UploadId=upload.upload_id,
-                PartNumber=part.number,
+                PartNumber=number,
                 Body=body,  # type: ignore[arg-type]
-                ContentLength=part.size,
+                ContentLength=size,
+                **checksum,
             )
         except BotoCoreError:
             # What the body raised is what went wrong: botocore wraps it, and would try it again.
@@ -332,11 +436,12 @@ class Archive:
             raise _lost(error) from error
         finally:
             body.close()
-        return _Sent(answer["ETag"], body.crc32)
+        return _Sent(answer["ETag"], body.crc32, size)
 
     def _complete(self, upload: Upload, parts: Mapping[int, _Sent], checksum: str) -> Stored:
         # Of two copies at once, one gets there first; the other finds the same object.
         conditions: Any = {} if upload.replaces else {"IfNoneMatch": "*"}
+        size = sum(part.size for part in parts.values())
         try:
             self._s3.complete_multipart_upload(
                 Bucket=self.bucket,
@@ -350,16 +455,16 @@ class Archive:
                 },
                 ChecksumCRC32=checksum,
                 ChecksumType="FULL_OBJECT",
-                MpuObjectSize=upload.size,
+                MpuObjectSize=size,
                 **conditions,
             )
         except ClientError as error:
             stored = self.find(upload.key)
-            if stored and (stored.size, stored.checksum_crc32) == (upload.size, checksum):
+            if stored and (stored.size, stored.checksum_crc32) == (size, checksum):
                 self.abort(upload)
                 return stored
             raise _lost(error) from error
-        return Stored(bucket=self.bucket, key=upload.key, size=upload.size, checksum_crc32=checksum)
+        return Stored(bucket=self.bucket, key=upload.key, size=size, checksum_crc32=checksum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,30 +478,27 @@ class _Part:
 class _Sent:
     etag: str
     crc32: int
+    size: int
 
 
 class _Body:
     """A part's bytes, as botocore reads them while it sends them.
 
-    To try a part again it is rewound, which is to fetch it again.
+    To try a part again it is rewound, which is to ask for its chunks again.
     """
 
-    def __init__(self, file: MediaFile, part: _Part, require_time: Callable[[], None]) -> None:
-        self._file = file
-        self._part = part
-        self._require_time = require_time
+    def __init__(self, open_chunks: Callable[[], Generator[bytes, None, None]]) -> None:
+        self._open_chunks = open_chunks
         self.error: MediaError | OutOfTimeError | None = None
         self._rewind()
 
     def _rewind(self) -> None:
         self.crc32 = 0
-        stop = self._part.start + self._part.size
-        self._chunks: Generator[bytes, None, None] = self._file.chunks(self._part.start, stop)
+        self._chunks = self._open_chunks()
 
     def read(self, size: int = -1) -> bytes:
         """A chunk, `b""` at the end. It may be more than `size`, urllib3's 16 KB: all is sent."""
         try:
-            self._require_time()
             chunk = next(self._chunks, b"")
         except (MediaError, OutOfTimeError) as error:
             self.error = error
@@ -456,6 +558,12 @@ def safe_name(name: str) -> str:
     return f"{stem[: LONGEST_FILE_NAME - 30]}-{digest}{dot}{suffix}".lstrip("-")
 
 
+def label(artifact: str) -> str:
+    """Return how logs call an artifact: the name of a track holds the id of a person."""
+    kind, _, rest = artifact.partition("/")
+    return f"{kind}-{hashlib.sha256(artifact.encode()).hexdigest()[:8]}" if rest else kind
+
+
 def crc32_combine(first: int, second: int, second_size: int) -> int:
     """The CRC-32 of two pieces of data, one after the other, from that of each.
 
@@ -483,11 +591,27 @@ def _multiplied(first: int, second: int) -> int:
 
 
 def _parts(upload: Upload) -> list[_Part]:
-    starts = range(0, upload.size, upload.part_size)
+    size = upload.size or 0
     return [
-        _Part(number, start, min(upload.part_size, upload.size - start))
-        for number, start in enumerate(starts, start=1)
+        _Part(number, start, min(upload.part_size, size - start))
+        for number, start in enumerate(range(0, size, upload.part_size), start=1)
     ]
+
+
+def _in_parts(chunks: Iterable[bytes], size: int) -> Generator[bytearray, None, None]:
+    """Yield the chunks' bytes in parts of that size, the last of which may be shorter."""
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= size:
+            yield buffer[:size]
+            del buffer[:size]
+    if buffer:
+        yield buffer
+
+
+def _is_done(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _base64(checksum: int) -> str:
@@ -508,10 +632,12 @@ _DEAD_ENDS = (
     "InvalidRequest",
     "EntityTooSmall",
     "PreconditionFailed",
+    # "You may need to re-initiate the multipart upload" (S3's API reference).
+    "ConditionalRequestConflict",
 )
 
 
 def _lost(error: ClientError) -> Exception:
     """What to raise for it: the error itself, unless the upload is at a dead end."""
-    code = _code(error)
-    return UploadLostError(code) if code in _DEAD_ENDS else error
+    code, message = _code(error), error.response["Error"].get("Message", "")
+    return UploadLostError(f"{code}: {message[:200]}") if code in _DEAD_ENDS else error

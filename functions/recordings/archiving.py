@@ -11,7 +11,7 @@ is refused, and the bucket has no copy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,6 @@ from recordings.media import (
     MediaFile,
     MediaMissingError,
     UrlExpiredError,
-    WrongLengthError,
 )
 from recordings.messages import ArchiveRequest
 from recordings.model import timestamp
@@ -49,6 +48,9 @@ _LAST_LOOKS = timedelta(days=1)
 # After a file's expiry, as long as RealtimeKit cannot be asked whether it has a later one.
 _PATIENCE_WITH_EXPIRED = timedelta(hours=12)
 _TRIES = 2
+# Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
+_MOST_UPLOADS = 50
+WRONG_LENGTH = "wrong_length"
 
 TellLost = Callable[[Sequence[str]], None]
 """Who hears of files that are lost, by the names of their artifacts."""
@@ -240,6 +242,7 @@ class _Run:
                 self._record()
 
     def _archive(self, name: str) -> None:
+        in_one = False
         for remaining in reversed(range(_TRIES)):
             artifact = self._unsettled.get(name)
             if artifact is None:
@@ -249,7 +252,7 @@ class _Run:
                 self._place(name, artifact)
                 return
             try:
-                self._copy(name, artifact)
+                self._copy(name, artifact, in_one)
                 return
             except (UrlExpiredError, MediaMissingError) as error:
                 if self._is_over(artifact):
@@ -259,43 +262,60 @@ class _Run:
                 if is_missing or self._failure or not remaining:
                     raise
                 self._fetch()
-            except (MediaChangedError, UploadLostError):
+            except (MediaChangedError, UploadLostError) as error:
                 self._abort(name)
                 if not remaining:
                     raise
+                # No range is of the file that was opened; one answer is of one file.
+                in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
-    def _copy(self, name: str, artifact: Item) -> None:
-        file = self._owner.media.open(artifact["url"])
+    def _copy(self, name: str, artifact: Item, in_one: bool) -> None:
+        file = self._owner.media.open(
+            artifact["url"],
+            size=artifact.get("file_size"),
+            is_urgent=self._check.is_urgent(self._owner.now()),
+            in_one=in_one,
+            require_time=self._require_time,
+        )
         try:
-            self._require_length(file, artifact)
             upload = self._upload(name, file)
             if isinstance(upload, Upload):
                 stored = self._owner.archive.copy(file, upload, self._out_of_time)
             else:
                 stored = upload
+        except OutOfTimeError as error:
+            if error.is_stuck:
+                self._uploads[name] = replace(self._uploads[name], is_stuck=True)
+            raise
         finally:
             file.close()
         self._uploads.pop(name, None)
         self.outcome.done[name] = self._archived(stored)
 
-    def _require_length(self, file: MediaFile, artifact: Item) -> None:
-        """RealtimeKit says 0 of TRACK recordings. A length that is wrong to the end is right."""
-        said = artifact.get("file_size")
-        if said and said != file.size and not self._check.is_urgent(self._owner.now()):
-            raise WrongLengthError(f"{file.size} bytes, not {said}")
+    def _require_time(self) -> None:
+        if self._out_of_time():
+            raise OutOfTimeError
 
     def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
         """Return the copy under way, if it is of this very file; else a new one, kept at once."""
         known = self._uploads.get(name)
         if known:
-            if file.has_ranges and (known.etag, known.size) == (file.etag, file.size):
+            is_same = file.has_ranges and (known.etag, known.size) == (file.etag, file.size)
+            if is_same and not known.is_stuck:
                 self.outcome.resumed += 1
                 return known
             self._abort(name)
             self.outcome.restarted += 1
-        upload = self._owner.archive.begin(key(self._row, name), file, self._recording_id)
+        upload = self._owner.archive.begin(
+            key(self._row, name),
+            file,
+            self._recording_id,
+            in_small_parts=known is not None and known.is_stuck,
+        )
         if isinstance(upload, Upload):
+            while len(self._uploads) >= _MOST_UPLOADS:
+                self._abort(next(iter(self._uploads)))
             self._uploads[name] = upload
             try:
                 self._owner.worklist.save_progress(self._check, self._progress())
@@ -356,7 +376,7 @@ class _Run:
         is_named = artifact.get("file_name") == self._row.get("file_name")
         said = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
         if said and said != stored.size:
-            self.outcome.causes[name] = WrongLengthError.cause
+            self.outcome.causes[name] = WRONG_LENGTH
             self.outcome.details[name] = f"{stored.size} bytes in the bucket, not {said}"
             return
         self._abort(name)

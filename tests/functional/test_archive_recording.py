@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 import archive_recording
 from doubles import API_TOKEN, Clock, Context, s3_fails, sample
 from local.simulator import (
+    Chunked,
     Delay,
     Drop,
     Effect,
@@ -24,6 +25,7 @@ from local.simulator import (
     Recording,
     RecordingOptions,
     Replaced,
+    Resize,
     Simulator,
     Truncate,
     error,
@@ -366,14 +368,12 @@ def test_when_time_is_short_the_url_that_is_known_will_do(
     [
         (html(200), "not_media"),
         (storage_failure(200), "not_media"),
-        (Headers({"Content-Type": "text/html"}), "not_media"),
         (storage_failure(404, "NoSuchKey"), "media_missing"),
         (storage_failure(400, "ExpiredRequest"), "url_expired"),
         (storage_failure(403, "AccessDenied"), "url_expired"),
         (storage_failure(503, "SlowDown"), "media_unavailable"),
         (Drop(), "media_unavailable"),
         (Truncate(0), "media_unavailable"),
-        (Replaced(), "media_changed"),
         (Headers({"Content-Range": "bytes 0-511/7"}), "wrong_length"),
     ],
     ids=repr,
@@ -451,6 +451,154 @@ def test_a_file_that_changes_while_it_is_copied_is_begun_anew_once_and_said(
 
     assert archived.is_whole_and_once(recording)
     assert "copies begun anew" in logged()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Replaced(), Headers({"ETag": None}), Headers({"Content-Range": "bytes 7-9/10"})],
+    ids=repr,
+)
+def test_a_file_whose_ranges_never_fit_is_had_in_one_answer(
+    record: Record, invoke: Invoke, archived: Archived, simulator: Simulator, fault: Effect
+) -> None:
+    recording = record(file_size=6 * MIB)
+    simulator.faults.add(fault, path="^/media/", times=None)
+
+    assert invoke(recording) == []
+
+    assert archived.is_whole_and_once(recording)
+
+
+def test_a_storage_that_gives_a_range_only_at_first_is_asked_for_the_whole(
+    record: Record, invoke: Invoke, archived: Archived, simulator: Simulator
+) -> None:
+    recording = record(file_size=6 * MIB)
+    simulator.faults.add(Delay(0), path="^/media/")
+    simulator.faults.add(IgnoreRange(), path="^/media/", times=None)
+
+    assert invoke(recording) == []
+
+    assert archived.is_whole_and_once(recording)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (IgnoreRange(), Chunked()),
+        (IgnoreRange(), Headers({"Content-Length": None})),
+        (Headers({"Content-Type": "text/plain"}),),
+        (Headers({"Content-Type": ""}),),
+        (IgnoreRange(), Headers({"Content-Type": "text/html"})),
+    ],
+    ids=repr,
+)
+def test_a_file_without_a_length_or_with_a_strange_label_is_archived(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    simulator: Simulator,
+    faults: tuple[Effect, ...],
+) -> None:
+    recording = record(file_size=6 * MIB)
+    simulator.faults.add(*faults, path="^/media/", times=None)
+
+    assert invoke(recording) == []
+
+    assert archived.is_whole_and_once(recording)
+
+
+@pytest.mark.parametrize("effect", [html(200), storage_failure(200)], ids=repr)
+def test_a_page_is_not_archived_however_near_the_deadline_is(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    simulator: Simulator,
+    clock: Clock,
+    checks: Checks,
+    effect: Effect,
+) -> None:
+    recording = record()
+    advance(clock, simulator, RETENTION - DAY)
+    simulator.faults.add(Headers({"ETag": None}), path="^/media/")
+    simulator.faults.add(effect, Resize(MIB), path="^/media/", times=None)
+
+    invoke(recording)
+
+    assert archived.versions() == []
+    assert checks() == {f"archive#{recording.id}": "not_media"}
+
+
+def test_after_a_run_without_a_part_the_next_one_has_smaller_parts(
+    record: Record,
+    invoke: Invoke,
+    archiving: Archiving,
+    archived: Archived,
+    s3: Any,
+    bucket: str,
+    simulator: Simulator,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = record(file_size=12 * MIB)
+    large = Archive(s3, bucket, part_size=12 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiving", replace(archiving, archive=large))
+    context = Hourglass(remaining_ms=900_000)
+    s3.meta.events.register("after-call.s3.CreateMultipartUpload", context.turn)
+    invoke(recording, context=context)
+    before = len(simulator.requests)
+
+    assert invoke(recording) == []
+
+    asked = [r.range for r in simulator.requests[before:] if r.path.startswith("/media/")]
+    assert asked[1:] == [
+        f"bytes=0-{5 * MIB - 1}",
+        f"bytes={5 * MIB}-{10 * MIB - 1}",
+        f"bytes={10 * MIB}-{12 * MIB - 1}",
+    ]
+    assert archived.is_whole_and_once(recording)
+    assert "copies begun anew" in logged()
+
+
+def test_of_copies_that_broke_off_no_more_are_kept_than_a_check_has_room_for(
+    record: Record,
+    invoke: Invoke,
+    archived: Archived,
+    simulator: Simulator,
+    worklist: Worklist,
+    clock: Clock,
+    logged: Logged,
+) -> None:
+    recording = record(kind=Kind.TRACK, participants=53, duration=60, file_size=0)
+    for _ in archived.row(recording)["artifacts"]:
+        simulator.faults.add(Delay(0), path="^/media/")
+        simulator.faults.add(Truncate(0), path="^/media/", times=3)
+
+    invoke(recording)
+
+    clock.advance(LATER)
+    [check] = worklist.due(10)
+    assert len(check.progress["uploads"]) == 50
+    assert archived.uploads() == 50
+    [line] = [json.loads(line) for line in logged().splitlines() if "not archived yet" in line]
+    assert (line["files_done"], line["files_left"], len(line["causes"])) == (0, 53, 20)
+
+
+def test_no_name_of_a_track_is_logged(
+    record: Record, invoke: Invoke, archived: Archived, simulator: Simulator, logged: Logged
+) -> None:
+    """It holds the id of the person whose track it is."""
+    recording = record(kind=Kind.TRACK, participants=2, duration=60, file_size=0)
+    first, *_ = [artifact.file_name for artifact in recording.artifacts]
+    simulator.faults.add(storage_failure(503), path=f"^/media/.*{first}", times=None)
+
+    invoke(recording)
+
+    log = logged()
+    assert len(archived.states(recording)) == 1
+    assert "media_unavailable" in log
+    for artifact in recording.artifacts:
+        assert artifact.file_name not in log
+        assert artifact.file_name.partition(".")[0] not in log
 
 
 def test_one_files_trouble_is_not_the_others(
@@ -867,12 +1015,13 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
 ) -> None:
     recording = elsewhere(bucket)
     key = f"recordings/{recording.file_name}"
+    whole = b"v" * MIB
 
     invoke(recording)
 
     assert archived.states(recording) == {}
     assert checks() == {f"archive#{recording.id}": "not_there"}
-    s3.put_object(Bucket=bucket, Key=key, Body=bytes(MIB))
+    s3.put_object(Bucket=bucket, Key=key, Body=whole)
     clock.advance(LATER)
     invoke(recording)
     archive = archived.row(recording)["artifacts"]["video"]["archive"]
@@ -881,6 +1030,28 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
     assert archived.row(recording)["archived"] == "yes"
     assert archived.versions() == [key]
     assert checks() == {}
+
+
+def test_a_file_in_our_own_bucket_that_is_too_short_is_adopted_only_at_the_end(
+    elsewhere: Callable[..., Recording],
+    invoke: Invoke,
+    archived: Archived,
+    checks: Checks,
+    s3: Any,
+    bucket: str,
+    clock: Clock,
+    simulator: Simulator,
+) -> None:
+    recording = elsewhere(bucket)
+    s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
+
+    invoke(recording)
+
+    assert archived.states(recording) == {}
+    assert checks() == {f"archive#{recording.id}": "wrong_length"}
+    advance(clock, simulator, RETENTION - DAY)
+    invoke(recording)
+    assert archived.states(recording) == {"video": "archived"}
 
 
 def test_a_file_in_a_bucket_of_another_cloud_is_not_looked_for_in_ours_of_the_same_name(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from doubles import s3_fails
 from local.simulator import (
+    Answer,
+    Chunked,
     Effect,
     Headers,
     IgnoreRange,
@@ -38,12 +41,14 @@ from recordings.archive import (
     UploadLostError,
     crc32_combine,
     key,
+    label,
     safe_name,
 )
 from recordings.media import Media, MediaChangedError, MediaFile, MediaUnavailableError
 
 MIB = 1024 * 1024
 PART = 5 * MIB
+BROTLI = {"Content-Type": "video/mp4", "Content-Encoding": "br"}
 KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
 
 
@@ -180,7 +185,7 @@ def test_another_file_replaces_the_copy(
 ) -> None:
     archive.copy(file, upload, never)
     whole = (IgnoreRange(),) if isinstance(effect, Resize) else ()
-    simulator.faults.add(*whole, effect, path="^/media/")
+    simulator.faults.add(*whole, effect, path="^/media/", times=None)
 
     begun_anew = archive.begin(KEY, media.open(url), "recording")
 
@@ -304,7 +309,69 @@ def test_without_ranges_a_copy_is_made_in_one_go(
     file.close()
 
     assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
-    assert len(simulator.requests) == 2
+    assert len(simulator.requests) == 1
+
+
+def test_a_file_of_unknown_length_is_copied_part_by_part(
+    archive: Archive,
+    media: Media,
+    url: str,
+    simulator: Simulator,
+    source: Source,
+    s3: Any,
+    bucket: str,
+) -> None:
+    simulator.faults.add(IgnoreRange(), Chunked(), path="^/media/", times=None)
+    file = media.open(url)
+    sizes: list[int] = []
+    s3.meta.events.register(
+        "provide-client-params.s3.UploadPart",
+        lambda params, **_: sizes.append(params["ContentLength"]),
+    )
+
+    stored = archive.copy(file, begun(archive, file), never)
+
+    assert file.size is None
+    assert sizes == [PART, PART, 2 * MIB + 1]
+    assert (stored.size, stored.checksum_crc32) == (12 * MIB + 1, source.crc32())
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == source.read()
+
+
+def test_a_part_of_one_answer_that_s3_refuses_is_sent_again_from_memory(
+    archive: Archive, media: Media, url: str, simulator: Simulator, source: Source, s3: Any
+) -> None:
+    simulator.faults.add(IgnoreRange(), path="^/media/", times=None)
+    file = media.open(url)
+
+    with s3_fails(s3, "UploadPart", 503, "SlowDown", times=1, reads_body=True) as refused:
+        stored = archive.copy(file, begun(archive, file), never)
+
+    assert len(refused) == 1
+    assert stored.checksum_crc32 == source.crc32()
+    assert len(simulator.requests) == 1
+
+
+def test_a_file_of_unknown_length_that_breaks_off_becomes_no_object(
+    archive: Archive, media: Media, url: str, simulator: Simulator, s3: Any, bucket: str
+) -> None:
+    simulator.faults.add(IgnoreRange(), Chunked(), Reset(MIB), path="^/media/", times=None)
+    file = media.open(url)
+
+    with pytest.raises(MediaUnavailableError):
+        archive.copy(file, begun(archive, file), never)
+
+    assert versions(s3, bucket) == []
+
+
+def test_an_encoding_that_was_not_decoded_is_the_objects(
+    archive: Archive, media: Media, url: str, simulator: Simulator, s3: Any, bucket: str
+) -> None:
+    simulator.faults.add(Answer(200, "\x0b\x02\x03", BROTLI), path="^/media/", times=None)
+    file = media.open(url)
+
+    archive.copy(file, begun(archive, file), never)
+
+    assert s3.head_object(Bucket=bucket, Key=KEY)["ContentEncoding"] == "br"
 
 
 # A reset may take with it all that was sent; a third time in a row would be one too many.
@@ -346,6 +413,93 @@ def test_a_source_that_fails_becomes_no_object(
     assert versions(s3, bucket) == []
 
 
+def test_a_run_without_a_part_asks_for_smaller_ones_and_the_smallest_stay(
+    s3: Any, bucket: str, file: MediaFile
+) -> None:
+    archive = Archive(s3, bucket, part_size=6 * MIB)
+
+    with pytest.raises(OutOfTimeError) as large:
+        archive.copy(file, begun(archive, file), lambda: True)
+    smaller = archive.begin(KEY, file, "recording", in_small_parts=True)
+    assert isinstance(smaller, Upload)
+    with pytest.raises(OutOfTimeError) as small:
+        archive.copy(file, smaller, lambda: True)
+
+    assert (large.value.is_stuck, small.value.is_stuck) == (True, False)
+    assert smaller.part_size == 5 * MIB
+
+
+def test_a_run_with_a_part_goes_on_with_parts_of_that_size(
+    s3: Any, bucket: str, file: MediaFile
+) -> None:
+    archive = Archive(s3, bucket, part_size=6 * MIB, parts_in_flight=1)
+
+    with pytest.raises(OutOfTimeError) as raised:
+        archive.copy(file, begun(archive, file), stop_after(s3, 1))
+
+    assert not raised.value.is_stuck
+
+
+# --- Object Lock ---
+
+
+def checksums(s3: Any) -> list[bool]:
+    """Whether each part that is sent from now on has a checksum."""
+    found: list[bool] = []
+    s3.meta.events.register(
+        "provide-client-params.s3.UploadPart",
+        lambda params, **_: found.append("ChecksumCRC32" in params),
+    )
+    return found
+
+
+def test_each_part_for_a_bucket_with_object_lock_has_a_checksum(
+    s3: Any, file: MediaFile, source: Source, simulator: Simulator
+) -> None:
+    name = f"archive-{uuid.uuid4()}"
+    location = {"LocationConstraint": "eu-central-1"}
+    s3.create_bucket(
+        Bucket=name, CreateBucketConfiguration=location, ObjectLockEnabledForBucket=True
+    )
+    archive = Archive(s3, name, part_size=PART)
+    sent = checksums(s3)
+
+    stored = archive.copy(file, begun(archive, file), never)
+
+    assert sent == [True, True, True]
+    assert stored.checksum_crc32 == source.crc32()
+    assert fetched(simulator) == [(0, PART), (PART, 2 * PART), (2 * PART, 12 * MIB + 1)]
+
+
+def test_parts_for_a_bucket_without_object_lock_are_streamed_without_and_s3_is_asked_once(
+    archive: Archive, file: MediaFile, s3: Any
+) -> None:
+    asked: list[object] = []
+    s3.meta.events.register(
+        "before-call.s3.GetObjectLockConfiguration", lambda **_: asked.append(None)
+    )
+    sent = checksums(s3)
+
+    for place in (KEY, f"{KEY}.2"):
+        upload = archive.begin(place, file, "recording")
+        assert isinstance(upload, Upload)
+        archive.copy(file, upload, never)
+
+    assert sent == [False] * 6
+    assert len(asked) == 1
+
+
+def test_where_s3_does_not_say_whether_there_is_a_lock_each_part_has_a_checksum(
+    archive: Archive, file: MediaFile, s3: Any
+) -> None:
+    sent = checksums(s3)
+
+    with s3_fails(s3, "GetObjectLockConfiguration", 403, "AccessDenied"):
+        archive.copy(file, begun(archive, file), never)
+
+    assert sent == [True, True, True]
+
+
 # --- S3's faults ---
 
 
@@ -376,6 +530,18 @@ def test_what_s3_refuses_is_its_own_error_and_no_object(
         archive.copy(file, begun(archive, file), never)
 
     assert versions(s3, bucket) == []
+
+
+def test_a_conflict_of_two_completions_begins_anew_and_says_what_s3_said(
+    archive: Archive, file: MediaFile, upload: Upload, s3: Any
+) -> None:
+    with (
+        s3_fails(s3, "CompleteMultipartUpload", 409, "ConditionalRequestConflict"),
+        pytest.raises(UploadLostError) as raised,
+    ):
+        archive.copy(file, upload, never)
+
+    assert str(raised.value) == "ConditionalRequestConflict: simulated fault"
 
 
 def test_an_upload_that_is_gone_must_begin_anew(
@@ -497,7 +663,8 @@ def test_an_abort_that_is_refused_is_said(archive: Archive, upload: Upload, s3: 
 
 
 def test_an_upload_is_read_back_as_it_was_written(upload: Upload) -> None:
-    for one in (upload, replace(upload, etag=None), replace(upload, replaces=True)):
+    others = {"etag": None, "replaces": True, "size": None, "is_stuck": True}
+    for one in (upload, *(replace(upload, **{name: value}) for name, value in others.items())):
         assert Upload.of(one.fields()) == one
 
 
@@ -563,6 +730,11 @@ def test_two_recordings_of_one_meeting_do_not_collide() -> None:
 )
 def test_a_name_keeps_what_is_safe_in_it(name: str, expected: str) -> None:
     assert re.fullmatch(expected, safe_name(name))
+
+
+def test_logs_call_a_track_by_a_hash_and_others_by_their_name() -> None:
+    assert label("video") == "video"
+    assert label("track/default/peer_1.webm") == "track-7e51117d"
 
 
 @given(st.text(), st.text())

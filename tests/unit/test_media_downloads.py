@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from doubles import Answer, Upstream
 from local.simulator import (
-    Chunked,
     Delay,
     Drop,
     Effect,
@@ -36,7 +42,10 @@ from recordings.media import (
     UrlExpiredError,
     WrongLengthError,
     content_type_of,
+    is_error_page,
+    is_media,
     is_public,
+    media_type,
 )
 
 MIB = 1024 * 1024
@@ -217,9 +226,6 @@ def test_only_addresses_of_the_internet_are_public(address: str, expected: bool)
     [
         (html(200), NotMediaError),
         (storage_failure(200), NotMediaError),
-        (Headers({"Content-Type": "text/html"}), NotMediaError),
-        (Headers({"Content-Type": "application/json"}), NotMediaError),
-        (Headers({"Content-Type": "image/png"}), NotMediaError),
         (storage_failure(400, "ExpiredRequest"), UrlExpiredError),
         (storage_failure(403, "AccessDenied"), UrlExpiredError),
         (storage_failure(404, "NoSuchKey"), MediaMissingError),
@@ -231,9 +237,6 @@ def test_only_addresses_of_the_internet_are_public(address: str, expected: bool)
         (Drop(), MediaUnavailableError),
         (Delay(3), MediaUnavailableError),
         (Truncate(0), MediaUnavailableError),
-        (Headers({"Content-Range": "bytes 0-511/*"}), WrongLengthError),
-        (Headers({"Content-Range": None}), WrongLengthError),
-        (Headers({"Content-Range": "bytes 0-511/9999999999999999"}), WrongLengthError),
         (Headers({"Content-Range": "bytes 0-511/999999999999999"}), WrongLengthError),
     ],
     ids=repr,
@@ -268,6 +271,78 @@ def test_an_error_page_with_the_files_content_type_is_no_recording(
         media.open(f"{upstream.url}/a.mp4")
 
 
+TAR = b"{weird}.ts".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0")
+FIRST_BYTES = [
+    (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00", "video/mp4"),
+    (b"\x00\x00\x00\x08mdat", "video/mp4"),
+    (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm", "video/webm"),
+    (b"\x1a\x45\xdf\xa3\xa3B\x86\x81\x01B\x82\x88matroska", "video/x-matroska"),
+    (b"RIFF\x24\x08\x00\x00WAVEfmt ", "audio/wav"),
+    (b"ID3\x04\x00\x00", "audio/mpeg"),
+    (b"\xff\xfb\x90\x64", "audio/mpeg"),
+    (b"\xff\xf1\x50\x80", "audio/aac"),
+    (b"fLaC\x00\x00\x00\x22", "audio/flac"),
+    (b"OggS\x00\x02", "application/ogg"),
+    (TAR, "application/x-tar"),
+    (b"PK\x03\x04\x14\x00", "application/zip"),
+    ((b"G" + bytes(187)) * 3, "video/mp2t"),
+    (b"#EXTM3U\n#EXT-X-VERSION:3\n", "application/vnd.apple.mpegurl"),
+    (b"\xef\xbb\xbfWEBVTT\n\n00:00.000", "text/vtt"),
+    (b"\x1f\x8b\x08\x00", "application/gzip"),
+]
+
+
+@pytest.mark.parametrize(("start", "expected"), FIRST_BYTES)
+def test_first_bytes_show_what_a_file_is_whatever_its_label_says(
+    start: bytes, expected: str
+) -> None:
+    assert media_type(start) == expected
+    for label in ("", "text/plain", "text/html", "application/json", "image/png"):
+        assert not is_error_page(start, label)
+        assert is_media(start, label)
+
+
+@pytest.mark.parametrize(
+    ("start", "label"),
+    [
+        (b"<!DOCTYPE html><html></html>", "video/mp4"),
+        (b"\xef\xbb\xbf  <?xml version='1.0'?><Error/>", ""),
+        (b'\r\n{"message": "Internal server error"}', "application/octet-stream"),
+        (b'[{"code": 10000}]', "audio/webm"),
+        (b"<HTML><body>" + bytes(100), "video/mp4"),
+        (b"upstream connect error", "text/plain; charset=utf-8"),
+        (b"Not free", "text/html"),
+        (b'"gone"', "application/problem+json"),
+        (b"oops", "application/vnd.api+json"),
+    ],
+)
+def test_an_error_page_is_known_by_its_bytes_or_its_label(start: bytes, label: str) -> None:
+    assert is_error_page(start, label)
+    assert not is_media(start, label)
+
+
+OLD_TAR = b"{a}.ts".ljust(100, b"\0") + b"0000644\x00"
+
+
+@pytest.mark.parametrize(
+    ("start", "label", "expected"),
+    [
+        (OLD_TAR, "application/x-tar", True),
+        (b"<\x00\x01", "video/mp4", True),
+        (b"\x00\x01\x02", "", True),
+        (b"\x00\x01\x02", "APPLICATION/OCTET-STREAM; x=y", True),
+        (b"\x00\x01\x02", "application/force-download", True),
+        (b"\x00\x01\x02", "image/png", False),
+        (b"\x00\x01\x02", "text/html", False),
+    ],
+)
+def test_bytes_that_show_nothing_are_what_their_label_says_but_no_error_page(
+    start: bytes, label: str, expected: bool
+) -> None:
+    assert not is_error_page(start, label)
+    assert is_media(start, label) is expected
+
+
 def test_an_empty_file_is_no_recording(media: Media, simulator: Simulator) -> None:
     recording = simulator.world.record_meeting(options=RecordingOptions(file_size=0))
     url = simulator.world.media_url(recording, recording.artifacts[0])
@@ -276,11 +351,51 @@ def test_an_empty_file_is_no_recording(media: Media, simulator: Simulator) -> No
         media.open(url)
 
 
-def test_a_file_of_unknown_length_is_refused(media: Media, simulator: Simulator, url: str) -> None:
-    simulator.faults.add(IgnoreRange(), Chunked(), path="^/media/")
+@pytest.mark.parametrize(
+    ("effect", "size", "is_urgent"),
+    [
+        (Headers({"Content-Type": "image/png"}), 1000, False),
+        (Headers({"Content-Type": "image/png"}), 7, True),
+        (Headers({"Content-Type": "text/html"}), 7, True),
+        (Headers({"Content-Type": "video/mp4"}), 7, True),
+    ],
+    ids=repr,
+)
+def test_a_label_is_outweighed_by_the_right_size_and_by_urgency(
+    media: Media, upstream: Upstream, effect: Headers, size: int, is_urgent: bool
+) -> None:
+    label = effect.headers["Content-Type"] or ""
+    upstream.says(Answer(b"\0" * 1000, headers={"Content-Type": label}))
 
-    with pytest.raises(WrongLengthError):
-        media.open(url)
+    file = media.open(f"{upstream.url}/a", size=size, is_urgent=is_urgent)
+
+    assert b"".join(file.stream()) == b"\0" * 1000
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "error"),
+    [
+        ("image/png", 7, NotMediaError),
+        ("text/html", None, NotMediaError),
+        ("", 7, WrongLengthError),
+    ],
+)
+def test_bytes_that_show_nothing_are_refused_with_a_strange_label_or_a_wrong_size(
+    media: Media, upstream: Upstream, label: str, size: int | None, error: type[MediaError]
+) -> None:
+    upstream.says(Answer(b"\0" * 1000, headers={"Content-Type": label}))
+
+    with pytest.raises(error):
+        media.open(f"{upstream.url}/a", size=size)
+
+
+def test_an_error_page_is_refused_however_urgent_and_long_it_is(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b"<html>" + b" " * 994, headers=VIDEO))
+
+    with pytest.raises(NotMediaError, match="error page"):
+        media.open(f"{upstream.url}/a", size=1000, is_urgent=True)
 
 
 @pytest.mark.parametrize(
@@ -388,37 +503,50 @@ def rangeless(simulator: Simulator, url: str) -> str:
     return url
 
 
-def test_without_ranges_it_is_read_once_from_its_start(
+def test_without_ranges_the_answer_that_was_looked_at_is_the_one_that_is_read(
     media: Media, simulator: Simulator, rangeless: str, whole: bytes
 ) -> None:
     file = media.open(rangeless)
+    simulator.faults.clear()
+    simulator.faults.add(html(200), path="^/media/", times=None)
 
     assert not file.has_ranges
-    assert b"".join(file.chunks(0, MIB)) + b"".join(file.chunks(MIB, 3 * MIB)) == whole
-    assert len(simulator.requests) == 2
-    file.close()
+    assert b"".join(file.stream()) == whole
+    assert len(simulator.requests) == 1
 
 
-def test_without_ranges_nothing_can_be_skipped_or_had_again(media: Media, rangeless: str) -> None:
-    file = media.open(rangeless)
-
-    with pytest.raises(MediaUnavailableError, match="cannot be taken up again"):
-        next(file.chunks(MIB, 2 * MIB))
-    next(file.chunks(0, MIB))
-    with pytest.raises(MediaUnavailableError, match="cannot be taken up again"):
-        next(file.chunks(2 * MIB, 3 * MIB))
-    file.close()
-
-
-def test_without_ranges_what_breaks_off_is_said(
-    media: Media, simulator: Simulator, upstream: Upstream
+@pytest.mark.parametrize(
+    ("effect", "error"),
+    [
+        (html(200), NotMediaError),
+        (Headers({"Content-Type": "image/png"}), None),
+        (storage_failure(403, "AccessDenied"), UrlExpiredError),
+        (Resize(7), WrongLengthError),
+        (Headers({"Content-Length": "0"}), NotMediaError),
+    ],
+    ids=repr,
+)
+def test_the_second_answer_is_looked_at_too_where_the_first_is_a_range_of_no_use(
+    media: Media, simulator: Simulator, url: str, effect: Effect, error: type[MediaError] | None
 ) -> None:
+    simulator.faults.add(Headers({"ETag": None}), path="^/media/")
+    simulator.faults.add(effect, path="^/media/")
+
+    if error is None:
+        assert media.open(url, size=3 * MIB).size == 3 * MIB
+    else:
+        with pytest.raises(error):
+            media.open(url, size=3 * MIB)
+    assert ranges(simulator) == ["bytes=0-511", None]
+
+
+def test_without_ranges_what_breaks_off_is_said(media: Media, upstream: Upstream) -> None:
     headers = {"Content-Type": "video/mp4", "Content-Length": "2000"}
     upstream.says(Answer(b"\0" * 1000, headers=headers))
     file = media.open(f"{upstream.url}/a.mp4")
 
     with pytest.raises(MediaUnavailableError, match="broke off"):
-        b"".join(file.chunks(0, 2000))
+        b"".join(file.stream())
     file.close()
 
 
@@ -426,9 +554,294 @@ def test_without_ranges_what_breaks_off_is_said(
 def test_without_a_strong_etag_no_range_is_sure_to_be_of_the_same_file(
     media: Media, simulator: Simulator, url: str, etag: str | None
 ) -> None:
-    simulator.faults.add(Headers({"ETag": etag}), path="^/media/")
+    simulator.faults.add(Headers({"ETag": etag}), path="^/media/", times=None)
 
     file = media.open(url)
 
     assert file.etag is None
     assert not file.has_ranges
+
+
+# --- its length ---
+
+MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 8
+LABEL = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+CLOSED = LABEL + b"\r\n" + MP4
+CHUNKED = LABEL + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(MP4), MP4)
+
+
+class Wire:
+    """A server on this machine that sends each connection the next of these bytes, and closes it.
+
+    With `pause`, each byte of what follows the burst comes so many seconds after the last.
+    """
+
+    def __init__(self, *answers: bytes, pause: float = 0, burst: int = 4096) -> None:
+        self._answers = list(answers)
+        self._pause = pause
+        self._burst = burst
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/a.mp4"
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            connection, _ = self._server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65_536)
+                connection.sendall(answer[: self._burst])
+                for byte in answer[self._burst :]:
+                    time.sleep(self._pause)
+                    connection.sendall(bytes([byte]))
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[..., str]]:
+    """Make a server for these answers; its URL."""
+    servers: list[Wire] = []
+
+    def make(*answers: bytes, **options: Any) -> str:
+        servers.append(Wire(*answers, **options))
+        return servers[-1].url
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (CHUNKED, None),
+        (CLOSED, len(MP4)),
+        (LABEL + b"Content-Length: %d, %d\r\n\r\n%b" % (len(MP4), len(MP4), MP4), None),
+        (LABEL + b"Content-Length: %d\r\n" % len(MP4) * 2 + b"\r\n" + MP4, None),
+        (LABEL + b"Content-Encoding: binary\r\n\r\n" + MP4, len(MP4)),
+    ],
+    ids=["chunked", "closed", "doubled", "two headers", "strange encoding"],
+)
+def test_a_file_whose_length_is_not_said_or_said_twice_is_taken(
+    media: Media, wire: Callable[..., str], answer: bytes, size: int | None
+) -> None:
+    answer = answer.replace(LABEL * 2, LABEL)
+
+    with contextlib.closing(media.open(wire(answer), size=size)) as file:
+        assert b"".join(file.stream()) == MP4
+
+
+@pytest.mark.parametrize("said", ["bytes 0-511/*", None, "bytes 0-511/9999999999999999"])
+def test_where_a_range_does_not_say_the_whole_size_the_whole_does(
+    media: Media, simulator: Simulator, url: str, whole: bytes, said: str | None
+) -> None:
+    simulator.faults.add(Headers({"Content-Range": said}), path="^/media/")
+
+    file = media.open(url)
+
+    assert file.size == 3 * MIB
+    assert b"".join(file.stream()) == whole
+
+
+def test_a_body_that_ends_with_its_connection_is_taken_for_whole_only_when_time_is_short(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    with pytest.raises(WrongLengthError, match="nobody says"):
+        media.open(wire(CLOSED))
+    with contextlib.closing(media.open(wire(CLOSED), is_urgent=True)) as file:
+        assert b"".join(file.stream()) == MP4
+    with (
+        contextlib.closing(media.open(wire(CLOSED), size=7)) as file,
+        pytest.raises(WrongLengthError, match="not 7"),
+    ):
+        b"".join(file.stream())
+
+
+def test_chunks_without_their_end_are_never_the_whole(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    cut = CHUNKED.removesuffix(b"0\r\n\r\n")
+
+    with (
+        contextlib.closing(media.open(wire(cut), size=len(MP4), is_urgent=True)) as file,
+        pytest.raises(MediaUnavailableError),
+    ):
+        b"".join(file.stream())
+
+
+GZIPPED = gzip.compress(MP4[:700]) + gzip.compress(MP4[700:])
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "size"),
+    [
+        ("gzip", GZIPPED, None),
+        ("gzip", GZIPPED, len(MP4)),
+        ("x-gzip", GZIPPED, len(GZIPPED)),
+        ("deflate", zlib.compress(MP4), None),
+        ("gzip", MP4, len(MP4)),
+        ("aws-chunked", MP4, len(MP4)),
+    ],
+)
+def test_a_compressed_body_is_decoded_and_a_label_that_lies_is_not_believed(
+    media: Media, upstream: Upstream, coding: str, body: bytes, size: int | None
+) -> None:
+    upstream.says(Answer(body, headers={**VIDEO, "Content-Encoding": coding}))
+
+    file = media.open(f"{upstream.url}/a.mp4", size=size)
+
+    assert b"".join(file.stream()) == MP4
+    assert (file.content_type, file.content_encoding) == ("video/mp4", None)
+
+
+def test_an_encoding_that_we_cannot_decode_is_kept_with_its_name(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b"\x8b\x00\x80", headers={**VIDEO, "Content-Encoding": "br"}))
+
+    file = media.open(f"{upstream.url}/a.mp4")
+
+    assert b"".join(file.stream()) == b"\x8b\x00\x80"
+    assert file.content_encoding == "br"
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"<html></html>"), gzip.compress(MP4)[:-9]])
+def test_a_compressed_page_or_half_a_file_is_no_recording(
+    media: Media, upstream: Upstream, body: bytes
+) -> None:
+    upstream.says(Answer(body, headers={**VIDEO, "Content-Encoding": "gzip"}))
+
+    with pytest.raises(MediaError):
+        b"".join(media.open(f"{upstream.url}/a.mp4", is_urgent=True).stream())
+
+
+def test_what_is_gzip_by_its_bytes_alone_is_not_called_a_video(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(GZIPPED, headers=VIDEO))
+
+    assert media.open(f"{upstream.url}/a.mp4").content_type == "application/gzip"
+
+
+# --- ranges of another length than was asked for ---
+
+
+def ranged(first: int, last: int, body: bytes) -> Answer:
+    said = f"bytes {first}-{last}/{len(MP4)}"
+    return Answer(body, status=206, headers={**VIDEO, "Content-Range": said})
+
+
+def test_of_a_short_range_what_came_is_taken_and_the_rest_asked_for(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(
+        ranged(0, 99, MP4[:100]),
+        ranged(0, 999, MP4[:1000]),
+        ranged(1000, len(MP4) - 1, MP4[1000:]),
+    )
+
+    assert b"".join(media.open(f"{upstream.url}/a.mp4").chunks(0, len(MP4))) == MP4
+
+    asked = [headers["Range"] for _, headers in upstream.requests]
+    assert asked == ["bytes=0-511", "bytes=0-2059", "bytes=1000-2059"]
+
+
+def test_of_a_long_range_no_more_is_taken_than_was_asked_for(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(ranged(0, 511, MP4[:512]), ranged(5, len(MP4) - 1, MP4[5:]))
+
+    assert b"".join(media.open(f"{upstream.url}/a.mp4").chunks(5, 9)) == MP4[5:9]
+
+
+def test_a_storage_that_refuses_ranges_of_a_file_is_asked_for_the_whole(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(status=416), Answer(MP4, headers=VIDEO))
+
+    assert b"".join(media.open(f"{upstream.url}/a.mp4").stream()) == MP4
+
+
+# --- connections and time ---
+
+
+def test_a_connection_that_died_while_it_was_kept_is_replaced_once(
+    media: Media, simulator: Simulator, url: str
+) -> None:
+    media.open(url)
+    simulator.faults.add(Drop(), path="^/media/")
+
+    assert media.open(url).size == 3 * MIB
+
+    assert len(simulator.requests) == 3
+
+
+def test_a_new_connection_that_breaks_is_not_replaced(
+    media: Media, simulator: Simulator, url: str
+) -> None:
+    media.open(url)
+    simulator.faults.add(Drop(), path="^/media/", times=2)
+
+    with pytest.raises(MediaUnavailableError):
+        media.open(url)
+
+    assert len(simulator.requests) == 3
+
+
+class OverError(Exception):
+    """The time is over."""
+
+
+def test_a_trickle_does_not_hold_up_whoever_has_no_more_time(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    """A byte comes just before each read times out, and the clock is looked at after each."""
+    looks: list[None] = []
+
+    def require_time() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            raise OverError
+
+    body = MP4 * 3
+    answer = LABEL + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    received: list[bytes] = []
+
+    with contextlib.closing(media.open(wire(answer, pause=0.1))) as file, pytest.raises(OverError):
+        received.extend(file.stream(require_time))
+
+    assert len(b"".join(received)) < 5000
+
+
+def test_a_beginning_that_trickles_does_not_hold_up_either(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    looks: list[None] = []
+
+    def require_time() -> None:
+        looks.append(None)
+        if len(looks) == 4:
+            raise OverError
+
+    url = wire(CHUNKED, pause=0.1, burst=len(LABEL) + 40)
+
+    with pytest.raises(OverError):
+        media.open(url, require_time=require_time)
+
+
+def test_between_two_tries_the_time_is_looked_at(
+    media: Media, simulator: Simulator, url: str
+) -> None:
+    file = media.open(url)
+    simulator.faults.add(Truncate(0), path="^/media/", times=None)
+
+    def require_time() -> None:
+        if len(simulator.requests) == 2:
+            raise OverError
+
+    with pytest.raises(OverError):
+        b"".join(file.chunks(0, 3 * MIB, require_time))
+
+    assert len(simulator.requests) == 2
