@@ -170,7 +170,7 @@ def _description_or_exit() -> dict[str, Any]:
 def _running_description() -> dict[str, Any] | None:
     """Return the description of the running stack, or `None` if no stack answers.
 
-    A killed stack leaves its description file behind, so the file alone proves nothing.
+    A killed stack leaves its description file behind, so this also calls the emulator.
     """
     try:
         described: dict[str, Any] = json.loads(DESCRIPTION_FILE.read_text())

@@ -53,7 +53,7 @@ class ApiPage:
 
 class _Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing, because the terminal shows the stack's messages."""
+        """Suppress the server's log, because the terminal shows the stack's messages."""
 
 
 def _app(description: Mapping[str, Any], document: Path) -> Flask:

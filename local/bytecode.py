@@ -1,4 +1,4 @@
-"""Bytecode for the folders that `sam build` built, because `sam build` adds none.
+"""Bytecode for the folders that `sam build` built, which it leaves without bytecode.
 
 A deployed folder is read-only, so without .pyc files every cold start compiles all modules again
 and takes two to three times as long. The .pyc files must be of the runtime's own minor version.
@@ -20,8 +20,8 @@ COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecke
 def interpreter(runtime: str) -> str:
     """Return the path of a Python whose minor version is that of a Lambda runtime.
 
-    Try this interpreter, then those on this machine, then one that uv installs. Exit with a message
-    if none of them fits.
+    Try this interpreter, then those on this machine, then a Python that uv installs. Exit with a
+    message if all of these fail.
     """
     for candidate in _candidates(runtime):
         if _runs_as(runtime, candidate):
@@ -49,7 +49,7 @@ def _candidates(runtime: str) -> Iterator[str]:
 def _runs_as(runtime: str, candidate: str) -> bool:
     """Return True if the candidate, when run, reports the runtime's version.
 
-    A version manager's shim may exist and yet fail, so a path alone proves nothing.
+    A version manager's shim may exist and yet fail, so the candidate is run.
     """
     source = "import sys; print('python%d.%d' % sys.version_info[:2])"
     return bool(candidate) and _run(candidate, "-c", source).stdout.strip() == runtime

@@ -343,7 +343,7 @@ class Demo:
         _show(_line(_wait_for(look, f"the row has the status {status}")))
 
     def row(self, recording: Recording) -> dict[str, Any] | None:
-        """Return the recording's row from the API, or `None` if the API has none."""
+        """Return the recording's row from the API, or `None` if it is not in the catalogue."""
         answer = self.stack.request("GET", f"/recordings/{recording.id}")
         row: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
         return row

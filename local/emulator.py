@@ -7,8 +7,8 @@ The patches replace private functions, so ministack's version is pinned.
    "Checking object integrity in Amazon S3").
 2. A queue's MaximumConcurrency stays text when it comes from a template parameter. That text stops
    the delivery of all queues.
-3. ministack's CloudFormation refuses saved queries of CloudWatch Logs. The patch accepts them and
-   stores none, because the local stack reads none.
+3. ministack's CloudFormation refuses saved queries of CloudWatch Logs. The patch accepts and
+   ignores them, because the local stack does not read them.
 """
 
 from __future__ import annotations
