@@ -61,10 +61,10 @@ def main() -> None:
         Wire(Path(name)) as wire,
         play(wire, Path(name)) as played,
     ):
-        played.live()
+        played.play_life()
         count, units = copy.deepcopy(played.count), Units(None, list(played.units.writes))
         units.read = played.units.read
-        played.invoke_the_rest()
+        played.invoke_other_functions()
         compared = variants(played, Path(name))
         results = measure(wire, compared, rounds)
         throttled = measure_throttled(wire, compared, rounds)

@@ -114,10 +114,10 @@ def variants(played: Play, folder: Path) -> dict[tuple[str, str], Variant]:
         ):
             compared[name, variant] = Variant(path, handler, variables, invocation.event, exchanges)
     compared["", EMPTY] = Variant(str(ROOT), f"{HANDLERS}.empty.handler", environment, {}, [])
-    return compared | _bare(compared["ingest_recording", OURS])
+    return compared | _bare_variants(compared["ingest_recording", OURS])
 
 
-def _bare(ours: Variant) -> dict[tuple[str, str], Variant]:
+def _bare_variants(ours: Variant) -> dict[tuple[str, str], Variant]:
     """Return three further variants of `ingest_recording`.
 
     One is `sam build`'s package without our warm-up. Two do the same work in the fewest calls, by

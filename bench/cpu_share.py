@@ -45,7 +45,7 @@ class _Quota:
             (self._folder / "cpu.cfs_quota_us").write_text(str(quota))
 
 
-class _Turns:
+class _Signals:
     """A share that a thread enforces by signals that stop and continue the process."""
 
     def __init__(self, pid: int) -> None:
@@ -77,19 +77,19 @@ class _Turns:
 
 def mechanism() -> str:
     """Return the name of the mechanism that limits the share on this machine."""
-    return "a control group" if _parent() else "signals"
+    return "a control group" if _control_group_folder() else "signals"
 
 
 @contextlib.contextmanager
 def cpu_share(pid: int) -> Iterator[CpuShare]:
     """Yield the share of a process, which the caller must end within the block."""
-    parent = _parent()
+    parent = _control_group_folder()
     if parent is None:
-        turns = _Turns(pid)
+        signals = _Signals(pid)
         try:
-            yield turns
+            yield signals
         finally:
-            turns.stop()
+            signals.stop()
         return
     group = parent / f"bench-{pid}"
     group.mkdir()
@@ -97,10 +97,10 @@ def cpu_share(pid: int) -> Iterator[CpuShare]:
         (group / "cgroup.procs").write_text(str(pid))
         yield _Quota(group)
     finally:
-        _remove(group)
+        _remove_group(group)
 
 
-def _parent() -> Path | None:
+def _control_group_folder() -> Path | None:
     """Return the folder in which this process may make control groups, or `None`."""
     for folder, setting in ((_ROOT / "cpu", "cpu.cfs_quota_us"), (_ROOT, "cpu.max")):
         probe = folder / f"bench-probe-{os.getpid()}"
@@ -115,7 +115,7 @@ def _parent() -> Path | None:
     return None
 
 
-def _remove(group: Path) -> None:
+def _remove_group(group: Path) -> None:
     """Remove a control group, for up to 1 s.
 
     The kernel releases the group a moment after its process has ended.

@@ -190,7 +190,7 @@ class Tables:
         name, table = request["TableName"], self.tables[request["TableName"]]
         key = request["Key"][table.key]["S"]
         cause, before = _cause(name, key), table.rows.get(key)
-        if not _holds(before or {}, request):
+        if not _meets_condition(before or {}, request):
             self.written[cause] += capacity.written(before, None)
             raise ConditionFailedError
         after = change(before)
@@ -206,7 +206,7 @@ def _cause(table: str, key: str) -> str:
     return key.partition("#")[0] if table == "WorkTable" else table
 
 
-def _holds(item: Item, request: Mapping[str, Any]) -> bool:
+def _meets_condition(item: Item, request: Mapping[str, Any]) -> bool:
     alternatives = request.get("ConditionExpression", "").split(" OR ")
     return any(
         all(_is_true(term, item, request) for term in _terms(alternative))

@@ -129,7 +129,7 @@ class Play:
         self._streams = stack.client("dynamodbstreams")
         self._iterator = self._first_iterator()
 
-    def live(self, meeting_seconds: int = MEETING_SECONDS) -> None:
+    def play_life(self, meeting_seconds: int = MEETING_SECONDS) -> None:
         """Record a meeting and deliver its webhooks, until the recording is archived.
 
         Raise `RuntimeError` if it is not archived at the end.
@@ -139,9 +139,9 @@ class Play:
         options = replace(world.defaults, upload_seconds=UPLOAD_SECONDS, file_size=100_000)
         session = world.start_session(world.create_meeting(title="Weekly sync"))
         recording = world.start_recording(session, options)
-        self._let_pass(began, meeting_seconds)
+        self._run_minutes(began, meeting_seconds)
         world.end_session(session, reason=HOST_ENDED_MEETING)
-        self._let_pass(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
+        self._run_minutes(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
         row = self._item("RecordingsTable", {"recording_id": {"S": recording.id}})
         if row.get("archived") != {"S": "yes"}:
             raise RuntimeError(
@@ -202,7 +202,7 @@ class Play:
             "PYTHONPATH": f"{LOOPBACK}:{package()}",
         }
 
-    def invoke_the_rest(self) -> None:
+    def invoke_other_functions(self) -> None:
         """Invoke each function that a recording's life does not need, with a sample event."""
         self._make_a_check_due()
         for name in self.functions:
@@ -266,7 +266,7 @@ class Play:
         )
         return str(answer["ShardIterator"])
 
-    def _let_pass(self, since: datetime, seconds: int) -> None:
+    def _run_minutes(self, since: datetime, seconds: int) -> None:
         """Let time pass minute by minute, and deliver RealtimeKit's webhooks in their order."""
         for start in range(0, seconds, TICK_SECONDS):
             minute = since + timedelta(seconds=start)
@@ -298,7 +298,7 @@ class Play:
         world = self.simulator.world
         began = world.clock.now()
         world.start_recording(world.start_session(world.create_meeting(title="Weekly sync")))
-        self._let_pass(began, TICK_SECONDS)
+        self._run_minutes(began, TICK_SECONDS)
         self._pass_time(CHECK_DUE_SECONDS)
         self.tick()
 
@@ -317,16 +317,16 @@ class Play:
                 f"A webhook must be answered with status 202, but was answered {answer}."
             )
         self.count.deliveries += 1
-        self._work()
+        self._process_queues()
 
     def tick(self) -> None:
         """Call the follow-up function as its schedule does, but only if a check is due."""
         table = self._name_of("WorkTable")
         if any(_is_due(item) for item in self.units.dynamodb.scan(TableName=table)["Items"]):
             self.invoke("follow_up", sample("follow-up"))
-            self._work()
+            self._process_queues()
 
-    def _work(self) -> None:
+    def _process_queues(self) -> None:
         """Process messages and stream records until the queues and the stream are empty."""
         while any(
             [self._publish(), *(self._consume(url, name) for url, name in self._consumers.items())]

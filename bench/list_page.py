@@ -129,7 +129,7 @@ def dynamodb(index: Index) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Ignore broken connections: the bench kills a function when it has been measured."""
+            """Ignore errors: a connection breaks when the bench kills a measured function."""
 
     server = Server(("127.0.0.1", 0), Api)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -228,4 +228,4 @@ def _peak_bytes(pid: int) -> int:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore broken connections: a function's process is killed when it has been measured."""
+        """Ignore errors: a connection breaks when the process of a function is killed."""

@@ -85,9 +85,9 @@ def up(arguments: argparse.Namespace) -> int:
 def invoke(arguments: argparse.Namespace) -> int:
     """Invoke a function with a sample event from events/. Return 1 if the function failed."""
     described = _description_or_exit()
-    function = _function(described, arguments.function)
+    function = _function_name(described, arguments.function)
     answer = stack.client("lambda", described["aws_endpoint_url"]).invoke(
-        FunctionName=function, Payload=_event(arguments.event).encode(), LogType="Tail"
+        FunctionName=function, Payload=_read_event(arguments.event).encode(), LogType="Tail"
     )
     print(base64.b64decode(answer.get("LogResult", "")).decode(), file=sys.stderr)
     print(answer["Payload"].read().decode())
@@ -99,7 +99,7 @@ def put_event(arguments: argparse.Namespace) -> int:
     described = _description_or_exit()
     entries = [
         {**entry, "EventBusName": described["event_bus"]["name"]}
-        for entry in _entries(arguments.event)
+        for entry in _read_entries(arguments.event)
     ]
     events = stack.client("events", described["aws_endpoint_url"])
     answer = events.put_events(Entries=entries)
@@ -181,7 +181,7 @@ def _running_description() -> dict[str, Any] | None:
     return described
 
 
-def _function(described: Mapping[str, Any], name: str) -> str:
+def _function_name(described: Mapping[str, Any], name: str) -> str:
     """Return the deployed name of a function, given its file's name or its logical ID."""
     wanted = name.replace("_", "").replace("-", "").lower().removesuffix("function")
     names: dict[str, str] = {
@@ -194,7 +194,7 @@ def _function(described: Mapping[str, Any], name: str) -> str:
     return names[wanted]
 
 
-def _event(name: str) -> str:
+def _read_event(name: str) -> str:
     path = EVENTS / f"{name.removesuffix('.json')}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
@@ -202,9 +202,9 @@ def _event(name: str) -> str:
     return path.read_text()
 
 
-def _entries(name: str) -> list[dict[str, Any]]:
+def _read_entries(name: str) -> list[dict[str, Any]]:
     """Return the bus entries of a file in events/, or exit with a message if it has no entries."""
-    entries: list[dict[str, Any]] = json.loads(_event(name))
+    entries: list[dict[str, Any]] = json.loads(_read_event(name))
     if not isinstance(entries, list):
         known = ", ".join(sorted(file.stem for file in EVENTS.glob("eventbridge-entry.*.json")))
         sys.exit(

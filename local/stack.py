@@ -139,7 +139,7 @@ class LocalStack:
             message
             for group in groups.search("logGroups[].logGroupName")
             for stream in streams.paginate(logGroupName=group).search("logStreams[].logStreamName")
-            for message in _messages(logs, group, stream)
+            for message in _read_messages(logs, group, stream)
         ]
 
     def _deploy(self) -> None:
@@ -206,12 +206,12 @@ class LocalStack:
         for name, resource in template.load(self._template_file)["Resources"].items():
             specification = resource.get("Properties", {}).get("TimeToLiveSpecification")
             if specification:
-                [table] = self._resources(name)
+                [table] = self._physical_ids(name)
                 self.client("dynamodb").update_time_to_live(
                     TableName=table, TimeToLiveSpecification=specification
                 )
 
-    def _resources(self, logical_id: str) -> list[str]:
+    def _physical_ids(self, logical_id: str) -> list[str]:
         answer = self.client("cloudformation").describe_stack_resources(
             StackName=STACK_NAME, LogicalResourceId=logical_id
         )
@@ -239,13 +239,13 @@ class LocalStack:
             "webhook_url": f"{api_url}/webhooks/realtimekit",
             "api_token_secret_arn": outputs["ApiTokenSecretArn"],
             "event_bus": {"name": bus["Name"], "arn": bus["Arn"]},
-            "tables": self._tables(by_type["AWS::DynamoDB::Table"]),
-            "queues": self._queues(by_type["AWS::SQS::Queue"]),
-            "functions": self._functions(by_type["AWS::Lambda::Function"]),
+            "tables": self._describe_tables(by_type["AWS::DynamoDB::Table"]),
+            "queues": self._describe_queues(by_type["AWS::SQS::Queue"]),
+            "functions": self._describe_functions(by_type["AWS::Lambda::Function"]),
             "archive_bucket": outputs.get("ArchiveBucketName"),
         }
 
-    def _tables(self, names: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_tables(self, names: Mapping[str, str]) -> dict[str, Any]:
         dynamodb = self.client("dynamodb")
         return {
             logical_id: {
@@ -255,7 +255,7 @@ class LocalStack:
             for logical_id, name in names.items()
         }
 
-    def _queues(self, urls: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_queues(self, urls: Mapping[str, str]) -> dict[str, Any]:
         sqs = self.client("sqs")
         arns = {
             logical_id: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -270,7 +270,7 @@ class LocalStack:
             for logical_id, url in urls.items()
         }
 
-    def _functions(self, names: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_functions(self, names: Mapping[str, str]) -> dict[str, Any]:
         functions = self.client("lambda")
         return {
             logical_id: {
@@ -286,7 +286,7 @@ def client(service: str, endpoint_url: str) -> Any:
 
     The caller's AWS settings have no effect on it.
     """
-    return _session().client(
+    return _isolated_session().client(
         service,  # type: ignore[call-overload]
         endpoint_url=endpoint_url,
         # A proxy in the caller's environment would not reach loopback.
@@ -295,7 +295,7 @@ def client(service: str, endpoint_url: str) -> Any:
 
 
 @functools.cache
-def _session() -> boto3.Session:
+def _isolated_session() -> boto3.Session:
     """Return a boto3 session that ignores AWS_PROFILE and ~/.aws.
 
     The caller's profile may be missing, and boto3 would then refuse to make a client.
@@ -314,7 +314,7 @@ def _session() -> boto3.Session:
     )
 
 
-def _messages(logs: Any, group: str, stream: str) -> Iterator[str]:
+def _read_messages(logs: Any, group: str, stream: str) -> Iterator[str]:
     """Yield all messages of a log stream, page by page.
 
     A page holds at most 10,000 events. The emulator's FilterLogEvents returns the first page only,

@@ -64,11 +64,12 @@ def package(path: Path, upload: Callable[[str, bytes], str], bootstrap: str | No
 
 
 def _adapt_rights(template: Mapping[str, Any]) -> None:
-    """Change the statements on which the emulator's IAM differs from AWS's.
+    """Change the statements on which the emulator's IAM differs from AWS's, for three reasons.
 
-    - ministack wants the right SendMessageBatch, which AWS includes in SendMessage.
-    - ministack does not know the condition keys events:source and aws:ResourceAccount.
-    - ministack does not speak TLS, which the bucket's policy requires.
+    - ministack wants the right SendMessageBatch, which AWS includes in SendMessage: add it.
+    - ministack does not know the condition keys events:source and aws:ResourceAccount: remove
+      conditions that use them.
+    - ministack does not speak TLS, which the bucket's policy requires: remove the policy.
     """
     for statement in statements(template):
         if statement["Action"] == "sqs:SendMessage":
