@@ -48,7 +48,9 @@ TARGETS = {SAM_BUILD_COLD: 0.35, SAM_BUILD: 0.35, BARE_SDK: 0.18, BARE_BOTO3: 0.
 
 def main() -> None:
     """Measure everything and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--rounds",
         type=int,

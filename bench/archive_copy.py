@@ -234,7 +234,9 @@ def _ratio(base: list[Copy], copies: list[Copy]) -> float:
 
 def main() -> None:
     """Print the table; with --one, measure one copy and print it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--sizes", default="64,1024,4096", help="Sizes of the file in MiB, separated by commas."
     )

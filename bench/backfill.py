@@ -338,7 +338,9 @@ def measure(backfill: Backfill, swept: Way, fetched: Way) -> Iterator[tuple[str,
 
 def main() -> None:
     """Measure both ways and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--recordings", type=int, default=20_000, help="Number of recordings to catalogue."
     )
