@@ -1,8 +1,8 @@
-"""All that is measured, in one go: cold starts, a recording's life and its cost, the list.
+"""The bench in one run: cold starts, the life and cost of a recording, a page of the list.
 
     make bench
 
-How to read it is told in docs/performance.md.
+docs/performance.md explains the tables.
 """
 
 from __future__ import annotations
@@ -42,39 +42,46 @@ from .units import Units, by_index
 from .wire import Wire
 
 MIB = 1024 * 1024
-# What was aimed at for ingest_recording with 256 MB: at most so much of the others' cold start.
+# Targets for ingest_recording with 256 MB: its cold start divided by the other variant's, at most.
 TARGETS = {SAM_BUILD_COLD: 0.35, SAM_BUILD: 0.35, BARE_SDK: 0.18, BARE_BOTO3: 0.6, SAME_CALLS: 0.6}
 
 
 def main() -> None:
-    """Measure, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each cold start")
+    """Measure everything and print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="Number of rounds, each of which measures every cold start once.",
+    )
     rounds = parser.parse_args().rounds
     with (
         tempfile.TemporaryDirectory(dir=ROOT / ".local") as name,
-        Wire(Path(name)) as at,
-        play(at, Path(name)) as played,
+        Wire(Path(name)) as wire,
+        play(wire, Path(name)) as played,
     ):
-        played.live()
+        played.play_life()
         count, units = copy.deepcopy(played.count), Units(None, list(played.units.writes))
         units.read = played.units.read
-        played.invoke_the_rest()
-        wanted = variants(played, Path(name))
-        results = measure(at, wanted, rounds)
-        throttled = measure_throttled(at, wanted, rounds)
+        played.invoke_other_functions()
+        compared = variants(played, Path(name))
+        results = measure(wire, compared, rounds)
+        throttled = measure_throttled(wire, compared, rounds)
         functions = played.functions
     print_packages()
     print_cold_starts(results)
     print_targets(results, throttled)
     print_life(count, units)
     print_cost(count, units, functions, results)
-    print("\nA page of the list, as the table grows\n")
+    print("\nA page of the list, with a small and a large table\n")
     list_page.main()
 
 
 def print_packages() -> None:
-    """What is uploaded, and what Lambda unpacks."""
+    """Print the sizes of both packages: zipped as uploaded, and unzipped as Lambda unpacks it."""
     print(f"{'package, MiB':22} {'zipped':>8} {'unzipped':>9}")
     for name, folder in (("make build", package()), ("sam build", plain_package())):
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -91,7 +98,10 @@ def _zipped(folder: Path, files: Iterable[Path]) -> int:
 
 
 def print_cold_starts(results: Results) -> None:
-    """A line for each function and size; ratios are cold starts' to the others'."""
+    """Print a line for each function and memory size.
+
+    The ratios divide the function's cold start, warm time or memory by the other variant's.
+    """
     print(
         f"\n{'':18} {'MB':>5} {'cold ms':>8} {'init':>5} {'÷ empty':>8} {'÷ same calls':>13}"
         f" {'÷ sam build':>12} {'warm ms':>8} {'÷ same calls':>13} {'MiB':>4} {'same calls':>11}"
@@ -110,11 +120,11 @@ def print_cold_starts(results: Results) -> None:
 
 
 def print_targets(results: Results, throttled: Results) -> None:
-    """Of ingest_recording, beside the bare work as well, and by the clock as well."""
+    """Print the cold start of ingest_recording beside each variant, with targets and clock time."""
     name = "ingest_recording"
     ours, by_clock = results[name, OURS], throttled[name, OURS]
-    print(f"\n{name} with {THROTTLED_MB} MB: its cold start beside others'")
-    print(f"by the clock: with that share of a processor, dealt out by {mechanism()}\n")
+    print(f"\nCold start of {name} with {THROTTLED_MB} MB, beside other ways")
+    print(f"by the clock: with the share of a processor limited by {mechanism()}\n")
     print(
         f"{'':24} {'cold ms':>8} {'ours ÷ it':>10} {'target':>7}"
         f" {'by the clock':>13} {'ours ÷ it':>10} {'warm ms':>8} {'MiB':>4}"
@@ -130,8 +140,8 @@ def print_targets(results: Results, throttled: Results) -> None:
 
 
 def print_life(count: Count, units: Units) -> None:
-    """Requests, calls, and the writes by index."""
-    print("\nThe ordinary life of a recording, counted at the wire\n")
+    """Print the calls, invocations and write units of a recording's life."""
+    print("\nOrdinary life of a recording, counted from the functions' requests\n")
     for name, calls in sorted(count.calls.items()):
         print(f"{name:34} {calls:4} calls")
     for name, invoked in sorted(count.invocations.items()):
@@ -143,7 +153,7 @@ def print_life(count: Count, units: Units) -> None:
 def print_cost(
     count: Count, units: Units, functions: dict[str, Function], results: Results
 ) -> None:
-    """Dollars for a million recordings."""
+    """Print what a million recordings cost, in US dollars."""
     warm = {
         name: results[name, OURS].warm(function.memory_mb) for name, function in functions.items()
     }
@@ -152,7 +162,7 @@ def print_cost(
     for name, (amount, dollars) in parts.items():
         print(f"{name:26} {amount:>18} {dollars:8.2f}")
     total = sum(dollars for _, dollars in parts.values())
-    print(f"{'all of it':26} {'':18} {total:8.2f}")
+    print(f"{'total':26} {'':18} {total:8.2f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The copy of a file to S3, side by side with what it can be compared to.
+"""The bench of the copy to S3: `archive_recording`'s code beside three other ways to copy.
 
     make bench-copy [SIZES=64,1024,4096]
 
-Source and bucket are on loopback, over TLS; each copy runs in a process of its own. `splice` reads
-a buffer and writes it, without S3's protocol and checksum: the floor of any copy. Machines are
-noisy: rounds alternate, medians are taken, and ratios are what to trust.
+Source and bucket are TLS servers on loopback; each copy runs in a process of its own. `splice`
+reads and writes a buffer at a time, without S3's protocol and checksum: no upload can be faster.
+Machines are noisy, so the ways take turns and the table shows medians. Trust its ratios more than
+its absolute figures.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 MIB = 1024 * 1024
 WAYS = ("download", "splice", "upload_fileobj", "archive")
-WARM_UP = MIB
-BUFFER = MIB
+WARM_UP_BYTES = MIB
+BUFFER_BYTES = MIB
 
 
 @dataclass(frozen=True)
 class Copy:
-    """What one copy took: seconds of time and of processors, and bytes of memory above idle."""
+    """Measurements of one copy.
+
+    `wall` and `cpu` are seconds by the clock and of processor time. `memory` is the peak in bytes
+    above the idle process.
+    """
 
     wall: float
     cpu: float
@@ -41,12 +46,12 @@ class Copy:
 
 
 def download(origin: str, certificate: str) -> Callable[[int], None]:
-    """To nowhere, by plain urllib3: the limit of the line."""
+    """Return a function that downloads with urllib3 and keeps no byte: the limit of the source."""
     http = _http(certificate)
 
     def copy(size: int) -> None:
         response = http.request("GET", _source(origin, size), preload_content=False)
-        while response.read(BUFFER):
+        while response.read(BUFFER_BYTES):
             pass
         response.release_conn()
 
@@ -54,14 +59,14 @@ def download(origin: str, certificate: str) -> Callable[[int], None]:
 
 
 def splice(origin: str, certificate: str) -> Callable[[int], None]:
-    """Read a buffer, write a buffer."""
+    """Return a function that reads and writes a buffer at a time, the least that any copy does."""
     http = _http(certificate)
 
     def copy(size: int) -> None:
         response = http.request("GET", _source(origin, size), preload_content=False)
 
         def chunks() -> Iterator[bytes]:
-            while chunk := response.read(BUFFER):
+            while chunk := response.read(BUFFER_BYTES):
                 yield chunk
 
         url = f"{origin}/bucket/{size}"
@@ -73,7 +78,7 @@ def splice(origin: str, certificate: str) -> Callable[[int], None]:
 
 
 def upload_fileobj(origin: str, certificate: str) -> Callable[[int], None]:
-    """boto3's one line, with its defaults."""
+    """Return a function that copies with boto3's `upload_fileobj` and its defaults."""
     http = _http(certificate)
     s3 = _s3(origin, certificate, {})
 
@@ -86,7 +91,7 @@ def upload_fileobj(origin: str, certificate: str) -> Callable[[int], None]:
 
 
 def archive(origin: str, certificate: str) -> Callable[[int], None]:
-    """Ours, as the function does it."""
+    """Return a function that copies with the code that `archive_recording` uses."""
     sys.path.insert(0, str(ROOT / "functions"))
     from recordings.archive import S3_CONFIG, Archive, Upload
     from recordings.media import Media
@@ -100,7 +105,10 @@ def archive(origin: str, certificate: str) -> Callable[[int], None]:
         file = media.open(_source(origin, size))
         upload = archive.begin(str(size), file, "recording")
         if not isinstance(upload, Upload):
-            raise TypeError("an object in a storage that keeps none")
+            raise TypeError(
+                "Expected a new upload, but the storage says it has the object. The bench's"
+                " storage must answer HEAD with 404."
+            )
         archive.copy(file, upload, lambda: False)
 
     return copy
@@ -134,18 +142,21 @@ def _s3(origin: str, certificate: str, config: Mapping[str, Any]) -> Any:
 _BY_PATH = {"addressing_style": "path"}
 
 
-def _expect(kept: bool) -> None:
-    if not kept:
-        raise RuntimeError("the copy failed")
+def _expect(succeeded: bool) -> None:
+    if not succeeded:
+        raise RuntimeError("The copy failed: the storage did not answer PUT with 200.")
 
 
 def measure_here(way: str, size: int, origin: str, certificate: str) -> Copy:
-    """In this process, which has done nothing else."""
+    """Measure one copy in this process.
+
+    The process must be new, because its idle memory is subtracted from the peak.
+    """
     makers = {maker.__name__: maker for maker in (download, splice, upload_fileobj, archive)}
     copy = makers[way](origin, certificate)
-    copy(WARM_UP)
+    copy(WARM_UP_BYTES)
     idle = _memory("VmRSS")
-    # The high-water mark starts anew (Linux, proc(5)).
+    # Reset the peak of the resident memory, VmHWM (Linux, proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     wall, cpu = time.perf_counter(), _cpu()
     copy(size)
@@ -165,38 +176,43 @@ def _cpu() -> float:
 
 
 def measure(sizes: list[int], rounds: int) -> dict[tuple[int, str], list[Copy]]:
-    """All rounds of all ways, each in a process of its own."""
+    """Run all rounds and return the copies by size and way; each copy has a process of its own."""
     from .tls_storage import tls_storage
 
-    found: dict[tuple[int, str], list[Copy]] = {(s, way): [] for s in sizes for way in WAYS}
+    copies_by_case: dict[tuple[int, str], list[Copy]] = {
+        (size, way): [] for size in sizes for way in WAYS
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
-        tls_storage(Path(folder), [WARM_UP, *sizes]) as (origin, certificate),
+        tls_storage(Path(folder), [WARM_UP_BYTES, *sizes]) as (origin, certificate),
     ):
         for number in range(rounds):
-            for (size, way), copies in found.items():
+            for (size, way), copies in copies_by_case.items():
                 print(f"round {number + 1}: {way}, {size // MIB} MiB  ", end="\r", file=sys.stderr)
                 command = [sys.executable, "-m", "bench.archive_copy", "--one", way, str(size)]
-                ran = subprocess.run(
+                process = subprocess.run(
                     [*command, origin, str(certificate)],
                     cwd=ROOT,
                     env={"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"},
                     stdout=subprocess.PIPE,
                     check=True,
                 )
-                copies.append(Copy(**json.loads(ran.stdout)))
-    return found
+                copies.append(Copy(**json.loads(process.stdout)))
+    return copies_by_case
 
 
-def table(found: Mapping[tuple[int, str], list[Copy]]) -> Iterator[str]:
-    """Its lines, and what became of the targets."""
+def table(copies_by_case: Mapping[tuple[int, str], list[Copy]]) -> Iterator[str]:
+    """Yield the lines of the table, then archive's worst figures beside their targets."""
     yield f"{'':22} {'MB/s':>6} {'÷ splice':>9} {'÷ boto3':>8} {'CPU s/GiB':>10} {'memory MiB':>11}"
     worst = {"÷ splice": 9e9, "÷ boto3": 9e9, "memory": 0.0}
-    for (size, way), copies in found.items():
+    for (size, way), copies in copies_by_case.items():
         wall = statistics.median(copy.wall for copy in copies)
         cpu = statistics.median(copy.cpu for copy in copies) * 1024 * MIB / size
         memory = statistics.median(copy.memory for copy in copies) / MIB
-        to = {other: _ratio(found[size, other], copies) for other in ("splice", "upload_fileobj")}
+        to = {
+            other: _ratio(copies_by_case[size, other], copies)
+            for other in ("splice", "upload_fileobj")
+        }
         yield (
             f"{size // MIB:5} MiB {way:15} {size / wall / 1e6:5.0f} {to['splice']:9.2f}"
             f" {to['upload_fileobj']:8.2f} {cpu:10.2f} {memory:11.0f}"
@@ -205,23 +221,37 @@ def table(found: Mapping[tuple[int, str], list[Copy]]) -> Iterator[str]:
             worst["÷ splice"] = min(worst["÷ splice"], to["splice"])
             worst["÷ boto3"] = min(worst["÷ boto3"], to["upload_fileobj"])
             worst["memory"] = max(worst["memory"], memory)
-    yield "archive at its worst:"
-    yield f"  {worst['÷ splice']:.2f} of the splice's speed (target 0.65)"
-    yield f"  {worst['÷ boto3']:.2f} times the speed of boto3's upload_fileobj (target 1.5)"
+    yield "archive, worst figures of all sizes:"
+    yield f"  {worst['÷ splice']:.2f} of splice's speed (target: at least 0.65)"
+    yield f"  {worst['÷ boto3']:.2f} times upload_fileobj's speed (target: at least 1.5)"
     yield f"  {worst['memory']:.0f} MiB of memory above idle (target: below 64)"
 
 
 def _ratio(base: list[Copy], copies: list[Copy]) -> float:
-    """How much faster than the base, in the same round."""
+    """Return the median over the rounds of how many times as fast the copies are as the base."""
     return statistics.median(b.wall / c.wall for b, c in zip(base, copies, strict=True))
 
 
 def main() -> None:
-    """Print the table; or, in a process of its own, measure one copy."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="64,1024,4096", help="in MiB, with commas between")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=4, metavar=("WAY", "SIZE", "ORIGIN", "CERTIFICATE"))
+    """Print the table; with --one, measure one copy and print it as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", default="64,1024,4096", help="Sizes of the file in MiB, separated by commas."
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="Number of rounds, each of which copies every case once.",
+    )
+    parser.add_argument(
+        "--one",
+        nargs=4,
+        metavar=("WAY", "SIZE", "ORIGIN", "CERTIFICATE"),
+        help="Measure one copy of SIZE bytes in this process. For the bench's own use.",
+    )
     arguments = parser.parse_args()
     if arguments.one:
         way, size, origin, certificate = arguments.one

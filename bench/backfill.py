@@ -1,12 +1,12 @@
-"""A backfill: what a sweep takes for each recording, beside fetching them one by one.
+"""The bench of a backfill: the cost of each recording by a sweep, beside fetching one by one.
 
     make bench-backfill
 
-The functions are what `make build` would deploy, under AWS's runtime client. RealtimeKit is the
-simulator; DynamoDB's place is taken by tables in memory, which count units as AWS documents them.
-The budget lets all requests pass, so that it is the code that is measured; what it would let pass
-is worked out from their number. The two ways take turns, so that a noisy machine is noisy for both;
-ratios are what to trust.
+The functions are those that `make build` would deploy, under AWS's runtime client. RealtimeKit is
+the simulator. DynamoDB is replaced by tables in memory, which count units as AWS documents them.
+The budget lets all requests pass, so that the code is measured and not the budget. The speed that
+the default budget allows is computed from the number of requests. The two ways take turns, so that
+noise affects both; trust the ratios more than the absolute figures.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from .runtime import Runtime
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-runtime/bin/python"
 BUILD = ROOT / ".local/build"
-# They fit what RealtimeKit still has files of.
+# The recordings are spread over 5 days: RealtimeKit still has their files (7 days).
 SPREAD = timedelta(days=5)
-AT_A_TIME = 1_000
-# DynamoDB on demand, and S3, in us-east-1.
+# Recordings that one invocation fetches.
+MAX_RECORDINGS_PER_FETCH = 1_000
+# US dollars for a million units or requests: DynamoDB on demand and S3 in us-east-1 (AWS price
+# lists, November 2026).
 DOLLARS_A_MILLION = {"write": 0.625, "read": 0.125, "head": 0.40}
-# Of the default budget of requests, half: what a sweep may use.
+# Half of the default budget of requests to RealtimeKit, which is the share a sweep may use.
 REQUESTS_A_SECOND = 23 / 15
 BUCKET = "archive"
 
@@ -71,7 +73,7 @@ def handler(event, context):
 
 @dataclass
 class Way:
-    """One of those that are compared: its tables, and what it took."""
+    """One of the two compared ways: its tables, and the counts of its work."""
 
     tables: Tables
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,17 +83,17 @@ class Way:
 
     @property
     def rows(self) -> int:
-        """How many recordings there are in its table."""
+        """Number of recordings in the table."""
         return len(self.tables.tables["RecordingsTable"].rows)
 
     def forget(self) -> None:
-        """All that was counted."""
+        """Reset all counts to zero; keep the rows."""
         self.tables.forget()
         self.seconds = self.requests = self.heads = 0
 
 
 def measured(way: Way, recordings: int) -> dict[str, float]:
-    """What it took until now, of each recording, by measure."""
+    """Return the counts until now, divided by the number of recordings, by name of the measure."""
     tables, rows = way.tables, way.tables.tables["RecordingsTable"].rows.values()
     units: dict[str, Mapping[str, float]] = {"write": tables.written, "read": tables.read}
     sums = {kind: sum(by_cause.values()) for kind, by_cause in units.items()} | {"head": way.heads}
@@ -116,8 +118,8 @@ ORDER = ("rows", "bytes", "requests", "DynamoDB", "S3", "write", "  write", "rea
 
 
 def lines(ways: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """The table of what was measured of each way: the parts of a sum below it."""
-    yield f"{'of each recording':36}" + "".join(f"{name:>12}" for name in ways)
+    """Yield the lines of the table, in which the parts of a sum follow it."""
+    yield f"{'for each recording':36}" + "".join(f"{name:>12}" for name in ways)
     measures = sorted(
         {measure for way in ways.values() for measure in way},
         key=lambda measure: (
@@ -129,7 +131,7 @@ def lines(ways: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         yield f"{measure:36}" + "".join(_cell(way.get(measure, 0)) for way in ways.values())
     for measure in ("rows a second", "rows a second in the budget"):
         ratio = ways["sweep"][measure] / ways["one by one"][measure]
-        yield f"{measure}: a sweep has {ratio:.2f} times as many as one by one"
+        yield f"{measure}: a sweep handles {ratio:.2f} times as many as one by one"
 
 
 def _cell(value: float) -> str:
@@ -138,14 +140,14 @@ def _cell(value: float) -> str:
 
 
 class Aws(ThreadingHTTPServer):
-    """The endpoint of a way's DynamoDB, of Secrets Manager, and of an S3 that has every object."""
+    """Server that answers as DynamoDB, as Secrets Manager, and as an S3 that has every object."""
 
     def __init__(self, way: Way) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.way = way
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing of a function that is killed at its end: it lets go of its connections so."""
+        """Ignore broken connections: the bench kills a function when it has been measured."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -153,26 +155,26 @@ class Aws(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # A head in one piece, not a segment for each line.
+    # Buffered, so that the head goes out in one segment instead of one for each line.
     wbufsize = -1
     server: Aws
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         service, _, operation = self.headers["X-Amz-Target"].partition(".")
         if service == "secretsmanager":
-            self._say(200, {"SecretString": json.dumps({"api_token": DEFAULT_TOKEN})})
+            self._answer(200, {"SecretString": json.dumps({"api_token": DEFAULT_TOKEN})})
             return
         try:
-            self._say(200, self.server.way.tables.answer(operation, asked))
+            self._answer(200, self.server.way.tables.answer(operation, request))
         except ConditionFailedError:
-            self._say(400, {"__type": "ConditionalCheckFailedException"})
+            self._answer(400, {"__type": "ConditionalCheckFailedException"})
 
     def do_HEAD(self) -> None:
         self.server.way.heads += 1
-        self._say(200, {})
+        self._answer(200, {})
 
-    def _say(self, status: int, answer: Any) -> None:
+    def _answer(self, status: int, answer: Any) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
@@ -183,12 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is for the table."""
+        """Suppress the server's log, because the terminal shows the table."""
 
 
 @contextmanager
 def aws(way: Way) -> Iterator[str]:
-    """Its endpoint's URL."""
+    """Serve the way's AWS while the block runs; yield its endpoint's URL."""
     server = Aws(way)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -201,7 +203,7 @@ def aws(way: Way) -> Iterator[str]:
 
 
 class Backfill:
-    """A RealtimeKit with so many recordings, and functions that look at it."""
+    """A simulated RealtimeKit with many recordings, and the functions that catalogue them."""
 
     def __init__(self, simulator: Simulator, recordings: int, folder: Path) -> None:
         self._simulator = simulator
@@ -217,7 +219,7 @@ class Backfill:
         ]
 
     def connect(self, way: Way, origin: str) -> None:
-        """Let its functions find AWS there."""
+        """Set the environment of a way's functions, in which AWS is at `origin`."""
         way.environment = {
             "AWS_ENDPOINT_URL": origin,
             "PYTHONPATH": f"{self._folder}:{self._package}",
@@ -232,7 +234,10 @@ class Backfill:
         }
 
     def begin(self, way: Way, *, daily: bool = False) -> str:
-        """Ask for a sweep of all, or have the daily one begin; its id. Counting begins here."""
+        """Queue a sweep, reset the counts, and return the sweep's ID.
+
+        The sweep covers all recordings on request, or with `daily` those of the daily schedule.
+        """
         sys.path.insert(0, str(ROOT / "functions"))
         from recordings.dynamodb import Table
         from recordings.sweeps import Sweeps, Trigger
@@ -242,7 +247,7 @@ class Backfill:
             endpoint_url=way.environment["AWS_ENDPOINT_URL"],
             region_name="eu-central-1",
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - opens nothing but this bench
+            aws_secret_access_key="test",  # noqa: S106 - valid in this bench only
         )
         sweeps = Sweeps(Table(client, "WorkTable"), self._simulator.world.app_id)
         if daily:
@@ -253,12 +258,12 @@ class Backfill:
         return str(sweep and sweep.sweep_id)
 
     def tick(self, way: Way) -> None:
-        """A minute's."""
+        """Invoke the sweep function once, as its schedule does each minute."""
         event = json.loads((ROOT / "events/sweep-recordings.tick.json").read_text())
         self._invoke(way, "sweep_recordings.handler", event)
 
     def fetch(self, way: Way, recording_ids: Sequence[str]) -> None:
-        """One by one, eight at a time."""
+        """Fetch each recording by its ID and write its row, with eight threads."""
         self._invoke(way, "one_by_one.handler", {"recording_ids": recording_ids})
 
     def _invoke(self, way: Way, handler: str, event: Any) -> None:
@@ -269,17 +274,20 @@ class Backfill:
 
 
 def counts(way: Way, sweep_id: str) -> dict[str, int] | None:
-    """What the sweep found; `None` while it is open."""
+    """Return the sweep's counts, or `None` while it is queued or running.
+
+    Raise `RuntimeError` if the sweep failed or did not see everything.
+    """
     row = way.tables.tables["WorkTable"].rows[f"sweep#{sweep_id}"]
     if row["state"]["S"] in ("queued", "running"):
         return None
     if row["state"]["S"] != "completed" or not row["complete"]["BOOL"]:
-        raise RuntimeError(f"the sweep did not come to its end: {row}")
+        raise RuntimeError(f"The sweep failed or is incomplete: {row}")
     return {name: int(number["N"]) for name, number in row["counts"]["M"].items()}
 
 
-def archived(way: Way) -> None:
-    """What `archive_recording` would have written by now is in the rows."""
+def mark_archived(way: Way) -> None:
+    """Write into all rows the archive state that `archive_recording` writes after a copy."""
     state = {
         "state": {"S": "archived"},
         "bucket": {"S": BUCKET},
@@ -296,39 +304,53 @@ def archived(way: Way) -> None:
 
 
 def measure(backfill: Backfill, swept: Way, fetched: Way) -> Iterator[tuple[str, dict[str, float]]]:
-    """Both ways in turns; then a sweep of what is catalogued and archived, asked for, or daily."""
+    """Yield the name and the figures of each measurement.
+
+    Both ways run first, in turns. Then all rows count as archived, and two more sweeps follow: one
+    on request ("again") and one by the schedule ("daily").
+    """
     total = len(backfill.ids)
     sweep_id = backfill.begin(swept)
     while not (found := counts(swept, sweep_id)):
         backfill.tick(swept)
         while fetched.rows < swept.rows:
-            backfill.fetch(fetched, backfill.ids[fetched.rows :][:AT_A_TIME])
+            backfill.fetch(fetched, backfill.ids[fetched.rows :][:MAX_RECORDINGS_PER_FETCH])
         print(f"{swept.rows:,} of {total:,}", end="\r", file=sys.stderr, flush=True)
     if (found["seen"], found["repaired"], swept.rows, fetched.rows) != (total,) * 4:
-        raise RuntimeError(f"some of {total} are missing: {found}")
+        raise RuntimeError(
+            f"Both tables must hold all {total} recordings, but the sweep's has {swept.rows} and"
+            f" the other {fetched.rows}. Counts of the sweep: {found}"
+        )
     yield "sweep", measured(swept, total)
     yield "one by one", measured(fetched, total)
-    archived(swept)
+    mark_archived(swept)
     for name, daily in (("again", False), ("daily", True)):
         sweep_id = backfill.begin(swept, daily=daily)
         while not (found := counts(swept, sweep_id)):
             backfill.tick(swept)
         if found["seen"] != total or found["repaired"] or swept.tables.written["RecordingsTable"]:
-            raise RuntimeError(f"it wrote what was there: {found}, {swept.tables.written}")
+            raise RuntimeError(
+                f"A repeated sweep must see all {total} recordings and write none, but its counts"
+                f" are {found} and its write units {swept.tables.written}."
+            )
         yield name, measured(swept, total)
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recordings", type=int, default=20_000)
+    """Measure both ways and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--recordings", type=int, default=20_000, help="Number of recordings to catalogue."
+    )
     recordings = parser.parse_args().recordings
     template = load(ROOT / "template.yaml")
     world = World(
         clock=Clock(datetime.now(UTC), speed=0),
         seed=1,
         media_base_url=UNSERVED_MEDIA,
-        # As RealtimeKit does unless it is told otherwise.
+        # RealtimeKit records separate audio by default.
         defaults=RecordingOptions(separate_audio=True),
     )
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What a function asked of the world, as calls that `handlers/same_calls.py` can make."""
+"""The requests that a function made, as calls that `handlers/same_calls.py` can repeat."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ SERVICES = {
     "secretsmanager": "secretsmanager",
     "AWSEvents": "events",
 }
-# Hop by hop, or of the client itself.
+# Headers that the repeated request needs; its client adds the others.
 _OWN_HEADERS = ("authorization", "accept")
 
 
-def is_kept(request: Request) -> bool:
-    """Whether the answer is good for more than one invocation: the API token, RealtimeKit's key."""
+def is_cached(request: Request) -> bool:
+    """Return True if functions cache the answer: the API token, or RealtimeKit's webhook key."""
     return request.target[1] == "GetSecretValue" or request.host == KEY_HOST
 
 
-def calls(kept: Iterable[Exchange], invocation: Invocation) -> dict[str, list[Any]]:
-    """Those of which the answer is kept, each once, and those of each invocation."""
-    once = {request.identity: request for request, _ in kept}
-    each = [request for request, _ in invocation.exchanges if not is_kept(request)]
-    media = [{"url": url, "headers": _range(asked)} for url, asked in invocation.media]
+def calls(cached: Iterable[Exchange], invocation: Invocation) -> dict[str, list[Any]]:
+    """Return the calls to repeat, as JSON-ready dictionaries.
+
+    "once" has the calls whose answers are cached, each once; "each" has those of every invocation.
+    """
+    once = {request.identity: request for request, _ in cached}
+    each = [request for request, _ in invocation.exchanges if not is_cached(request)]
+    media = [{"url": url, "headers": _range(byte_range)} for url, byte_range in invocation.media]
     return {"once": list(map(_call, once.values())), "each": [*map(_call, each), *media]}
 
 
-def _range(asked: str) -> dict[str, str]:
-    return {"Range": asked} if asked else {}
+def _range(byte_range: str) -> dict[str, str]:
+    return {"Range": byte_range} if byte_range else {}
 
 
 def _call(request: Request) -> dict[str, Any]:
@@ -73,7 +76,10 @@ def _s3_call(request: Request) -> dict[str, Any]:
             return {"operation": "upload_part", "parameters": {**upload, **part}}
         case "GET":
             return {"operation": "list_parts", "parameters": upload}
-    raise ValueError(f"{request.method} is none of the copy's requests")
+    raise ValueError(
+        f"Cannot repeat the S3 request {request.method} {request.path}: _s3_call does not know it."
+        " Add it there."
+    )
 
 
 def _parts(xml: str) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,10 @@
-"""Cold start, warm time and memory of every function, beside what it can be compared to.
+"""The bench of cold start, warm time and memory, for every function and its variants.
 
-Each is run by AWS's runtime client, over TLS; what AWS and RealtimeKit answered once is played back
-to it. AWS gives a function a whole processor until it is initialised, and then a share that goes by
-its memory. So a cold start takes the processor's time of the initialisation, and of the first
-invocation so many times its time as the share is smaller. Time of the processor is what is
-measured: it is the same however many others share this machine.
+AWS's runtime client runs each variant, over TLS. The bench plays back the answers that AWS and
+RealtimeKit once gave. AWS gives a function a whole processor until it is initialised, and then a
+share in proportion to its memory. So a cold start is the processor time of the initialisation, plus
+that of the first invocation divided by the share. Processor time is measured because it hardly
+depends on other programs on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from local.stack import ROOT
 
-from .calls import calls, is_kept
+from .calls import calls, is_cached
 from .cpu_share import FULL_MB
 from .life import LOOPBACK, PYTHON, Play, package
 from .runtime import Run, Runtime
@@ -28,11 +28,11 @@ from .wire import Exchange, Wire, play_back
 
 PLAIN_BUILD = ROOT / ".local/plain"
 HANDLERS = "bench.handlers"
-# boto3 and the SDK, whole, and with their bytecode.
+# boto3 and the Cloudflare SDK, untrimmed, with their bytecode.
 WHOLE = f"{ROOT}:{sysconfig.get_path('purelib')}"
 SIZES = (256, 512, FULL_MB)
 ROUNDS = 5
-WARM = 30
+WARM_INVOCATIONS = 30
 THROTTLED_MB = 256
 
 OURS, EMPTY, SAM_BUILD, SAME_CALLS = "ours", "empty", "sam build", "same calls"
@@ -42,7 +42,7 @@ BARE_BOTO3, BARE_SDK = "boto3, bare", "SDK, bare"
 
 @dataclass(frozen=True)
 class Variant:
-    """Something to be measured: a handler in a package."""
+    """A handler in a package, with the event it gets and the exchanges to play back to it."""
 
     path: str
     handler: str
@@ -53,28 +53,28 @@ class Variant:
 
 @dataclass
 class Measured:
-    """The runs of one variant."""
+    """The runs of one variant; all figures are medians over the runs."""
 
     runs: list[Run] = field(default_factory=list)
 
     def cold(self, memory_mb: int) -> float:
-        """Seconds until the first answer."""
+        """Return the seconds until the first answer, with the processor share of that memory."""
         return self.init() + self._median(lambda run: run.processor.first) / _share(memory_mb)
 
     def init(self) -> float:
-        """Seconds until it is initialised."""
+        """Return the processor seconds of the initialisation."""
         return self._median(lambda run: run.processor.init)
 
     def warm(self, memory_mb: int) -> float:
-        """Seconds of a later invocation."""
+        """Return the seconds of a later invocation, with the processor share of that memory."""
         return self._median(lambda run: run.processor.warm) / _share(memory_mb)
 
     def throttled(self) -> float:
-        """Seconds until the first answer, by the clock."""
+        """Return the seconds until the first answer, by the clock."""
         return self._median(lambda run: run.clock.init + run.clock.first)
 
     def peak_bytes(self) -> float:
-        """The most memory that it took."""
+        """Return the peak of the memory in bytes."""
         return self._median(lambda run: run.peak_bytes)
 
     def _median(self, of: Callable[[Run], float]) -> float:
@@ -86,24 +86,25 @@ def _share(memory_mb: int) -> float:
 
 
 Results = dict[tuple[str, str], Measured]
-"""By function and variant."""
+"""Measurements by the names of function and variant."""
 
 
 def plain_package() -> Path:
-    """What `sam build` alone delivers."""
-    [found] = [path for path in PLAIN_BUILD.iterdir() if path.is_dir()]
-    return found
+    """Return the folder that `sam build` alone made, without trimming and bytecode."""
+    [folder] = [path for path in PLAIN_BUILD.iterdir() if path.is_dir()]
+    return folder
 
 
 def variants(played: Play, folder: Path) -> dict[tuple[str, str], Variant]:
-    """By function and what it is compared to."""
-    found = {}
+    """Return all variants to measure, by the names of function and variant."""
+    compared = {}
     for name, function in played.functions.items():
         invocation = played.busiest(name)
-        kept = [one for one in played.exchanges(name) if is_kept(one[0])]
-        exchanges = [*kept, *(one for one in invocation.exchanges if not is_kept(one[0]))]
+        cached = [exchange for exchange in played.exchanges(name) if is_cached(exchange[0])]
+        uncached = [exchange for exchange in invocation.exchanges if not is_cached(exchange[0])]
+        exchanges = [*cached, *uncached]
         file = folder / f"{name}.json"
-        file.write_text(json.dumps(calls(kept, invocation)))
+        file.write_text(json.dumps(calls(cached, invocation)))
         environment = played.environment(name)
         same = {**environment, "BENCH_CALLS": str(file)}
         for variant, path, handler, variables in (
@@ -111,13 +112,17 @@ def variants(played: Play, folder: Path) -> dict[tuple[str, str], Variant]:
             (SAM_BUILD, str(plain_package()), function.handler, environment),
             (SAME_CALLS, WHOLE, f"{HANDLERS}.same_calls.handler", same),
         ):
-            found[name, variant] = Variant(path, handler, variables, invocation.event, exchanges)
-    found["", EMPTY] = Variant(str(ROOT), f"{HANDLERS}.empty.handler", environment, {}, [])
-    return found | _bare(found["ingest_recording", OURS])
+            compared[name, variant] = Variant(path, handler, variables, invocation.event, exchanges)
+    compared["", EMPTY] = Variant(str(ROOT), f"{HANDLERS}.empty.handler", environment, {}, [])
+    return compared | _bare_variants(compared["ingest_recording", OURS])
 
 
-def _bare(ours: Variant) -> dict[tuple[str, str], Variant]:
-    """The work of `ingest_recording` in the fewest calls, by boto3 and by Cloudflare's SDK."""
+def _bare_variants(ours: Variant) -> dict[tuple[str, str], Variant]:
+    """Return three further variants of `ingest_recording`.
+
+    One is `sam build`'s package without our warm-up. Two do the same work in the fewest calls, by
+    boto3 and by Cloudflare's SDK.
+    """
     [path] = [request.path for request, _ in ours.exchanges if request.host == "api.cloudflare.com"]
     variables = {**ours.environment, "BENCH_RECORDING_ID": path.rpartition("/")[2]}
     unwarmed = {**ours.environment, "AWS_LAMBDA_INITIALIZATION_TYPE": None}
@@ -136,29 +141,34 @@ def _bare(ours: Variant) -> dict[tuple[str, str], Variant]:
 
 
 def measure(
-    at: Wire,
-    wanted: Mapping[tuple[str, str], Variant],
+    wire: Wire,
+    compared: Mapping[tuple[str, str], Variant],
     rounds: int,
     memory_mb: int = FULL_MB,
-    warm: int = WARM,
+    warm: int = WARM_INVOCATIONS,
 ) -> Results:
-    """All rounds of all variants, in turns."""
-    results: Results = {key: Measured() for key in wanted}
+    """Run all rounds, in which the variants take turns, and return the measurements."""
+    results: Results = {key: Measured() for key in compared}
     for number in range(rounds):
-        for key, variant in wanted.items():
-            results[key].runs.append(_run(at, variant, memory_mb, warm))
+        for key, variant in compared.items():
+            results[key].runs.append(_run(wire, variant, memory_mb, warm))
             print(f"round {number + 1}, {' '.join(key):40}", end="\r", file=sys.stderr, flush=True)
     return results
 
 
-def measure_throttled(at: Wire, wanted: Mapping[tuple[str, str], Variant], rounds: int) -> Results:
-    """By the clock, with the share of a processor given out by the kernel: a check on the rest."""
-    of_ingest = {key: one for key, one in wanted.items() if key[0] == "ingest_recording"}
-    return measure(at, of_ingest, rounds, THROTTLED_MB, 0)
+def measure_throttled(
+    wire: Wire, compared: Mapping[tuple[str, str], Variant], rounds: int
+) -> Results:
+    """Measure ingest_recording's variants with a limited share of a processor.
+
+    Their clock time then checks the figures that are computed from processor time.
+    """
+    of_ingest = {key: compared[key] for key in compared if key[0] == "ingest_recording"}
+    return measure(wire, of_ingest, rounds, THROTTLED_MB, 0)
 
 
-def _run(at: Wire, variant: Variant, memory_mb: int, warm: int) -> Run:
-    at.answerer = play_back(variant.exchanges)
+def _run(wire: Wire, variant: Variant, memory_mb: int, warm: int) -> Run:
+    wire.answerer = play_back(variant.exchanges)
     place = {"PYTHONPATH": f"{LOOPBACK}:{variant.path}"}
     runtime = Runtime(
         PYTHON,

@@ -1,4 +1,4 @@
-"""What a million recordings' metadata cost, from what one's ordinary life took, at list prices."""
+"""The cost of a million recordings' metadata, computed from one recording's life at list prices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from .life import PLATFORM_LOG_BYTES, Count, Function
 from .units import Units
 
-# US dollars; eu-central-1 is some tenth above (AWS price lists, November 2026).
+# US dollars in us-east-1; eu-central-1 is about a tenth higher (AWS price lists, November 2026).
 API_REQUEST = 3.50e-6
 LAMBDA_REQUEST = 0.20e-6
 LAMBDA_GB_SECOND = 0.0000133334
@@ -18,7 +18,7 @@ SQS_CALL = 0.40e-6
 EVENT = 1.00e-6
 LOG_BYTE = 0.50e-9
 RECORDINGS = 1_000_000
-# Nobody waits for long on loopback: what AWS and RealtimeKit may take to answer a call.
+# Assumed seconds until AWS and RealtimeKit answer a call, because loopback answers at once.
 AWS_SECONDS = 0.005
 REALTIMEKIT_SECONDS = 0.1
 
@@ -29,7 +29,11 @@ def costs(
     functions: Mapping[str, Function],
     warm_seconds: Mapping[str, float],
 ) -> dict[str, tuple[str, float]]:
-    """By what is paid for: how much of it a recording takes, and dollars for a million."""
+    """Return the cost by item of the bill.
+
+    Each item has the amount for one recording as text, and US dollars for a million recordings.
+    `warm_seconds` is the time of a warm invocation by function.
+    """
     invocations = sum(count.invocations.values())
     writes = sum(write.total for write in units.writes)
     memory_gb = {name: functions[name].memory_mb / 1024 for name in count.invocations}
@@ -60,4 +64,4 @@ def _ms(seconds: Mapping[str, float]) -> str:
 
 
 def _gb_seconds(seconds: Mapping[str, float], memory_gb: Mapping[str, float]) -> float:
-    return sum(one * memory_gb[name] for name, one in seconds.items())
+    return sum(total * memory_gb[name] for name, total in seconds.items())

@@ -1,8 +1,8 @@
-"""A share of a processor, as Lambda gives a function in proportion to its memory.
+"""A share of a processor for a process, as Lambda gives a function in proportion to its memory.
 
-A function of 1,769 MB has one vCPU, one of 256 MB a seventh of it (AWS docs, Lambda memory); during
-the initialisation all have a whole one. Where this process may make a control group, the kernel
-deals out the time, in periods of 20 ms; else the process is stopped and continued in turns.
+A function of 1,769 MB has one vCPU and one of 256 MB a seventh of it (AWS docs, Lambda memory).
+During the initialisation every function has a whole one. If this process may make a control group,
+the kernel limits the time in periods of 20 ms. Otherwise signals stop and continue the process.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 class CpuShare(Protocol):
-    """The share of one process; whole until it is limited."""
+    """The share of one process, which has a whole processor until it is limited."""
 
     def limit(self, memory_mb: int) -> None:
-        """From now on, what AWS gives with that much memory; at most a whole processor."""
+        """Limit the process to AWS's share for this memory, at most a whole processor."""
 
 
 class _Quota:
-    """A control group, of version 1 or 2."""
+    """A share that the kernel enforces by a control group, of version 1 or 2."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,8 +45,8 @@ class _Quota:
             (self._folder / "cpu.cfs_quota_us").write_text(str(quota))
 
 
-class _Turns:
-    """Stopped and continued by signals, from a thread."""
+class _Signals:
+    """A share that a thread enforces by signals that stop and continue the process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -61,7 +61,7 @@ class _Turns:
         self._thread.start()
 
     def _alternate(self, running: float) -> None:
-        # It is ended before its share is.
+        # The process ends before the block does.
         with contextlib.suppress(ProcessLookupError):
             while not self._over.is_set():
                 time.sleep(running)
@@ -76,20 +76,20 @@ class _Turns:
 
 
 def mechanism() -> str:
-    """How the share is emulated here."""
-    return "a control group" if _parent() else "signals"
+    """Return the name of the mechanism that limits the share on this machine."""
+    return "a control group" if _control_group_folder() else "signals"
 
 
 @contextlib.contextmanager
 def cpu_share(pid: int) -> Iterator[CpuShare]:
-    """Of a process that runs as long as the block does; it is to be ended within it."""
-    parent = _parent()
+    """Yield the share of a process, which the caller must end within the block."""
+    parent = _control_group_folder()
     if parent is None:
-        turns = _Turns(pid)
+        signals = _Signals(pid)
         try:
-            yield turns
+            yield signals
         finally:
-            turns.stop()
+            signals.stop()
         return
     group = parent / f"bench-{pid}"
     group.mkdir()
@@ -97,11 +97,11 @@ def cpu_share(pid: int) -> Iterator[CpuShare]:
         (group / "cgroup.procs").write_text(str(pid))
         yield _Quota(group)
     finally:
-        _remove(group)
+        _remove_group(group)
 
 
-def _parent() -> Path | None:
-    """Where control groups can be made that limit the processor's time."""
+def _control_group_folder() -> Path | None:
+    """Return the folder in which this process may make control groups, or `None`."""
     for folder, setting in ((_ROOT / "cpu", "cpu.cfs_quota_us"), (_ROOT, "cpu.max")):
         probe = folder / f"bench-probe-{os.getpid()}"
         try:
@@ -115,8 +115,11 @@ def _parent() -> Path | None:
     return None
 
 
-def _remove(group: Path) -> None:
-    """The kernel lets go of an ended process a moment later."""
+def _remove_group(group: Path) -> None:
+    """Remove a control group, for up to 1 s.
+
+    The kernel releases the group a moment after its process has ended.
+    """
     for _ in range(200):
         try:
             group.rmdir()

@@ -1,7 +1,8 @@
-"""DynamoDB's place in a bench: tables in memory, and what AWS would charge for their use.
+"""DynamoDB tables in memory, which count the units that AWS would charge for their use.
 
-They know what our code asks for and refuse the rest; an index finds its place by bisection, as
-DynamoDB's does. (The emulator reads the whole table for each Query.)
+They support the operations and expressions that our code uses, and refuse all others. An index
+finds its rows by bisection, so that a Query is as fast in a large table as in a small one. (The
+emulator reads the whole table for each Query.)
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ TERM = re.compile(
 )
 SET = re.compile(r"(#\w+) = (?:if_not_exists\((#\w+), (:\w+)\)|(:\w+))")
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": lambda one, other: bool(one == other),
-    "<": lambda one, other: bool(one < other),
-    "<=": lambda one, other: bool(one <= other),
+    "=": lambda left, right: bool(left == right),
+    "<": lambda left, right: bool(left < right),
+    "<=": lambda left, right: bool(left <= right),
 }
+# Sorts after every key.
 LAST = "\uffff"
 
 
@@ -36,7 +38,7 @@ class ConditionFailedError(Exception):
 
 
 class Index:
-    """The keys of the rows that are in it, by partition, in the order of its sort key."""
+    """An index: the keys of its rows by partition, in the order of its sort key."""
 
     def __init__(self, definition: Mapping[str, Any], table_key: str) -> None:
         self.name: str = definition["IndexName"]
@@ -48,13 +50,13 @@ class Index:
         self._partitions: dict[str, list[tuple[str, str]]] = {}
 
     def projected(self, item: Item | None) -> Item | None:
-        """What it has of a row, if it has it."""
+        """Return the projected attributes of a row, or `None` if the row is not in the index."""
         if item is None or not item.keys() >= set(self.key):
             return None
         return {name: item[name] for name in item if self._is_whole or name in self._names}
 
     def move(self, before: Item | None, after: Item | None) -> None:
-        """A row has changed."""
+        """Move a row from its old place to its new one; `None` stands for a missing row."""
         old, new = self._place(before), self._place(after)
         if old == new:
             return
@@ -64,7 +66,10 @@ class Index:
             insort(self._partitions.setdefault(new[0], []), new[1])
 
     def find(self, condition: str, value: Callable[[str], Any]) -> list[str]:
-        """The keys of a partition's rows under a key condition, in order."""
+        """Return the keys of the rows that meet a key condition, in order.
+
+        `value` returns the value of a placeholder in the condition.
+        """
         partition, sort = _terms(condition)
         places = self._partitions.get(value(partition["value"]), [])
         if sort["between"]:
@@ -83,17 +88,17 @@ class Index:
 
 
 class Table:
-    """Its rows, by the text of their key."""
+    """A table and its indexes; `rows` has the items by the text of their key."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         [part] = properties["KeySchema"]
         self.key: str = part["AttributeName"]
         definitions = properties["GlobalSecondaryIndexes"]
-        self.indexes = {one["IndexName"]: Index(one, self.key) for one in definitions}
+        self.indexes = {each["IndexName"]: Index(each, self.key) for each in definitions}
         self.rows: dict[str, Item] = {}
 
     def put(self, key: str, after: Item | None) -> None:
-        """In the place of what was there; `None` takes it away."""
+        """Replace the row of a key; `None` removes the row."""
         before = self.rows.pop(key, None)
         if after is not None:
             self.rows[key] = after
@@ -102,9 +107,11 @@ class Table:
 
 
 class Tables:
-    """The template's tables. `calls` are counted by operation, `read` and `written` by cause.
+    """The template's tables with counts of their use.
 
-    A cause is a table's name, or the part before the # of its key, and, after a colon, an index.
+    `calls` has the calls by operation; `read` and `written` have the units by cause. A cause is a
+    table's name, or for the work table the part of the key before the #. For an index, its name
+    follows after a colon.
     """
 
     def __init__(self, template: Mapping[str, Any]) -> None:
@@ -117,13 +124,16 @@ class Tables:
         self.forget()
 
     def forget(self) -> None:
-        """What was counted."""
+        """Reset all counts to zero; keep the rows."""
         self.calls: Counter[str] = Counter()
         self.read: defaultdict[str, float] = defaultdict(float)
         self.written: defaultdict[str, int] = defaultdict(int)
 
-    def answer(self, operation: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """DynamoDB's, to one request. Raises `ConditionFailedError`."""
+    def answer(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return DynamoDB's answer to a request, and count its units.
+
+        Raise `ConditionFailedError` if the request's condition does not hold.
+        """
         answers = {
             "BatchGetItem": self._batch_get,
             "DeleteItem": self._delete,
@@ -133,14 +143,14 @@ class Tables:
         }
         with self._lock:
             self.calls[operation] += 1
-            return answers[operation](asked)
+            return answers[operation](request)
 
-    def _get(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        item = self._read_one(asked["TableName"], asked["Key"], asked)
+    def _get(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        item = self._read_one(request["TableName"], request["Key"], request)
         return {"Item": item} if item else {}
 
-    def _batch_get(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        [(name, options)] = asked["RequestItems"].items()
+    def _batch_get(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        [(name, options)] = request["RequestItems"].items()
         items = [self._read_one(name, key, options) for key in options["Keys"]]
         return {"Responses": {name: [item for item in items if item]}, "UnprocessedKeys": {}}
 
@@ -151,36 +161,36 @@ class Tables:
         self.read[_cause(name, key[table.key]["S"])] += units
         return item
 
-    def _query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        table = self.tables[asked["TableName"]]
-        index = table.indexes[asked["IndexName"]]
-        values = asked["ExpressionAttributeValues"]
-        keys = index.find(asked["KeyConditionExpression"], lambda name: values[name]["S"])
-        if not asked.get("ScanIndexForward", True):
+    def _query(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        table = self.tables[request["TableName"]]
+        index = table.indexes[request["IndexName"]]
+        values = request["ExpressionAttributeValues"]
+        keys = index.find(request["KeyConditionExpression"], lambda name: values[name]["S"])
+        if not request.get("ScanIndexForward", True):
             keys.reverse()
-        items = [index.projected(table.rows[key]) or {} for key in keys[: asked.get("Limit")]]
-        cause = f"{asked['TableName']}: {index.name}"
+        items = [index.projected(table.rows[key]) or {} for key in keys[: request.get("Limit")]]
+        cause = f"{request['TableName']}: {index.name}"
         self.read[cause] += capacity.read(items)
-        counted = asked.get("Select") == "COUNT"
+        counted = request.get("Select") == "COUNT"
         return {"Count": len(items)} if counted else {"Count": len(items), "Items": items}
 
-    def _update(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        def changed(before: Item | None) -> Item:
-            return {**asked["Key"], **_updated(before or {}, asked)}
+    def _update(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        def update_item(before: Item | None) -> Item:
+            return {**request["Key"], **_updated(before or {}, request)}
 
-        return {"Attributes": self._write(asked, changed)}
+        return {"Attributes": self._write(request, update_item)}
 
-    def _delete(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        self._write(asked, lambda _: None)
+    def _delete(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._write(request, lambda _: None)
         return {}
 
     def _write(
-        self, asked: Mapping[str, Any], change: Callable[[Item | None], Item | None]
+        self, request: Mapping[str, Any], change: Callable[[Item | None], Item | None]
     ) -> Item | None:
-        name, table = asked["TableName"], self.tables[asked["TableName"]]
-        key = asked["Key"][table.key]["S"]
+        name, table = request["TableName"], self.tables[request["TableName"]]
+        key = request["Key"][table.key]["S"]
         cause, before = _cause(name, key), table.rows.get(key)
-        if not _holds(before or {}, asked):
+        if not _meets_condition(before or {}, request):
             self.written[cause] += capacity.written(before, None)
             raise ConditionFailedError
         after = change(before)
@@ -196,31 +206,37 @@ def _cause(table: str, key: str) -> str:
     return key.partition("#")[0] if table == "WorkTable" else table
 
 
-def _holds(item: Item, asked: Mapping[str, Any]) -> bool:
-    alternatives = asked.get("ConditionExpression", "").split(" OR ")
-    return any(all(_is_true(term, item, asked) for term in _terms(one)) for one in alternatives)
+def _meets_condition(item: Item, request: Mapping[str, Any]) -> bool:
+    alternatives = request.get("ConditionExpression", "").split(" OR ")
+    return any(
+        all(_is_true(term, item, request) for term in _terms(alternative))
+        for alternative in alternatives
+    )
 
 
 def _terms(condition: str) -> Iterator[re.Match[str]]:
     if not set(TERM.sub("", condition).split()) <= {"AND"}:
-        raise ValueError(f"a condition of another form than those known: {condition}")
+        raise ValueError(f"Cannot evaluate the condition {condition!r}: add its form to TERM.")
     return TERM.finditer(condition)
 
 
-def _is_true(term: re.Match[str], item: Item, asked: Mapping[str, Any]) -> bool:
-    names = asked["ExpressionAttributeNames"]
+def _is_true(term: re.Match[str], item: Item, request: Mapping[str, Any]) -> bool:
+    names = request["ExpressionAttributeNames"]
     if term["subject"]:
         return (names[term["subject"]] in item) is not bool(term["absent"])
     name = names[term["name"]]
-    value = _plain(asked["ExpressionAttributeValues"][term["value"]])
+    value = _plain(request["ExpressionAttributeValues"][term["value"]])
     return name in item and COMPARISONS[term["operator"]](_plain(item[name]), value)
 
 
-def _updated(before: Item, asked: Mapping[str, Any]) -> Item:
-    """By an expression of SET, REMOVE and ADD, in which each right-hand side means `before`."""
-    names, values = asked["ExpressionAttributeNames"], asked["ExpressionAttributeValues"]
+def _updated(before: Item, request: Mapping[str, Any]) -> Item:
+    """Return the item after an update expression of SET, REMOVE and ADD clauses.
+
+    As in DynamoDB, all right-hand sides are evaluated on the item before the update.
+    """
+    names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
     after = dict(before)
-    _, *parts = re.split(r"\b(SET|REMOVE|ADD) ", asked["UpdateExpression"])
+    _, *parts = re.split(r"\b(SET|REMOVE|ADD) ", request["UpdateExpression"])
     for clause, text in zip(parts[::2], parts[1::2], strict=True):
         match clause:
             case "SET":

@@ -1,9 +1,10 @@
-"""The ordinary life of a recording, counted at the wire: five webhooks, until it is archived.
+"""The ordinary life of a recording, from its first webhook until it is archived, with its requests.
 
-A meeting of half an hour is recorded; its status updates INVOKED, RECORDING, UPLOADING and UPLOADED
-and its meeting.ended are delivered, each once, in order. The functions are the deployed ones, one
-process each, warm as they are when recordings come all the time; what would call them in AWS is
-played here. Time passes by what waits in the work table coming nearer.
+A meeting of half an hour is recorded. Five webhooks are delivered once each, in order: the status
+updates INVOKED, RECORDING, UPLOADING and UPLOADED, and meeting.ended. The functions are those that
+would be deployed. Each has one process, which stays warm, as under a steady load. This module calls
+them in place of API Gateway, the queues, the stream and the schedules. To let time pass, it moves
+the due times in the work table back.
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ from local.simulator import (
 )
 from local.stack import ROOT, SEED, LocalStack, parameters
 
-from . import wire
 from .runtime import Runtime
 from .units import Units
-from .wire import Exchange, Request, Wire
+from .wire import API_HOST, AWS_DOMAIN, KEY_HOST, REGION, Exchange, Request, Wire, forward
 
 PYTHON = ROOT / ".venv-runtime/bin/python"
 BUILD = ROOT / ".local/build"
@@ -40,16 +40,17 @@ LOOPBACK = Path(__file__).parent / "loopback"
 MEETING_SECONDS = 1800
 UPLOAD_SECONDS = 120
 TICK_SECONDS = 60
-CHECKED_SECONDS = 7200
-# What is delivered: not meeting.started.
+# A recording is checked hourly, so its check is due after two hours.
+CHECK_DUE_SECONDS = 7200
+# Events that the webhook is registered for; meeting.started is not one.
 EVENTS = ("meeting.ended", "recording.statusUpdate")
-# START, END and REPORT, which Lambda writes to the log of each invocation.
+# Bytes of START, END and REPORT, the lines that Lambda writes to the log for each invocation.
 PLATFORM_LOG_BYTES = 380
 
 
 @dataclass(frozen=True)
 class Function:
-    """As CloudFormation deployed it."""
+    """Settings of a deployed function."""
 
     handler: str
     memory_mb: int
@@ -57,13 +58,17 @@ class Function:
 
     @property
     def name(self) -> str:
-        """That of its file."""
+        """Name of the handler's file, without .py."""
         return self.handler.partition(".")[0]
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One, with what it asked of the world, and what it took of RealtimeKit's media."""
+    """An invocation of a function, with its event and its requests.
+
+    `exchanges` has the requests over the wire with their answers. `media` has the URL and the Range
+    header of each request for RealtimeKit's media.
+    """
 
     event: Any
     exchanges: list[Exchange]
@@ -72,7 +77,11 @@ class Invocation:
 
 @dataclass
 class Count:
-    """What a recording's life took; `waits` are the calls that each function waited for."""
+    """Counts of a recording's life.
+
+    `calls` has the calls by service, `waits` the calls by service for each function. `events` is
+    the number of events put on the event bus.
+    """
 
     deliveries: int = 0
     invocations: Counter[str] = field(default_factory=Counter)
@@ -83,64 +92,71 @@ class Count:
 
 
 def package() -> Path:
-    """What `make package` built: one folder for all functions."""
-    [found] = [path for path in BUILD.iterdir() if path.is_dir()]
-    return found
+    """Return the folder that `make package` built, which all functions share."""
+    [folder] = [path for path in BUILD.iterdir() if path.is_dir()]
+    return folder
 
 
 def sample(name: str) -> Any:
-    """Of events/, by the beginning of its name."""
+    """Return the first sample event in events/ whose file name starts with `name` and a dot."""
     paths = sorted((ROOT / "events").glob(f"{name}.*.json"))
     if not paths:
-        raise FileNotFoundError(f"events/{name}.*.json: each function needs a sample of its events")
+        raise FileNotFoundError(
+            f"There is no file events/{name}.*.json. Add one: each function needs a sample event."
+        )
     return json.loads(paths[0].read_text())
 
 
 class Play:
-    """The deployed stack with its functions at this end of the wire, and what calls them."""
+    """The deployed stack, whose functions run here, and the calls that AWS would make to them."""
 
-    def __init__(self, stack: LocalStack, simulator: Simulator, at: Wire, folder: Path) -> None:
+    def __init__(self, stack: LocalStack, simulator: Simulator, wire: Wire, folder: Path) -> None:
         self.stack = stack
         self.simulator = simulator
-        self.wire = at
+        self.wire = wire
         self.units = Units(stack.client("dynamodb"))
         self.count = Count()
         self.invocations: dict[str, list[Invocation]] = {}
         self.at_start: dict[str, list[Exchange]] = {}
         self._consumers: dict[str, str] = {}
-        self.functions = {one.name: one for one in self._deployed()}
+        self.functions = {function.name: function for function in self._deployed()}
         self._log = (folder / "log").open("w+b")
         self._running: dict[str, Runtime] = {}
         self._ended = ExitStack()
         self._stop_schedules()
-        answerer = wire.forward(stack.description["aws_endpoint_url"], simulator.url)
-        at.answerer = self.units.counted(answerer)
+        answerer = forward(stack.description["aws_endpoint_url"], simulator.url)
+        wire.answerer = self.units.counted(answerer)
         self._streams = stack.client("dynamodbstreams")
         self._iterator = self._first_iterator()
 
-    def live(self, meeting_seconds: int = MEETING_SECONDS) -> None:
-        """A recording's life, to archived."""
+    def play_life(self, meeting_seconds: int = MEETING_SECONDS) -> None:
+        """Record a meeting and deliver its webhooks, until the recording is archived.
+
+        Raise `RuntimeError` if it is not archived at the end.
+        """
         world = self.simulator.world
         began = world.clock.now()
         options = replace(world.defaults, upload_seconds=UPLOAD_SECONDS, file_size=100_000)
         session = world.start_session(world.create_meeting(title="Weekly sync"))
         recording = world.start_recording(session, options)
-        self._let_pass(began, meeting_seconds)
+        self._run_minutes(began, meeting_seconds)
         world.end_session(session, reason=HOST_ENDED_MEETING)
-        self._let_pass(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
+        self._run_minutes(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
         row = self._item("RecordingsTable", {"recording_id": {"S": recording.id}})
         if row.get("archived") != {"S": "yes"}:
-            raise RuntimeError(f"it was not archived: {self.logged()[-2000:]}")
+            raise RuntimeError(
+                f"The recording was not archived. End of the log: {self.logged()[-2000:]}"
+            )
 
     def invoke(self, name: str, event: Any) -> Any:
-        """Once, in its process, which is started where there is none."""
+        """Invoke a function once and return its answer; start its process if it does not run."""
         runtime = self._runtime(name)
         seen = len(self.simulator.requests)
         _, answer = runtime.invoke(event)
         media = [
-            (f"{self.simulator.url}{one.path}?{one.query}", one.range or "")
-            for one in self.simulator.requests[seen:]
-            if one.path.startswith("/media/")
+            (f"{self.simulator.url}{request.path}?{request.query}", request.range or "")
+            for request in self.simulator.requests[seen:]
+            if request.path.startswith("/media/")
         ]
         invocation = Invocation(event, self.wire.drain(), media)
         self.invocations.setdefault(name, []).append(invocation)
@@ -173,9 +189,12 @@ class Play:
         self.count.log_bytes = self._log.seek(0, os.SEEK_END)
 
     def environment(self, name: str) -> dict[str, str]:
-        """Of a function's process: its own settings, and the way to this end of the wire."""
+        """Return the environment of a function's process.
+
+        It has the function's own settings, and those by which its requests reach the wire.
+        """
         local = self.stack.description["aws_endpoint_url"].replace("127.0.0.1", "localhost")
-        aws = f"https://sqs.{wire.REGION}{wire.AWS_DOMAIN}"
+        aws = f"https://sqs.{REGION}{AWS_DOMAIN}"
         settings = self.functions[name].environment
         return {
             **{key: value.replace(local, aws) for key, value in settings.items()},
@@ -183,44 +202,47 @@ class Play:
             "PYTHONPATH": f"{LOOPBACK}:{package()}",
         }
 
-    def invoke_the_rest(self) -> None:
-        """What such a life does not call, so that there is an invocation of each function."""
+    def invoke_other_functions(self) -> None:
+        """Invoke each function that a recording's life does not need, with a sample event."""
         self._make_a_check_due()
         for name in self.functions:
             if name not in self.invocations:
                 self.invoke(name, sample(name.replace("_", "-")))
 
     def exchanges(self, name: str) -> list[Exchange]:
-        """All that a function asked, when it was initialised and after."""
+        """Return all requests of a function with their answers, from its initialisation on."""
         invocations = self.invocations[name]
-        return [*self.at_start[name], *(e for one in invocations for e in one.exchanges)]
+        later = [exchange for invocation in invocations for exchange in invocation.exchanges]
+        return [*self.at_start[name], *later]
 
     def busiest(self, name: str) -> Invocation:
-        """The last of those invocations of a function that asked most."""
-        most = max(len(one.exchanges) for one in self.invocations[name])
-        return [one for one in self.invocations[name] if len(one.exchanges) == most][-1]
+        """Return the invocation of a function with the most requests, the last of equals."""
+        invocations = self.invocations[name]
+        most = max(len(invocation.exchanges) for invocation in invocations)
+        return [each for each in invocations if len(each.exchanges) == most][-1]
 
     def logged(self) -> str:
-        """What the functions have logged."""
+        """Return the log of all functions."""
         self._log.seek(0)
         return self._log.read().decode()
 
     def close(self) -> None:
-        """End the functions."""
+        """End the functions' processes and close their log."""
         self._ended.close()
         self._log.close()
 
     def _deployed(self) -> Iterator[Function]:
         functions = self.stack.client("lambda")
-        for one in functions.list_functions()["Functions"]:
-            found = Function(one["Handler"], one["MemorySize"], one["Environment"]["Variables"])
-            self._take_over(one["FunctionName"], found.name)
-            yield found
+        for settings in functions.list_functions()["Functions"]:
+            variables = settings["Environment"]["Variables"]
+            function = Function(settings["Handler"], settings["MemorySize"], variables)
+            self._take_over(settings["FunctionName"], function.name)
+            yield function
 
     def _take_over(self, deployed: str, name: str) -> None:
-        """It is called from here, not by the emulator."""
+        """Stop the emulator from calling a function, and note the queues to call it for."""
         functions = self.stack.client("lambda")
-        queues = {one["arn"]: one["url"] for one in self.stack.description["queues"].values()}
+        queues = {queue["arn"]: queue["url"] for queue in self.stack.description["queues"].values()}
         mappings = functions.list_event_source_mappings(FunctionName=deployed)
         for mapping in mappings["EventSourceMappings"]:
             functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -244,8 +266,8 @@ class Play:
         )
         return str(answer["ShardIterator"])
 
-    def _let_pass(self, since: datetime, seconds: int) -> None:
-        """Minute by minute; what RealtimeKit tells is delivered in the order that it happens in."""
+    def _run_minutes(self, since: datetime, seconds: int) -> None:
+        """Let time pass minute by minute, and deliver RealtimeKit's webhooks in their order."""
         for start in range(0, seconds, TICK_SECONDS):
             minute = since + timedelta(seconds=start)
             until = minute + timedelta(seconds=TICK_SECONDS)
@@ -272,12 +294,12 @@ class Play:
         return str(self.stack.description["tables"][table]["name"])
 
     def _make_a_check_due(self) -> None:
-        """Of a recording that goes on for longer than most."""
+        """Start a long recording and let time pass until its check is due, then run the check."""
         world = self.simulator.world
         began = world.clock.now()
         world.start_recording(world.start_session(world.create_meeting(title="Weekly sync")))
-        self._let_pass(began, TICK_SECONDS)
-        self._pass_time(CHECKED_SECONDS)
+        self._run_minutes(began, TICK_SECONDS)
+        self._pass_time(CHECK_DUE_SECONDS)
         self.tick()
 
     def _item(self, table: str, key: Any) -> Any:
@@ -291,20 +313,24 @@ class Play:
         request["multiValueHeaders"]["rtk-signature"] = [signature]
         answer = self.invoke("receive_webhook", request)
         if answer["statusCode"] != 202:
-            raise RuntimeError(f"a webhook was answered {answer}")
+            raise RuntimeError(
+                f"A webhook must be answered with status 202, but was answered {answer}."
+            )
         self.count.deliveries += 1
-        self._work()
+        self._process_queues()
 
     def tick(self) -> None:
-        """A minute's; the function is not called where it would find nothing."""
+        """Call the follow-up function as its schedule does, but only if a check is due."""
         table = self._name_of("WorkTable")
         if any(_is_due(item) for item in self.units.dynamodb.scan(TableName=table)["Items"]):
             self.invoke("follow_up", sample("follow-up"))
-            self._work()
+            self._process_queues()
 
-    def _work(self) -> None:
-        """Until no queue and no stream holds anything."""
-        while any([self._publish(), *(self._consume(*one) for one in self._consumers.items())]):
+    def _process_queues(self) -> None:
+        """Process messages and stream records until the queues and the stream are empty."""
+        while any(
+            [self._publish(), *(self._consume(url, name) for url, name in self._consumers.items())]
+        ):
             pass
 
     def _consume(self, url: str, name: str) -> bool:
@@ -316,10 +342,10 @@ class Play:
         records = [{**record, "messageId": m["MessageId"], "body": m["Body"]} for m in found]
         answer = self.invoke(name, {"Records": records})
         if answer["batchItemFailures"]:
-            raise RuntimeError(f"{name} failed: {self.logged()[-2000:]}")
+            raise RuntimeError(f"{name} failed. End of the functions' log: {self.logged()[-2000:]}")
         for message in found:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        # Lambda's poller: it receives, and deletes, a batch.
+        # Two calls by Lambda's poller: it receives a batch, and deletes it.
         self.count.calls["sqs"] += 2
         return True
 
@@ -330,7 +356,9 @@ class Play:
             return False
         records = json.loads(json.dumps(answer["Records"], default=_plain))
         if self.invoke("publish_changes", {"Records": records})["batchItemFailures"]:
-            raise RuntimeError("publish_changes failed")
+            raise RuntimeError(
+                f"publish_changes failed. End of the functions' log: {self.logged()[-2000:]}"
+            )
         return True
 
 
@@ -353,16 +381,16 @@ def _plain(value: object) -> Any:
 
 
 @contextmanager
-def play(at: Wire, folder: Path) -> Iterator[Play]:
-    """A stack and a RealtimeKit in which nothing has happened yet."""
+def play(wire: Wire, folder: Path) -> Iterator[Play]:
+    """Yield a `Play` with a new stack and a RealtimeKit that has no recordings yet."""
     world = World(clock=Clock(speed=0), seed=SEED)
     with Simulator(world) as simulator:
         there = {
-            "RealtimeKitApiUrl": f"https://{wire.API_HOST}/client/v4",
-            "WebhookKeyUrl": f"https://{wire.KEY_HOST}/.well-known/webhooks.json",
+            "RealtimeKitApiUrl": f"https://{API_HOST}/client/v4",
+            "WebhookKeyUrl": f"https://{KEY_HOST}/.well-known/webhooks.json",
         }
         with LocalStack(parameters(simulator) | there, DEFAULT_TOKEN) as stack:
-            played = Play(stack, simulator, at, folder)
+            played = Play(stack, simulator, wire, folder)
             try:
                 yield played
             finally:

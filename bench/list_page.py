@@ -1,11 +1,11 @@
-"""A page of the list, as the table grows, and beside a handler that does the bare DynamoDB call.
+"""The bench of a page of the list, with a small and a large table, beside the bare DynamoDB call.
 
     make bench-list
 
-The function is what `make build` would deploy, under AWS's runtime client. DynamoDB's place is
-taken by an index in memory that finds its place by bisection, as DynamoDB's does: what is measured
-is what the function asks for and what it makes of the answer. Machines are noisy: rounds alternate,
-medians are taken, and ratios are what to trust.
+The function is the one that `make build` would deploy, under AWS's runtime client. DynamoDB is
+replaced by an index in memory that finds its rows by bisection. So the figures show which requests
+the function makes and how it processes the answers. Machines are noisy, so the measurements take
+turns and the table shows medians. Trust its ratios more than its absolute figures.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PYTHON = ROOT / ".venv-runtime/bin/python"
 BUILD = ROOT / ".local/build"
 SIZES = (1_000, 100_000)
 ROUNDS = 5
-WARM = 100
+WARM_INVOCATIONS = 100
 APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
-# One in so many failed.
-RARE = 500
+# One recording in this many has the status ERRORED.
+RECORDINGS_PER_ERROR = 500
 
 BARE = """
 import json, os
@@ -53,7 +53,7 @@ def handler(event, context):
 
 
 class Index:
-    """Rows by time, and what has been asked of them."""
+    """The index by time in memory, with counts of the calls and of the rows read."""
 
     def __init__(self, size: int) -> None:
         start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,19 +62,19 @@ class Index:
         self.calls = self.read = 0
 
     def key(self, place: float) -> tuple[str, str]:
-        """That of the row at this part of the whole."""
+        """Return the key of the row at a place from 0 (oldest) to 1 (newest)."""
         return self._keys[int(len(self._keys) * place)]
 
-    def query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """DynamoDB's Query, as far as the list needs it."""
-        values = asked["ExpressionAttributeValues"]
+    def query(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a Query as DynamoDB does, as far as the list uses it."""
+        values = request["ExpressionAttributeValues"]
         low = bisect_left(self._keys, (values.get(":since", {"S": "0"})["S"], ""))
         high = bisect_right(self._keys, (values.get(":until", {"S": "9"})["S"], "~"))
-        backwards = not asked.get("ScanIndexForward", True)
-        if after := asked.get("ExclusiveStartKey"):
+        backwards = not request.get("ScanIndexForward", True)
+        if after := request.get("ExclusiveStartKey"):
             place = bisect_left(self._keys, (after["invoked_at"]["S"], after["recording_id"]["S"]))
             low, high = (low, place) if backwards else (place + 1, high)
-        limit = asked["Limit"]
+        limit = request["Limit"]
         low, end = (max(low, high - limit), high) if backwards else (low, min(high, low + limit))
         found = self._rows[low:end]
         if backwards:
@@ -93,7 +93,7 @@ def _row(time: datetime, number: int) -> dict[str, Any]:
     texts = {
         "recording_id": f"97cb480d-5840-4528-ace3-{number:012}",
         "app_id": APP_ID,
-        "status": "UPLOADED" if number % RARE else "ERRORED",
+        "status": "UPLOADED" if number % RECORDINGS_PER_ERROR else "ERRORED",
         "meeting_id": f"50c8940e-1b97-402a-97d6-{number % 97:012}",
         "session_id": f"05e57591-d89e-45c9-ae44-{number:012}",
         "meeting_title": "Weekly sync",
@@ -109,15 +109,15 @@ def _row(time: datetime, number: int) -> dict[str, Any]:
 
 @contextmanager
 def dynamodb(index: Index) -> Iterator[str]:
-    """Its endpoint."""
+    """Serve the index as DynamoDB while the block runs; yield the endpoint's URL."""
 
     class Api(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps(index.query(asked)).encode()
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.dumps(index.query(request)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/x-amz-json-1.0")
             self.send_header("Content-Length", str(len(body)))
@@ -129,7 +129,7 @@ def dynamodb(index: Index) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Nothing: a function that is killed at its end lets go of its connections so."""
+            """Ignore errors: a connection breaks when the bench kills a measured function."""
 
     server = Server(("127.0.0.1", 0), Api)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -142,8 +142,8 @@ def dynamodb(index: Index) -> Iterator[str]:
         server.server_close()
 
 
-def questions(index: Index) -> dict[str, dict[str, str]]:
-    """Query strings by what they ask for."""
+def queries(index: Index) -> dict[str, dict[str, str]]:
+    """Return the query strings to measure, by name."""
     sys.path.insert(0, str(ROOT / "functions"))
     from recordings.listing import Position, Query, cursor
 
@@ -156,17 +156,20 @@ def questions(index: Index) -> dict[str, dict[str, str]]:
 
 
 def event(query: Mapping[str, str]) -> dict[str, Any]:
-    """API Gateway's."""
-    found: dict[str, Any] = json.loads(
+    """Return API Gateway's event of a request for the list with a query string."""
+    request: dict[str, Any] = json.loads(
         (ROOT / "events/serve-catalogue.list-recordings.json").read_text()
     )
-    found["queryStringParameters"] = dict(query) or None
-    found["multiValueQueryStringParameters"] = {name: [text] for name, text in query.items()}
-    return found
+    request["queryStringParameters"] = dict(query) or None
+    request["multiValueQueryStringParameters"] = {name: [text] for name, text in query.items()}
+    return request
 
 
 def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
-    """Warm seconds, calls and rows read of an invocation, by what is asked for and size."""
+    """Return the figures of an invocation by name of the query and size of the table.
+
+    The figures are: seconds when warm, calls of DynamoDB, and rows read.
+    """
     package = next(p for p in BUILD.iterdir() if (p / "serve_catalogue.py").is_file())
     warm: dict[tuple[str, int], list[float]] = {}
     counts: dict[tuple[str, int], tuple[float, float]] = {}
@@ -178,15 +181,20 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
         for number in range(ROUNDS):
             for size, index in indexes.items():
                 environment = _environment(origins[size], package)
-                asked = questions(index)
-                runs = {name: (package, "serve_catalogue.handler", asked[name]) for name in asked}
+                runs = {
+                    name: (package, "serve_catalogue.handler", query)
+                    for name, query in queries(index).items()
+                }
                 runs["bare call"] = (folder, "bare.handler", {})
                 for name, (path, handler, query) in runs.items():
                     index.calls = index.read = 0
                     with Runtime(PYTHON, path, handler, environment) as runtime:
-                        run = runtime.run(event(query), WARM)
+                        run = runtime.run(event(query), WARM_INVOCATIONS)
                     warm.setdefault((name, size), []).append(run.clock.warm)
-                    counts[name, size] = (index.calls / (WARM + 1), index.read / (WARM + 1))
+                    counts[name, size] = (
+                        index.calls / (WARM_INVOCATIONS + 1),
+                        index.read / (WARM_INVOCATIONS + 1),
+                    )
             print(f"round {number + 1} of {ROUNDS}", end="\r", file=sys.stderr, flush=True)
     return {key: (statistics.median(times), *counts[key]) for key, times in warm.items()}
 
@@ -194,11 +202,11 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
 def _environment(origin: str, package: Path) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": origin,
-        # The bare handler's boto3.
+        # The bare handler takes boto3 from the package too.
         "PYTHONPATH": f"{package}",
         "POWERTOOLS_METRICS_NAMESPACE": "bench",
         "APP_ID": APP_ID,
-        "REALTIMEKIT_APP_URL": f"{origin}/not-asked",
+        "REALTIMEKIT_APP_URL": f"{origin}/not-used",
         "API_TOKEN_SECRET_ARN": "not-read",
         "RECORDINGS_TABLE": "RecordingsTable",
         "WORK_TABLE": "WorkTable",
@@ -209,7 +217,7 @@ def _environment(origin: str, package: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure the pages and print the table."""
     found = measure()
     small, large = SIZES
     print(f"{'':20} {'rows':>8} {'ms':>7} {'÷ bare':>7} {'1/s':>6} {'calls':>6} {'rows read':>10}")

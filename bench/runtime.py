@@ -1,8 +1,8 @@
-"""A function under AWS's own runtime client: the other end of Lambda's runtime API, and a watch.
+"""A server of Lambda's runtime API that runs a function under AWS's runtime client and times it.
 
-`awslambdaric` asks `…/invocation/next` when the handler's module is imported, and posts the answer.
-So the time from the process' start to its first question is the initialisation, and from an event's
-hand-over to its answer the invocation (AWS docs, Lambda runtime API).
+`awslambdaric` requests `…/invocation/next` once it has imported the handler's module, and posts the
+answer. So the initialisation lasts from the start of the process to its first such request. An
+invocation lasts from the hand-over of its event to its answer (AWS docs, Lambda runtime API).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import IO, Any, Self
 
 from .cpu_share import FULL_MB, cpu_share
 
-PATIENCE_SECONDS = 60
+MAX_WAIT_SECONDS = 60
 FUNCTION_ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bench"
 _OVER = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds: until the module was imported, of the first invocation, of the median after it."""
+    """Seconds of the initialisation, of the first invocation, and of a warm invocation."""
 
     init: float
     first: float
@@ -40,9 +40,10 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """By the clock, and of the processor: others on the machine lengthen the first, not the second.
+    """Times of one process by the clock and by processor time, and the peak of its memory.
 
-    And the most memory that it took.
+    Other programs on the machine lengthen the times by the clock but hardly the processor time. A
+    warm invocation's time is the median by the clock, and the mean by processor time.
     """
 
     clock: Times
@@ -51,10 +52,10 @@ class Run:
 
 
 class Runtime:
-    """One function's process; a context manager. The package is not written to.
+    """One function's process, as a context manager that leaves the package unchanged.
 
-    It has a whole processor until it is initialised, and then what AWS gives with `memory_mb`.
-    Settings that are `None` are those that it is not given. What it logs goes to `log`.
+    The process has a whole processor until it is initialised, then the share that AWS gives with
+    `memory_mb`. An environment variable that is `None` is left out. The function logs to `log`.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Runtime:
     ) -> None:
         self._memory_mb = memory_mb
         self._log = log
-        self._asked: queue.Queue[float | RuntimeError] = queue.Queue()
+        self._ready: queue.Queue[float | RuntimeError] = queue.Queue()
         self._events: queue.Queue[bytes] = queue.Queue()
         self._answers: queue.Queue[tuple[float, bytes]] = queue.Queue()
         self._server = _Server(("127.0.0.1", 0), self._api())
@@ -78,7 +79,7 @@ class Runtime:
         settings: dict[str, str | None] = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": self._package,
-            # A deployed folder is read-only.
+            # A deployed folder is read-only, so Lambda writes no bytecode either.
             "PYTHONDONTWRITEBYTECODE": "1",
             "LAMBDA_TASK_ROOT": self._package,
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
@@ -99,7 +100,7 @@ class Runtime:
         self.peak_bytes = 0
 
     def run(self, event: Any, warm: int) -> Run:
-        """Invoke it, and once more for each warm invocation; then it is ended."""
+        """Invoke the function once, then `warm` times, and end its process. Return the figures."""
         started = _processor_seconds(self._process.pid)
         first, _ = self.invoke(event)
         after_first = _processor_seconds(self._process.pid)
@@ -113,10 +114,13 @@ class Runtime:
         )
 
     def invoke(self, event: Any) -> tuple[float, Any]:
-        """Seconds, and the answer. Raises `RuntimeError` where the function fails."""
+        """Return the seconds of an invocation and its answer.
+
+        Raise `RuntimeError` if the function fails, and `queue.Empty` if it does not answer in 60 s.
+        """
         started = time.perf_counter()
         self._events.put(json.dumps(event).encode())
-        answered, body = self._answers.get(timeout=PATIENCE_SECONDS)
+        answered, body = self._answers.get(timeout=MAX_WAIT_SECONDS)
         if b"errorType" in body:
             raise RuntimeError(body.decode())
         return answered - started, json.loads(body)
@@ -145,7 +149,7 @@ class Runtime:
         )
         share = self._ended.enter_context(cpu_share(self._process.pid))
         self._ended.callback(self._end)
-        ready = self._asked.get(timeout=PATIENCE_SECONDS)
+        ready = self._ready.get(timeout=MAX_WAIT_SECONDS)
         if isinstance(ready, RuntimeError):
             raise ready
         self.init = ready - started
@@ -171,9 +175,9 @@ class Runtime:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
-                runtime._asked.put(time.perf_counter())
+                runtime._ready.put(time.perf_counter())
                 try:
-                    event = runtime._events.get(timeout=PATIENCE_SECONDS)
+                    event = runtime._events.get(timeout=MAX_WAIT_SECONDS)
                 except queue.Empty:
                     return
                 if event == _OVER:
@@ -185,7 +189,7 @@ class Runtime:
                 self.wfile.write(event)
 
             def _headers(self, event: bytes) -> dict[str, str]:
-                """All that AWS sends: the client crashes where one is missing."""
+                """Return all headers that AWS sends; the client crashes if one is missing."""
                 return {
                     "Content-Type": "application/json",
                     "Content-Length": str(len(event)),
@@ -198,25 +202,25 @@ class Runtime:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path.endswith("/init/error"):
-                    runtime._asked.put(RuntimeError(body.decode()))
+                    runtime._ready.put(RuntimeError(body.decode()))
                 runtime._answers.put((time.perf_counter(), body))
                 self.send_response(202)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing: the terminal is for the table."""
+                """Suppress the server's log, because the terminal shows the table."""
 
         return Api
 
 
 def _processor_seconds(pid: int) -> float:
-    """What a process has had, all its threads together (clock_getcpuclockid(3), Linux)."""
+    """Return the processor seconds of a process and its threads (Linux, clock_getcpuclockid(3))."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def _peak_bytes(pid: int) -> int:
-    """0 where there is no /proc to tell it."""
+    """Return the peak of a process's memory, or 0 on a machine without /proc."""
     status = Path(f"/proc/{pid}/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) * 1024 if found else 0
@@ -224,4 +228,4 @@ def _peak_bytes(pid: int) -> int:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a process that is killed lets go of its connection so."""
+        """Ignore errors: a connection breaks when the process of a function is killed."""

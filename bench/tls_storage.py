@@ -1,12 +1,12 @@
-"""A storage on loopback, over TLS: RealtimeKit's side of a copy, and S3's.
+"""A storage server on loopback, over TLS, that stands for both RealtimeKit and S3 in a copy.
 
-A process for each connection, so that what is measured is not this server's interpreter lock. It
-sends a pattern of any length and keeps nothing of what it is sent; but of a completed upload it
-checks the CRC-32 against that of the pattern, as S3 does.
+Each connection has a process of its own, so that the server's interpreter lock does not slow the
+copy. The server sends a pattern of any length and discards uploaded bytes. When an upload
+completes, the server compares its CRC-32 with that of the pattern, as S3 would.
 
-    GET  /media/<size>/recording.mp4     a file of so many bytes, or a range of it
-    PUT  /bucket/<size>…                 a part, or a whole object, of that file
-    POST /bucket/<size>…?uploads         and the rest of S3's multipart protocol
+    GET  /media/<size>/recording.mp4     download a file of <size> bytes, or a range of it
+    PUT  /bucket/<size>…                 upload a part or the whole of that file
+    POST /bucket/<size>…[?uploads]       complete [or begin] a multipart upload
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ XML = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
 def crc32(size: int) -> str:
-    """Of a file of that size, as S3 writes it."""
+    """Return the CRC-32 of a file of `size` bytes, in base64 as S3 writes it."""
     checksum = 0
     for _ in range(size // BLOCK):
         checksum = zlib.crc32(PATTERN, checksum)
@@ -59,7 +59,7 @@ class _Server(ForkingMixIn, HTTPServer):
         self.checksums = checksums
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the child: the handshake holds nobody up."""
+        """Make the TLS handshake in the child process, so that other connections need not wait."""
         with (
             contextlib.suppress(OSError),
             self.context.wrap_socket(request, server_side=True) as connection,
@@ -67,7 +67,7 @@ class _Server(ForkingMixIn, HTTPServer):
             super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: clients come and go as they like."""
+        """Ignore errors of a connection: a client may close it at any time."""
 
 
 class _Storage(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ class _Storage(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        """A file, or the range that is asked for."""
+        """Send the file, or the range in the request."""
         if self.path.endswith("?object-lock"):
             code = "ObjectLockConfigurationNotFoundError"
             self._answer(404, f"{XML}<Error><Code>{code}</Code></Error>".encode())
@@ -85,13 +85,15 @@ class _Storage(BaseHTTPRequestHandler):
             self._answer(200, f"{XML}<ListPartsResult/>".encode())
             return
         size = self._size()
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, stop = (int(asked[1]), min(int(asked[2]) + 1, size)) if asked else (0, size)
-        self.send_response(206 if asked else 200)
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, stop = (
+            (int(byte_range[1]), min(int(byte_range[2]) + 1, size)) if byte_range else (0, size)
+        )
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Type", "video/mp4")
         self.send_header("Content-Length", str(stop - start))
         self.send_header("ETag", ETAG)
-        if asked:
+        if byte_range:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         self.end_headers()
         pattern = memoryview(PATTERN)
@@ -102,11 +104,11 @@ class _Storage(BaseHTTPRequestHandler):
             start += len(chunk)
 
     def do_HEAD(self) -> None:
-        """Nothing is kept."""
+        """Answer 404, because the storage keeps no object."""
         self._answer(404)
 
     def do_PUT(self) -> None:
-        """Take what comes, and forget it."""
+        """Read the body and discard it."""
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             while size := int(self.rfile.readline(), 16):
                 self._skip(size)
@@ -117,7 +119,7 @@ class _Storage(BaseHTTPRequestHandler):
         self._answer(200, ETag=ETAG)
 
     def do_POST(self) -> None:
-        """Begin or complete an upload."""
+        """Begin an upload, or complete it and check its CRC-32."""
         self._skip(int(self.headers.get("Content-Length", 0)))
         if "uploads" in parse_qs(urlsplit(self.path).query, keep_blank_values=True):
             name = "InitiateMultipartUploadResult"
@@ -151,12 +153,15 @@ class _Storage(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is for the table."""
+        """Suppress the server's log, because the terminal shows the table."""
 
 
 @contextlib.contextmanager
 def tls_storage(folder: Path, sizes: list[int]) -> Iterator[tuple[str, Path]]:
-    """Its origin, and the certificate to trust, while the block runs; files are of these sizes."""
+    """Run the storage while the block runs; yield its origin and the certificate to trust.
+
+    `sizes` are the sizes in bytes of the files that may be copied.
+    """
     certificate, key = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -172,7 +177,7 @@ def tls_storage(folder: Path, sizes: list[int]) -> Iterator[tuple[str, Path]]:
 
 
 def _serve(server: _Server) -> None:
-    """Until SIGTERM; the connections' processes go with it."""
+    """Serve until SIGTERM, which also ends the processes of the connections."""
     os.setpgrp()
 
     def stop(*_: object) -> None:
@@ -181,14 +186,14 @@ def _serve(server: _Server) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
-    # Both ways of a copy pass through loopback: large buffers save switches between processes.
+    # Download and upload both use loopback, so large buffers save switches between processes.
     server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BLOCK)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         server.serve_forever()
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Of this machine, signed by itself."""
+    """Write a self-signed certificate for 127.0.0.1 and its key; return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What the functions read and write in DynamoDB, in units, of all that passes through the wire."""
+"""The units that the functions' requests to DynamoDB cost, counted as they pass the wire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITES = ("PutItem", "UpdateItem", "DeleteItem")
 
 @dataclass(frozen=True)
 class Write:
-    """One, and what it cost: in the table, and in each index that it touched."""
+    """A write to an item, and its units: in the table ("table") and in each index it changed."""
 
     table: str
     key: str
@@ -26,20 +26,20 @@ class Write:
 
     @property
     def total(self) -> int:
-        """All its units."""
+        """Sum of the units in the table and its indexes."""
         return sum(self.units.values())
 
 
 @dataclass
 class Units:
-    """What was read and written, from the requests that pass through `counted`."""
+    """Counter of the units read and written by the requests that pass through `counted`."""
 
     dynamodb: Any
     writes: list[Write] = field(default_factory=list)
     read: float = 0
 
     def counted(self, answerer: Answerer) -> Answerer:
-        """The same answers, and their units noted."""
+        """Return an answerer that gives the same answers and counts their units."""
         operations: dict[str, Callable[[Request, Answerer], Answer]] = {
             **dict.fromkeys(WRITES, self._write),
             "BatchWriteItem": self._write_batch,
@@ -57,21 +57,21 @@ class Units:
         return answer
 
     def _write(self, request: Request, answerer: Answerer) -> Answer:
-        asked = request.parameters
-        table = self._table(asked["TableName"])
-        names = [one["AttributeName"] for one in table["KeySchema"]]
-        given = asked.get("Key") or asked["Item"]
-        key = {name: given[name] for name in names}
-        before = self._item(asked["TableName"], key)
+        parameters = request.parameters
+        table = self._table(parameters["TableName"])
+        names = [part["AttributeName"] for part in table["KeySchema"]]
+        item = parameters.get("Key") or parameters["Item"]
+        key = {name: item[name] for name in names}
+        before = self._item(parameters["TableName"], key)
         answer = answerer(request)
-        self._note(table, key, before, self._item(asked["TableName"], key))
+        self._note(table, key, before, self._item(parameters["TableName"], key))
         return answer
 
     def _write_batch(self, request: Request, answerer: Answerer) -> Answer:
         for name, requests in request.parameters["RequestItems"].items():
             table = self._table(name)
-            for one in requests:
-                item = one["PutRequest"]["Item"]
+            for write in requests:
+                item = write["PutRequest"]["Item"]
                 key = {
                     part["AttributeName"]: item[part["AttributeName"]]
                     for part in table["KeySchema"]
@@ -80,19 +80,19 @@ class Units:
         return answerer(request)
 
     def _get(self, request: Request, answerer: Answerer) -> Answer:
-        asked = request.parameters
-        self._read(asked["TableName"], asked["Key"], asked)
+        parameters = request.parameters
+        self._read(parameters["TableName"], parameters["Key"], parameters)
         return answerer(request)
 
     def _get_batch(self, request: Request, answerer: Answerer) -> Answer:
-        for name, asked in request.parameters["RequestItems"].items():
-            for key in asked["Keys"]:
-                self._read(name, key, asked)
+        for name, parameters in request.parameters["RequestItems"].items():
+            for key in parameters["Keys"]:
+                self._read(name, key, parameters)
         return answerer(request)
 
-    def _read(self, table: str, key: Item, asked: Mapping[str, Any]) -> None:
+    def _read(self, table: str, key: Item, parameters: Mapping[str, Any]) -> None:
         item = self._item(table, key) or {}
-        self.read += capacity.read([item], consistent=asked.get("ConsistentRead", False))
+        self.read += capacity.read([item], consistent=parameters.get("ConsistentRead", False))
 
     def _query(self, request: Request, answerer: Answerer) -> Answer:
         answer = answerer(request)
@@ -122,18 +122,18 @@ class Units:
 
 
 def _plain_name(deployed: str) -> str:
-    """As the template calls it: CloudFormation puts the stack's name around it."""
+    """Return a table's logical ID, the middle part of the name that CloudFormation gives it."""
     return re.sub(r".*-(\w+)-\w+", r"\1", deployed)
 
 
 def _index_units(table: Any, index: Any, before: Item | None, after: Item | None) -> int:
     old, new = _projected(table, index, before), _projected(table, index, after)
-    keys = [one["AttributeName"] for one in index["KeySchema"]]
+    keys = [part["AttributeName"] for part in index["KeySchema"]]
     return capacity.written_to_index(old, new, keys)
 
 
 def _projected(table: Any, index: Any, item: Item | None) -> Item | None:
-    keys = {one["AttributeName"] for one in (*index["KeySchema"], *table["KeySchema"])}
+    keys = {part["AttributeName"] for part in (*index["KeySchema"], *table["KeySchema"])}
     if item is None or not keys <= item.keys():
         return None
     projection = index["Projection"]
@@ -144,11 +144,11 @@ def _projected(table: Any, index: Any, item: Item | None) -> Item | None:
 
 
 def by_index(writes: list[Write]) -> dict[str, int]:
-    """Units by table and index."""
-    found: dict[str, int] = {}
+    """Return the sum of the units by table, and by index as "table/index"."""
+    sums: dict[str, int] = {}
     for name, units in _parts(writes):
-        found[name] = found.get(name, 0) + units
-    return found
+        sums[name] = sums.get(name, 0) + units
+    return sums
 
 
 def _parts(writes: list[Write]) -> Iterator[tuple[str, int]]:

@@ -1,9 +1,9 @@
-"""AWS and RealtimeKit at the other end of the wire, over TLS, under their real names.
+"""The wire: a TLS server that answers the functions as AWS and RealtimeKit, under their real names.
 
 The functions' processes resolve every https name to this server (`loopback/sitecustomize.py`), so
-that they make the requests that they would make in production. It passes them on to the emulated
-AWS and the simulated RealtimeKit and notes them, or plays back what was noted: then an answer takes
-next to no time, and an invocation meets the same world each time.
+they make the same requests as in production. The server records each request and passes it on to
+the emulated AWS and the simulated RealtimeKit. Or the server plays back recorded answers; then
+answers take next to no time, and every invocation gets the same ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_PASSED_ON = ("connection", "transfer-encoding", "content-length", "server",
 
 @dataclass(frozen=True)
 class Request:
-    """As it came."""
+    """A request as the server received it."""
 
     method: str
     host: str
@@ -51,23 +51,23 @@ class Request:
 
     @cached_property
     def target(self) -> tuple[str, str]:
-        """Service and operation, such as `DynamoDB_20120810` and `GetItem`; empty for REST."""
+        """Service and operation, such as `DynamoDB_20120810` and `GetItem`; both empty for REST."""
         service, _, operation = self.headers.get("x-amz-target", "").rpartition(".")
         return service, operation
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """Of an AWS operation in JSON."""
-        found: dict[str, Any] = json.loads(self.body or b"{}") if self.target[1] else {}
-        return found
+        """Parameters of an AWS operation in JSON; empty for other requests."""
+        parameters: dict[str, Any] = json.loads(self.body or b"{}") if self.target[1] else {}
+        return parameters
 
     @cached_property
     def identity(self) -> str:
-        """The same for requests to which the same answers make sense."""
+        """Text that is equal for requests to which the same answers make sense."""
         if self.target[1]:
             places = (self.parameters.get(name, "") for name in ("TableName", "QueueUrl"))
             keys = [next(iter(value.values())) for value in self.parameters.get("Key", {}).values()]
-            # Of work_id the kind: "budget", "check".
+            # Only the kind of the work table's key, such as "budget" or "check".
             return " ".join((*self.target, *places, *(key.partition("#")[0] for key in keys)))
         parts = urlsplit(self.path)
         names = sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
@@ -76,7 +76,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """As it went back."""
+    """An answer as the server sends it."""
 
     status: int
     headers: Mapping[str, str]
@@ -88,7 +88,10 @@ Answerer = Callable[[Request], Answer]
 
 
 class Wire:
-    """The server, from `start` to `stop`; a context manager. It answers as its `answerer` says."""
+    """The server, as a context manager.
+
+    `answerer` returns the answer to a request; `exchanges` records both.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.answerer: Answerer = lambda _: Answer(503, {}, b"")
@@ -103,7 +106,7 @@ class Wire:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a function's process that is to be at this end of the wire."""
+        """Environment variables by which a function's process reaches this server."""
         return {
             "BENCH_WIRE_PORT": str(self._server.server_port),
             "AWS_CA_BUNDLE": str(self._trusted),
@@ -111,17 +114,17 @@ class Wire:
         }
 
     def answer(self, request: Request) -> Answer:
-        """What the answerer says; noted."""
+        """Return the answerer's answer, and record the exchange."""
         answer = self.answerer(request)
         with self._lock:
             self.exchanges.append((request, answer))
         return answer
 
     def drain(self) -> list[Exchange]:
-        """What was exchanged since this was last asked."""
+        """Return the exchanges recorded since the last call, and forget them."""
         with self._lock:
-            found, self.exchanges = self.exchanges, []
-        return found
+            exchanges, self.exchanges = self.exchanges, []
+        return exchanges
 
     def __enter__(self) -> Wire:
         self._thread.start()
@@ -140,7 +143,7 @@ class _Server(ThreadingHTTPServer):
         self._context = context
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the connection's own thread: the handshake holds nobody up."""
+        """Make the TLS handshake in the connection's thread, so that others need not wait."""
         self.wire.connections += 1
         with (
             contextlib.suppress(OSError),
@@ -149,7 +152,7 @@ class _Server(ThreadingHTTPServer):
             super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A function that is ended lets go of its connections; that is no error."""
+        """Report an error unless the connection broke, as it does when a function is ended."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -157,7 +160,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # A head in one piece, not a segment for each line.
+    # Buffered, so that the head goes out in one segment instead of one for each line.
     wbufsize = -1
     server: _Server
 
@@ -180,21 +183,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _chunks(self) -> bytes:
-        found = b""
+        body = b""
         while size := int(self.rfile.readline(), 16):
-            found += self.rfile.read(size)
+            body += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return found
+        return body
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _exchange  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is for the table."""
+        """Suppress the server's log, because the terminal shows the table."""
 
 
 def forward(aws_url: str, realtimekit_url: str) -> Answerer:
-    """To the emulator and the simulator, which stand behind these origins."""
+    """Return an answerer that passes requests on to the emulator and the simulator."""
     http = urllib3.PoolManager(maxsize=16, retries=False)
 
     def answer(request: Request) -> Answer:
@@ -217,9 +220,10 @@ def forward(aws_url: str, realtimekit_url: str) -> Answerer:
 
 
 def play_back(exchanges: Sequence[Exchange]) -> Answerer:
-    """What was answered then, in turns where the same was asked several times.
+    """Return an answerer that gives recorded answers.
 
-    What was not asked then finds nothing.
+    Requests with the same identity get its answers in turns. An unrecorded request gets an empty
+    answer: status 200 for an AWS operation, otherwise 404.
     """
     known: dict[str, list[Answer]] = {}
     for request, answer in exchanges:
@@ -239,9 +243,10 @@ def play_back(exchanges: Sequence[Exchange]) -> Answerer:
 
 
 def _certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """What to trust, the server's certificate, its key.
+    """Write the certificates to trust, the server's certificate and its key; return their paths.
 
-    It is trusted beside all that botocore trusts: to load them is a part of what TLS costs.
+    The certificates to trust include all of botocore's, because their loading is part of a cold
+    start.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])

@@ -1,4 +1,7 @@
-"""The local stack from the command line: `python -m local up`, then the rest from another shell."""
+"""Commands that run the local stack and call it.
+
+Run `python -m local up` in one shell. The other commands find that stack from another shell.
+"""
 
 from __future__ import annotations
 
@@ -33,26 +36,33 @@ WEBHOOK_EVENTS = ("meeting.ended", "recording.statusUpdate")
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Run until Ctrl-C, SIGTERM, or the end of the terminal; refuses to be a second one here."""
-    if running := _running():
-        sys.exit(f"A local stack is already running here: {running['aws_endpoint_url']}")
+    """Run the local stack until Ctrl-C, SIGTERM, or the end of the terminal.
+
+    Exit with a message if a local stack already runs in this checkout.
+    """
+    if running := _running_description():
+        sys.exit(
+            f"A local stack is already running in this checkout, at {running['aws_endpoint_url']}."
+            " Use that one, or stop it with Ctrl-C in its shell."
+        )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    # Half an hour has some 150 MB, which the emulator would hold in memory, several times over.
+    # Small files: half an hour of video has some 150 MB, and the emulator would hold several copies
+    # of it in memory.
     small = RecordingOptions(file_size=12_000_000, audio_file_size=2_000_000)
     world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=small)
     with (
         Simulator(
             world,
             port=arguments.realtimekit_port,
-            # A function that starts cold may take longer than RealtimeKit's usual patience.
+            # 10 s: a cold start on this machine may exceed RealtimeKit's own delivery timeout.
             delivery_rules=DeliveryRules(timeout=10),
             delivers_live=True,
         ) as simulator,
         LocalStack(stack.parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
     ):
-        # Long enough ago that no webhook tells of it.
+        # The recording ended before the webhook was registered, so RealtimeKit never announces it.
         recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
         webhook_url = local.description["webhook_url"]
         simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
@@ -73,11 +83,11 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def invoke(arguments: argparse.Namespace) -> int:
-    """Invoke a function with a file of events/; 1 if it failed."""
-    described = _described()
-    function = _function(described, arguments.function)
+    """Invoke a function with a sample event from events/. Return 1 if the function failed."""
+    described = _description_or_exit()
+    function = _function_name(described, arguments.function)
     answer = stack.client("lambda", described["aws_endpoint_url"]).invoke(
-        FunctionName=function, Payload=_event(arguments.event).encode(), LogType="Tail"
+        FunctionName=function, Payload=_read_event(arguments.event).encode(), LogType="Tail"
     )
     print(base64.b64decode(answer.get("LogResult", "")).decode(), file=sys.stderr)
     print(answer["Payload"].read().decode())
@@ -85,11 +95,11 @@ def invoke(arguments: argparse.Namespace) -> int:
 
 
 def put_event(arguments: argparse.Namespace) -> int:
-    """Put the entries of a file of events/ on the stack's bus; 1 if the bus refused one."""
-    described = _described()
+    """Put the entries of a file in events/ on the event bus. Return 1 if the bus refused one."""
+    described = _description_or_exit()
     entries = [
         {**entry, "EventBusName": described["event_bus"]["name"]}
-        for entry in _entries(arguments.event)
+        for entry in _read_entries(arguments.event)
     ]
     events = stack.client("events", described["aws_endpoint_url"])
     answer = events.put_events(Entries=entries)
@@ -98,8 +108,8 @@ def put_event(arguments: argparse.Namespace) -> int:
 
 
 def request(arguments: argparse.Namespace) -> int:
-    """Call the API, signed; 1 if it answers with an error."""
-    described = _described()
+    """Send a signed request to the API and print the answer. Return 1 for an HTTP error."""
+    described = _description_or_exit()
     answer = stack.request(described, arguments.method, arguments.path, body=arguments.body or None)
     print(f"HTTP {answer.status}", file=sys.stderr)
     body = answer.data.decode()
@@ -111,25 +121,37 @@ def request(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run a command; the exit code."""
+    """Parse the arguments, run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("up", help="run the stack until Ctrl-C")
-    command.add_argument("--port", type=int, default=0, help="AWS's; a free one by default")
-    command.add_argument("--realtimekit-port", type=int, default=0, help="a free one by default")
-    command.add_argument("--speed", type=float, default=1, help="of RealtimeKit's clock")
+    command = commands.add_parser("up", help="Run the local stack until Ctrl-C.")
+    command.add_argument(
+        "--port", type=int, default=0, help="Port of the emulated AWS. Default: any free port."
+    )
+    command.add_argument(
+        "--realtimekit-port",
+        type=int,
+        default=0,
+        help="Port of the simulated RealtimeKit. Default: any free port.",
+    )
+    command.add_argument(
+        "--speed",
+        type=float,
+        default=1,
+        help="Speed of RealtimeKit's clock: with 60, a minute passes in a second. Default: 1.",
+    )
     command.set_defaults(run=up)
-    command = commands.add_parser("invoke", help="invoke a function with a sample event")
-    command.add_argument("function", help="such as ingest_recording")
-    command.add_argument("event", help="a file of events/, without .json")
+    command = commands.add_parser("invoke", help="Invoke a function with a sample event.")
+    command.add_argument("function", help="Name of the function, for example ingest_recording.")
+    command.add_argument("event", help="Name of a file in events/, without .json.")
     command.set_defaults(run=invoke)
-    command = commands.add_parser("put-event", help="put a sample entry on the event bus")
-    command.add_argument("event", help="a file of events/, without .json")
+    command = commands.add_parser("put-event", help="Put a sample entry on the event bus.")
+    command.add_argument("event", help="Name of a file in events/, without .json.")
     command.set_defaults(run=put_event)
-    command = commands.add_parser("request", help="send a signed request to the API")
-    command.add_argument("method", help="such as GET")
-    command.add_argument("path", help="such as /recordings/<recording_id>")
-    command.add_argument("body", nargs="?", help="JSON, where the route takes any")
+    command = commands.add_parser("request", help="Send a signed request to the API.")
+    command.add_argument("method", help="HTTP method, for example GET.")
+    command.add_argument("path", help="Path and query, for example /recordings/<recording_id>.")
+    command.add_argument("body", nargs="?", help="JSON body, for routes that take one.")
     command.set_defaults(run=request)
     parsed = parser.parse_args(arguments)
     try:
@@ -139,12 +161,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _described() -> dict[str, Any]:
-    return _running() or sys.exit("No local stack is running here; start one with: make up")
+def _description_or_exit() -> dict[str, Any]:
+    return _running_description() or sys.exit(
+        "No local stack is running in this checkout. Start one with: make up"
+    )
 
 
-def _running() -> dict[str, Any] | None:
-    """What `up` described, if it still answers: one that was killed left its description."""
+def _running_description() -> dict[str, Any] | None:
+    """Return the description of the running stack, or `None` if no stack answers.
+
+    A killed stack leaves its description file behind, so this also calls the emulator.
+    """
     try:
         described: dict[str, Any] = json.loads(DESCRIPTION_FILE.read_text())
         url = f"{described['aws_endpoint_url']}/_ministack/health"
@@ -154,8 +181,8 @@ def _running() -> dict[str, Any] | None:
     return described
 
 
-def _function(described: Mapping[str, Any], name: str) -> str:
-    """By the handler's file, as in functions/, or by the template's name."""
+def _function_name(described: Mapping[str, Any], name: str) -> str:
+    """Return the deployed name of a function, given its file's name or its logical ID."""
     wanted = name.replace("_", "").replace("-", "").lower().removesuffix("function")
     names: dict[str, str] = {
         logical_id.removesuffix("Function").lower(): function["name"]
@@ -163,40 +190,40 @@ def _function(described: Mapping[str, Any], name: str) -> str:
     }
     if wanted not in names:
         known = ", ".join(sorted(path.stem for path in (ROOT / "functions").glob("*.py")))
-        sys.exit(f"There is no function {name}; there are {known}.")
+        sys.exit(f"There is no function {name}. Choose one of: {known}.")
     return names[wanted]
 
 
-def _event(name: str) -> str:
+def _read_event(name: str) -> str:
     path = EVENTS / f"{name.removesuffix('.json')}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
-        sys.exit(f"There is no events/{path.name}; there are {known}.")
+        sys.exit(f"There is no file events/{path.name}. Choose one of: {known}.")
     return path.read_text()
 
 
-def _entries(name: str) -> list[dict[str, Any]]:
-    """Return the bus entries of a file of events/; exit with a message if the file has none."""
-    entries: list[dict[str, Any]] = json.loads(_event(name))
+def _read_entries(name: str) -> list[dict[str, Any]]:
+    """Return the bus entries of a file in events/, or exit with a message if it has no entries."""
+    entries: list[dict[str, Any]] = json.loads(_read_event(name))
     if not isinstance(entries, list):
         known = ", ".join(sorted(file.stem for file in EVENTS.glob("eventbridge-entry.*.json")))
         sys.exit(
-            f"events/{name.removesuffix('.json')}.json is what a function receives, and no entry"
-            f" for the event bus; those are {known}. For a function there is: make invoke"
+            f"events/{name.removesuffix('.json')}.json is a function's event, not an event bus"
+            f" entry. Choose one of: {known}. To send this event to a function, use: make invoke"
         )
     return entries
 
 
 def _welcome(described: Mapping[str, Any], recording_id: str, page_url: str) -> str:
     return f"""
-The stack is up; Ctrl-C stops it. All of it is described in {DESCRIPTION_FILE.relative_to(ROOT)}.
+The stack is up; Ctrl-C stops it. {DESCRIPTION_FILE.relative_to(ROOT)} lists its resources.
 
   AWS (emulated)           {described["aws_endpoint_url"]}
   The catalogue's API      {described["api_url"]}
-  … to read and to try     {page_url}
+  API page, to try calls   {page_url}
   RealtimeKit (simulated)  {described["realtimekit_url"]}/_simulator
 
-For the AWS command line and SDKs, and for realtimekit-recordings:
+Set these for the AWS command line, for AWS SDKs, and for realtimekit-recordings:
 
   export AWS_ENDPOINT_URL={described["aws_endpoint_url"]} \\
     AWS_REGION={described["region"]} AWS_DEFAULT_REGION={described["region"]} \\
@@ -204,13 +231,14 @@ For the AWS command line and SDKs, and for realtimekit-recordings:
     AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]} \\
     REALTIMEKIT_RECORDINGS_API_URL={described["api_url"]}
 
-A meeting was recorded, and nobody told of it. From another shell, announce its end, and read it:
+A meeting was recorded, and no webhook was sent for it. From another shell, announce the
+meeting's end and read the recording:
 
   make put-event EVENT=eventbridge-entry.meeting-ended
   make request METHOD=GET API_PATH=/recordings
   make request METHOD=GET API_PATH=/recordings/{recording_id}
 
-Webhooks are delivered as things happen in RealtimeKit. Have another meeting recorded:
+For later meetings the simulator sends webhooks. Record another meeting:
 
   curl -s -X POST {described["realtimekit_url"]}/_simulator/recordings \\
     -H 'Content-Type: application/json' -d '{{"title": "Planning"}}'

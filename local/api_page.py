@@ -1,7 +1,7 @@
-"""A page to read the API's document and to try it on the local stack, by Swagger UI.
+"""Swagger UI page on which to read the API's document and to call the local stack's API.
 
-A browser cannot sign requests, so this server signs them for it. It listens on loopback, and to
-pages of its own only: no other site's may call the API through it.
+A browser cannot sign requests, so this server signs them. The server listens on loopback and serves
+requests from its own page only, so that another site cannot call the API through it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _PASSED_ON = ("Content-Type", "ETag", "Retry-After", "Cache-Control")
 
 
 class ApiPage:
-    """The page from entering the context to leaving it; `description` is the stack's."""
+    """Context manager that serves the page.
+
+    `description` is `LocalStack.description`; `document` is the OpenAPI file to show.
+    """
 
     def __init__(self, description: Mapping[str, Any], document: Path = DOCUMENT) -> None:
         self._server: BaseWSGIServer = make_server(
@@ -35,7 +38,7 @@ class ApiPage:
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """Address to open in a browser."""
         return f"http://{LOOPBACK}:{self._server.server_port}{PAGE}/"
 
     def __enter__(self) -> Self:
@@ -50,7 +53,7 @@ class ApiPage:
 
 class _Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: the terminal is the stack's."""
+        """Suppress the server's log, because the terminal shows the stack's messages."""
 
 
 def _app(description: Mapping[str, Any], document: Path) -> Flask:
@@ -59,20 +62,25 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
     app.register_blueprint(get_swaggerui_blueprint(PAGE, "/openapi.json", config=config))
 
     @app.before_request
-    def refuse_strangers() -> tuple[str, int] | None:
-        """Whose Host is another's name came by DNS; whose Origin is, from another site's page."""
+    def refuse_other_sites() -> tuple[str, int] | None:
+        """Answer 403 to requests that another site's page sent.
+
+        A foreign Host header shows DNS rebinding; a foreign Origin shows a cross-site request.
+        """
         host = request.host.rpartition(":")[0]
         origin = request.headers.get("Origin", f"http://{request.host}")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         is_own = origin == f"http://{request.host}" and site in ("same-origin", "none")
-        return None if host in (LOOPBACK, "localhost") and is_own else ("Not from here.", 403)
+        if host in (LOOPBACK, "localhost") and is_own:
+            return None
+        return "Refused: this server answers its own page only. Open that page on loopback.", 403
 
     @app.get("/openapi.json")
     def describe() -> dict[str, Any]:
-        """Without the webhook, which only RealtimeKit can sign."""
-        found: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
-        del found["paths"]["/webhooks/realtimekit"], found["security"]
-        return {**found, "servers": [{"url": API, "description": "The local stack."}]}
+        """Return the API's document without the webhook route, which only RealtimeKit can sign."""
+        described: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
+        del described["paths"]["/webhooks/realtimekit"], described["security"]
+        return {**described, "servers": [{"url": API, "description": "The local stack."}]}
 
     @app.route(f"{API}/<path:path>", methods=["GET", "POST", "DELETE"])
     def call(path: str) -> Response:

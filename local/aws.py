@@ -1,4 +1,4 @@
-"""AWS on this machine: ministack as a child process, on loopback only."""
+"""Emulated AWS: the emulator ministack as a child process that listens on loopback only."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ STOP_SECONDS = 15
 
 
 class MinistackError(Exception):
-    """Raised when the emulator does not come up; holds the end of what it said."""
+    """Raised when the emulator does not start; the message ends with the end of its log."""
 
 
 class Ministack:
-    """An emulated AWS from `start` to `stop`; a context manager. Port 0 is any free one.
+    """An emulated AWS that runs from `start` to `stop`; also a context manager.
 
-    It keeps all its files below `work_dir`, in a folder that `stop` removes. With `enforce_iam`
-    every call is judged by the policies of its caller, and the functions run as their roles; the
-    access key `test` is root's. `launcher` is a script, with its arguments, that runs the one it is
-    given last: the emulator.
+    Port 0 takes any free port. The emulator keeps all its files in a folder below `work_dir`, which
+    `stop` removes. With `enforce_iam`, each call needs the rights of its caller, and the functions
+    run as their roles; the access key `test` is root's. `launcher` is a script with its arguments;
+    the path of the emulator's script is appended, and the launcher must run it.
     """
 
     def __init__(
@@ -52,14 +52,17 @@ class Ministack:
 
     @property
     def url(self) -> str:
-        """The endpoint of all services."""
+        """Endpoint of all services."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def start(self) -> Self:
-        """Returns when it answers. Raises `MinistackError`, and leaves nothing, if it does not."""
+        """Start the emulator and return when it answers.
+
+        Raise `MinistackError` if it does not start; then no process and no file is left.
+        """
         _require_free(self.port)
         self._work_dir.mkdir(parents=True, exist_ok=True)
-        # Whose it is, for others may run beside it.
+        # The process ID tells emulators apart that run side by side.
         prefix = f"aws-{os.getpid()}-"
         self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._work_dir))
         try:
@@ -71,7 +74,7 @@ class Ministack:
         return self
 
     def stop(self) -> None:
-        """Ends the process with all that it started, and removes its files."""
+        """End the emulator and all processes it started, and remove its files."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -79,7 +82,7 @@ class Ministack:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            # Function runtimes that outlived it are of its session.
+            # Function runtimes may outlive the emulator; they belong to its process group.
             _kill_group(self._process.pid)
             self._process = None
         if self._folder is not None:
@@ -93,7 +96,7 @@ class Ministack:
         self.stop()
 
     def _spawn(self, folder: Path) -> None:
-        """With an environment of its own: nothing of the caller's AWS settings gets in."""
+        """Start the process with a new environment, so that the caller's AWS settings stay out."""
         (folder / "tmp").mkdir()
         environment = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
@@ -102,7 +105,7 @@ class Ministack:
             "STATE_DIR": str(folder / "state"),
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": LOOPBACK,
-            # Where boto3 in the functions goes; without it, to the real AWS.
+            # Without this, boto3 in the functions would call the real AWS.
             "AWS_ENDPOINT_URL": self.url,
             "AUTH": "true" if self._enforce_iam else "false",
             "LAMBDA_ACCOUNT_CONCURRENCY": "40",
@@ -111,14 +114,14 @@ class Ministack:
         }
         with (folder / "ministack.log").open("wb") as log:
             self._process = subprocess.Popen(
-                # -P: what is beside the script is not to be imported.
+                # -P keeps the script's folder off the import path.
                 [sys.executable, "-P", *self._launcher, Path(__file__).with_name("emulator.py")],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for us: we stop it, in order.
+                # A session of its own keeps Ctrl-C from the emulator; `stop` ends it in order.
                 start_new_session=True,
             )
 
@@ -126,7 +129,9 @@ class Ministack:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                raise MinistackError(f"ministack ended: {self._log_tail()}")
+                raise MinistackError(
+                    f"The emulator ministack ended while starting. Its log: {self._log_tail()}"
+                )
             try:
                 answer = urllib3.request("GET", f"{self.url}/_ministack/health", retries=False)
                 if answer.status == 200:
@@ -134,7 +139,10 @@ class Ministack:
             except urllib3.exceptions.HTTPError:
                 pass
             time.sleep(0.05)
-        raise MinistackError(f"ministack did not come up: {self._log_tail()}")
+        raise MinistackError(
+            f"The emulator ministack did not answer within {START_SECONDS} s. Its log:"
+            f" {self._log_tail()}"
+        )
 
     def _log_tail(self) -> str:
         log = self._folder / "ministack.log" if self._folder else None
@@ -149,14 +157,19 @@ def _free_port() -> int:
 
 
 def _require_free(port: int) -> None:
-    """Another emulator on that port would answer our health check, and be deployed to."""
+    """Raise `MinistackError` if the port is taken.
+
+    Another emulator on that port would answer our health check, and we would deploy to it.
+    """
     with socket.socket() as probe:
-        # As servers do: a port on which old connections merely linger is free.
+        # Servers set this option too: a port whose old connections are in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise MinistackError(f"port {port}: {error.strerror}") from None
+            raise MinistackError(
+                f"The emulator cannot listen on port {port}: {error.strerror}. Choose another port."
+            ) from None
 
 
 def _kill_group(group: int) -> None:

@@ -1,8 +1,9 @@
-"""The bytecode of what `sam build` built, which it does not deliver.
+"""Bytecode for the folders that `sam build` built, which it leaves without bytecode.
 
-A deployed folder is read-only: without .pyc files every cold start compiles everything again, and
-takes two to three times as long. They must be of the runtime's own minor version, and of
-`unchecked-hash`, since zipping rewrites the time stamps that Python would compare.
+A deployed folder is read-only, so without .pyc files every cold start compiles all modules again
+and takes two to three times as long. The .pyc files must be of the runtime's own minor version.
+Their invalidation mode must be `unchecked-hash`, because zipping changes the time stamps that
+Python would otherwise compare.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecke
 
 
 def interpreter(runtime: str) -> str:
-    """A Python of that Lambda runtime's version: this one, one on this machine, or one of uv's.
+    """Return the path of a Python whose minor version is that of a Lambda runtime.
 
-    Exits with a message where there is none.
+    Try this interpreter, then those on this machine, then a Python that uv installs. Exit with a
+    message if all of these fail.
     """
     for candidate in _candidates(runtime):
-        if _is(runtime, candidate):
+        if _runs_as(runtime, candidate):
             return candidate
     uv = Path(sys.executable).with_name("uv")
     version = runtime.removeprefix("python")
     installed = uv.exists() and not _run(str(uv), "python", "install", version).returncode
     if installed:
         found = _run(str(uv), "python", "find", "--managed-python", version).stdout.strip()
-        if _is(runtime, found):
+        if _runs_as(runtime, found):
             return found
     sys.exit(
-        f"{runtime} is needed to compile the package for the runtime {runtime}, and is not on this"
-        f" machine. Install it, or build for one that is: make build RUNTIME=python3.x"
+        f"Cannot compile the package for the runtime {runtime}: {runtime} was not found on this"
+        f" machine. Install it, or build for an installed version: make build RUNTIME=python3.x"
     )
 
 
@@ -44,10 +46,13 @@ def _candidates(runtime: str) -> Iterator[str]:
     yield from map(str, pyenv.glob(f"{runtime.removeprefix('python')}.*/bin/{runtime}"))
 
 
-def _is(runtime: str, candidate: str) -> bool:
-    """Asked of itself: a version manager's shim may be there and not work."""
-    question = "import sys; print('python%d.%d' % sys.version_info[:2])"
-    return bool(candidate) and _run(candidate, "-c", question).stdout.strip() == runtime
+def _runs_as(runtime: str, candidate: str) -> bool:
+    """Return True if the candidate, when run, reports the runtime's version.
+
+    A version manager's shim may exist and yet fail, so the candidate is run.
+    """
+    source = "import sys; print('python%d.%d' % sys.version_info[:2])"
+    return bool(candidate) and _run(candidate, "-c", source).stdout.strip() == runtime
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +63,9 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def compile_folders(runtime: str, folders: Iterable[Path]) -> None:
-    """With bytecode for that runtime beside each source. Exits with a message where it cannot."""
+    """Write bytecode for a Lambda runtime beside each source file in the folders.
+
+    Exit with a message if this machine has no Python of the runtime's version.
+    """
     python = interpreter(runtime)
     subprocess.run([python, *COMPILE, *map(str, folders)], check=True)

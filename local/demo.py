@@ -1,8 +1,7 @@
-"""The whole story, told step by step: a meeting is recorded, catalogued, and archived.
+"""The demo: a meeting is recorded, catalogued and archived, and each step is printed and checked.
 
-Everything is real but AWS and RealtimeKit: template.yaml is deployed as it is, webhooks are signed
-and come in through API Gateway, and each step is checked. Exits with 1 if anything that it promises
-does not happen.
+Only AWS and RealtimeKit are emulated. template.yaml is deployed unchanged, and signed webhooks come
+in through API Gateway. The exit code is 1 if a step does not do what the demo says.
 """
 
 from __future__ import annotations
@@ -33,25 +32,26 @@ from .simulator import (
 from .stack import SEED, LocalStack, parameters
 
 Found = TypeVar("Found")
-PATIENCE_SECONDS = 60
+MAX_WAIT_SECONDS = 60
 CANARY = "this-must-not-be-stored"
 SECRETS = ("access_key", "secret", "password", "private_key")
 EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
 
 
-class BrokenPromiseError(Exception):
-    """Raised when something that the demo promises does not happen."""
+class StepFailedError(Exception):
+    """Raised when a step of the demo does not do what the demo says; the message names the step."""
 
 
 def main() -> int:
-    """Tell the story; 0 if all of it came true."""
-    # Also when the terminal is closed: the emulator is in a session of its own and would live on.
+    """Run the demo. Return 0 if every step succeeded, 1 if a step failed."""
+    # Exit in order also when the terminal closes: the emulator runs in a session of its own and
+    # would otherwise keep running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))
     started = time.monotonic()
-    # RealtimeKit's time stands still unless the story moves it; it begins an hour ago.
+    # RealtimeKit's clock starts one hour ago and moves only when the demo moves it.
     clock = Clock(datetime.now().astimezone() - timedelta(hours=1), speed=0)
-    # Half an hour has some 150 MB; what is to be seen of them is to be seen of fewer.
+    # Half an hour of video has some 150 MB; smaller files show the same and take less time.
     small = RecordingOptions(file_size=12_000_000, audio_file_size=2_000_000)
     world = World(clock=clock, seed=SEED, reveals_secrets=True, defaults=small)
     try:
@@ -59,16 +59,21 @@ def main() -> int:
             _say("Starting an emulated AWS and deploying template.yaml to it, unchanged …")
             with LocalStack(parameters(simulator), DEFAULT_TOKEN) as stack:
                 _say(f"… deployed in {time.monotonic() - started:.1f} seconds.")
-                Story(world, simulator, stack).tell()
-    except BrokenPromiseError as error:
-        print(f"\nBroken promise: {error}", file=sys.stderr)
+                Demo(world, simulator, stack).run()
+    except StepFailedError as error:
+        print(
+            f"\nDemo failed: expected that {error}. To look for the cause, run the stack with"
+            " make up and read .local/aws-*/ministack.log.",
+            file=sys.stderr,
+        )
         return 1
-    print(f"\nAll came true, in {time.monotonic() - started:.1f} seconds. Nothing is left running.")
+    seconds = time.monotonic() - started
+    print(f"\nAll steps succeeded, in {seconds:.1f} seconds. No process is left running.")
     return 0
 
 
-class Story:
-    """A meeting, and what becomes of its recording."""
+class Demo:
+    """The steps of the demo: a meeting, its recording, and the stack that catalogues it."""
 
     def __init__(self, world: World, simulator: Simulator, stack: LocalStack) -> None:
         self.world = world
@@ -79,13 +84,13 @@ class Story:
         url = stack.description["webhook_url"]
         simulator.webhooks.registrations.add(url, events=EVENTS)
 
-    def tell(self) -> None:
-        """From the meeting's start to the search for secrets."""
+    def run(self) -> None:
+        """Run all steps, from the start of the meeting to the erasure of its recording."""
         recording = self.record()
         self.end(recording)
         self.lose_a_webhook(recording)
         self.archive(recording)
-        self.hear(recording)
+        self.receive_events(recording)
         self.repeat_and_forge(recording)
         self.put_event()
         self.read(recording)
@@ -96,11 +101,14 @@ class Story:
         self.erase(recording)
 
     def record(self) -> Recording:
-        """Its storage configuration carries credentials, as RealtimeKit's answers may."""
+        """Start a meeting and record it.
+
+        The recording's storage configuration carries credentials, as RealtimeKit's answers may.
+        """
         _say(
             "\nA meeting, “Weekly sync”, starts and is recorded. RealtimeKit sends signed webhooks,"
         )
-        _say("which come in through API Gateway; for each the recording's details are fetched:")
+        _say("which come in through API Gateway. For each, the recording's details are fetched:")
         storage = {"type": "aws", "bucket": "recordings", "region": "eu-central-1"}
         options = replace(
             self.world.defaults,
@@ -116,8 +124,11 @@ class Story:
         return recording
 
     def end(self, recording: Recording) -> None:
-        """meeting.ended comes before UPLOADED, as it does in life."""
-        _say("\nHalf an hour later the host ends it. RealtimeKit uploads the file:")
+        """End the meeting.
+
+        meeting.ended comes before UPLOADED, as it does in RealtimeKit.
+        """
+        _say("\nHalf an hour later the host ends the meeting. RealtimeKit uploads the file:")
         self.world.clock.advance(1800)
         self.world.end_session(recording.session, reason=HOST_ENDED_MEETING)
         self.world.clock.advance(1)
@@ -125,24 +136,25 @@ class Story:
         self.expect_status(recording, "UPLOADING")
 
     def lose_a_webhook(self, recording: Recording) -> None:
-        """The check that was left behind finds out by itself."""
-        _say(
-            "\nThe upload is done, but that webhook gets lost. A check was left in the work table:"
-        )
+        """Drop the webhook of the upload, and show that the pending check finds the upload."""
+        _say("\nThe upload is done, but its webhook is lost. The work table holds a check:")
         self.world.clock.advance(120)
         self.deliver(lost=1)
-        check = _wait_for(lambda: self.check(recording), "a check is left")
+        check = _wait_for(lambda: self.check(recording), "the work table has a check")
         _show(f"due {check['due_at']['S']}, because: {check['cause']['S']}")
-        _say("The scheduled function asks again (the demo turns the check's time back, not waits):")
+        _say(
+            "The scheduled function fetches the recording again. (The demo makes the check due now,"
+        )
+        _say("so that you need not wait.)")
         _make_due(self.stack, check)
         name = self.stack.description["functions"]["FollowUpFunction"]["name"]
         self.stack.client("lambda").invoke(FunctionName=name, Payload=b"{}")
         self.expect_status(recording, "UPLOADED")
-        _wait_for(lambda: self.check(recording) is None, "the check is settled")
+        _wait_for(lambda: self.check(recording) is None, "the check is removed")
 
     def archive(self, recording: Recording) -> None:
-        """The files arrive in the bucket, whole."""
-        _say("\nRealtimeKit deletes files after seven days; these go to the owner's bucket:")
+        """Wait until the files are in the bucket, and compare them with RealtimeKit's."""
+        _say("\nRealtimeKit deletes files after seven days, so the owner's bucket gets a copy:")
 
         def look() -> dict[str, Any] | None:
             row = self.row(recording)
@@ -161,43 +173,49 @@ class Story:
             digest = hashlib.sha256(answer["Body"].read()).hexdigest()
             _expect(digest == file.sha256(), "the copy is RealtimeKit's file, byte for byte")
 
-    def hear(self, recording: Recording) -> None:
-        """Subscribers hear of each change once."""
-        _say("\nSubscribers hear of it on the event bus, once each:")
-        told = ["Recording Archived", "Recording Catalogued", "Recording Uploaded"]
-        heard: list[dict[str, Any]] = []
+    def receive_events(self, recording: Recording) -> None:
+        """Check that the subscriber received one event for each change."""
+        _say("\nEach change is published once on the event bus:")
+        expected = ["Recording Archived", "Recording Catalogued", "Recording Uploaded"]
+        events: list[dict[str, Any]] = []
 
-        def all_told() -> bool:
-            heard.extend(self.heard())
-            return len(heard) >= len(told)
+        def received_all() -> bool:
+            events.extend(self.received())
+            return len(events) >= len(expected)
 
-        _wait_for(all_told, "each change is published")
-        for event in heard:
+        _wait_for(received_all, "each change is published")
+        for event in events:
             detail = event["detail"]
             _show(f"{event['detail-type']}: {detail['id']}, {detail['status']}")
-        types = sorted(event["detail-type"] for event in heard)
-        _expect(types == told, "each change is told once")
-        _expect(heard[0]["detail"]["recording_id"] == recording.id, "it is told of this recording")
+        types = sorted(event["detail-type"] for event in events)
+        _expect(types == expected, "each change is published once")
+        is_about_it = events[0]["detail"]["recording_id"] == recording.id
+        _expect(is_about_it, "the event names this recording")
 
     def repeat_and_forge(self, recording: Recording) -> None:
-        """Duplicates and disorder are harmless; forgeries do not get in."""
-        _say("\nAll webhooks come once more, in reverse; and one that RealtimeKit did not sign:")
+        """Repeat all webhooks in reverse order, forge one, and check that the row is unchanged."""
+        _say("\nAll webhooks are delivered twice more, in reverse order. Then comes one that")
+        _say("RealtimeKit did not sign:")
         before = self.row(recording)
         now = self.world.clock.now()
         again = self.simulator.webhooks.deliver(
             recording.session.started_at, now, order="reversed", duplicates=1
         )
-        _expect(all(delivery.attempts[0].status in (200, 202) for delivery in again), "accepted")
+        _expect(
+            all(delivery.attempts[0].status in (200, 202) for delivery in again),
+            "repeated webhooks are accepted",
+        )
         forged = self.forge(recording)
         time.sleep(1)
-        _expect(self.row(recording) == before and not self.heard(), "duplicates change nothing")
-        _expect(forged == 401, "a forgery is refused")
-        _show(f"{len(again)} accepted, nothing changed, nobody was told; the forgery: 401")
+        unchanged = self.row(recording) == before and not self.received()
+        _expect(unchanged, "a repeated webhook changes no row and publishes no event")
+        _expect(forged == 401, "a forged webhook is refused with 401")
+        _show(f"{len(again)} accepted: no row changed, no event published. The forged one: 401")
 
     def put_event(self) -> None:
-        """The other way in: the event bus."""
+        """Announce a meeting on the event bus, the other way in."""
         other = self.world.record_meeting(title="Planning")
-        _say("\nAnother backend puts a meeting.ended on the event bus; no webhook is involved:")
+        _say("\nAnother backend puts a meeting.ended on the event bus, without a webhook:")
         meeting = {"id": other.session.meeting.id, "sessionId": other.session.id}
         entry = {
             "EventBusName": self.stack.description["event_bus"]["name"],
@@ -206,40 +224,41 @@ class Story:
             "Detail": json.dumps({"event": "meeting.ended", "meeting": meeting}),
         }
         answer = self.stack.client("events").put_events(Entries=[entry])
-        _expect(answer["FailedEntryCount"] == 0, "the bus takes the event")
+        _expect(answer["FailedEntryCount"] == 0, "the event bus accepts the event")
         self.expect_status(other, "UPLOADED")
 
     def read(self, recording: Recording) -> None:
-        """IAM decides who may."""
+        """Read the row through the API, which IAM protects."""
         path = f"/recordings/{recording.id}"
-        _say(f"\nWho has the right to may read a row: GET {path}, signed:")
+        _say(f"\nA caller with the IAM right reads the row: GET {path}, signed:")
         row = json.dumps(self.row(recording), indent=2, ensure_ascii=False)
         print(textwrap.indent(row, " " * 6))
         unsigned = self.stack.request("GET", path, signed=False).status
-        _expect(unsigned == 403, "an unsigned request is refused")
+        _expect(unsigned == 403, "an unsigned request is refused with 403")
         _say("The same request unsigned: 403.")
 
     def sync_another(self) -> None:
-        """Whatever no event told of can be asked for."""
+        """Catalogue a recording that no event announced, by a request to the API."""
         other = self.world.record_meeting(title="Retrospective")
         path = f"/recordings/{other.id}"
         before = self.stack.request("GET", path).status
         answer = self.stack.request("POST", f"{path}/sync")
-        _expect((before, answer.status) == (404, 200), "a sync catalogues what no event told of")
-        _say(
-            f"\nA recording that no event told of: GET {before}, POST {path}/sync {answer.status}:"
+        _expect(
+            (before, answer.status) == (404, 200),
+            "a sync catalogues a recording that no event announced",
         )
+        _say(f"\nA recording without any event: GET {before}, POST {path}/sync {answer.status}:")
         _show(_line(json.loads(answer.data)))
 
     def sweep(self) -> None:
-        """What no event told of and nobody asked for is found."""
+        """Run a sweep, and check that it finds a recording whose webhook was lost."""
         three_hours_ago = self.world.clock.now() - timedelta(hours=3)
         other = self.world.record_meeting(title="All hands", started_at=three_hours_ago)
-        _expect(self.row(other) is None, "what nobody told of is not in the catalogue")
-        _say(
-            "\nThe webhook of a recording was lost, hours ago. The hourly sweep holds RealtimeKit's"
+        _expect(
+            self.row(other) is None, "a recording without a webhook is not in the catalogue yet"
         )
-        _say("list against the catalogue:")
+        _say("\nThe webhook of a recording was lost, hours ago. The hourly sweep compares")
+        _say("RealtimeKit's list with the catalogue:")
         self.stack.client("lambda").invoke(
             FunctionName=self.stack.description["functions"]["SweepRecordingsFunction"]["name"],
             Payload=json.dumps({"sweep": "hourly"}),
@@ -247,15 +266,14 @@ class Story:
         self.expect_status(other, "UPLOADED")
         [report, *_] = json.loads(self.stack.request("GET", "/sweeps").data)["sweeps"]
         counts = report["counts"]
-        _expect((report["state"], report["complete"]) == ("completed", True), "a sweep sees all")
+        _expect((report["state"], report["complete"]) == ("completed", True), "the sweep reads all")
         _expect(counts["lost_webhooks"] == 1, "a lost webhook is counted")
-        _show(
-            f"{counts['seen']} seen, {counts['repaired']} repaired: GET /sweeps tells, and an alarm"
-        )
+        _show(f"{counts['seen']} seen, {counts['repaired']} repaired")
+        _say("GET /sweeps reports these counts, and an alarm reports the lost webhook.")
 
     def list_and_download(self, recording: Recording) -> None:
-        """What people come for."""
-        _say("\nThe catalogue is listed by time, here what is in the archive: GET /recordings?…")
+        """List the archived recordings, and download each file by its link."""
+        _say("\nThe catalogue lists the archived recordings by time: GET /recordings?archived=yes")
         listed = self.stack.request("GET", "/recordings?archived=yes&limit=100")
         for row in json.loads(listed.data)["recordings"]:
             _show(f"{row['invoked_at']} {row['recording_id']} “{row.get('meeting_title', '')}”")
@@ -269,32 +287,32 @@ class Story:
             _show(f"{link['name']}: {len(body):,} bytes from the {link['source']}, as recorded")
 
     def erase(self, recording: Recording) -> None:
-        """Row and files, and not to be brought back."""
+        """Erase the recording, and check that a sync cannot bring it back."""
         path = f"/recordings/{recording.id}"
         erased = self.stack.request("DELETE", path).status
         again = self.stack.request("POST", f"{path}/sync").status
-        _expect((erased, again) == (200, 410), "what is erased stays erased")
-        _say(f"\nErased on request, with its files: DELETE {path} {erased}; a sync does not")
-        _say(f"bring it back: {again}.")
+        _expect((erased, again) == (200, 410), "an erased recording stays erased")
+        _say(f"\nThe recording and its files are erased on request: DELETE {path} {erased}.")
+        _say(f"A later sync is refused: {again}.")
 
     def look_for_secrets(self) -> None:
-        """In the tables and the logs."""
+        """Search the tables and the logs for credentials, and fail if one is found."""
         dynamodb = self.stack.client("dynamodb")
         tables = [
             dynamodb.scan(TableName=table["name"])["Items"]
             for table in self.stack.description["tables"].values()
         ]
         everything = f"{tables} {self.stack.logs()}"
-        _expect("'recordings'" in everything, "the storage's bucket is kept")
+        _expect("'recordings'" in everything, "the name of the storage's bucket is stored")
         for secret in (CANARY, DEFAULT_TOKEN):
-            _expect(secret not in everything, "no credential is in a table or a log")
+            _expect(secret not in everything, "tables and logs hold no credential")
         _say(
             "\nRealtimeKit's answers carried the storage's access key, secret, password and private"
         )
-        _say("key. Neither they nor the API token are in any table or log: searched, not found.")
+        _say("key. A search finds neither these nor the API token in any table or log.")
 
     def deliver(self, lost: float = 0) -> None:
-        """The webhooks of what has happened since the last time."""
+        """Deliver the webhooks of all changes since the last delivery; drop the share `lost`."""
         now = self.world.clock.now()
         deliveries = self.simulator.webhooks.deliver(self.delivered_until, now, lost=lost)
         self.delivered_until = now
@@ -304,7 +322,7 @@ class Story:
             _expect(bool(lost) or delivery.outcome == "delivered", "webhooks are accepted")
 
     def forge(self, recording: Recording) -> int:
-        """Somebody else's webhook; what it is answered."""
+        """Send a webhook with a wrong signature and return the HTTP status of the answer."""
         body = {"event": "recording.statusUpdate", "recording": {"id": recording.id}}
         answer = urllib3.request(
             "POST",
@@ -316,22 +334,22 @@ class Story:
         return answer.status
 
     def expect_status(self, recording: Recording, status: str) -> None:
-        """Wait until the row says so, and show it."""
+        """Wait until the recording's row has this status, and print the row."""
 
         def look() -> dict[str, Any] | None:
             row = self.row(recording)
             return row if row and row["status"] == status else None
 
-        _show(_line(_wait_for(look, f"the row says {status}")))
+        _show(_line(_wait_for(look, f"the row has the status {status}")))
 
     def row(self, recording: Recording) -> dict[str, Any] | None:
-        """As the API has it."""
+        """Return the recording's row from the API, or `None` if it is not in the catalogue."""
         answer = self.stack.request("GET", f"/recordings/{recording.id}")
         row: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
         return row
 
     def check(self, recording: Recording) -> dict[str, Any] | None:
-        """The pending check, from the work table."""
+        """Return the recording's pending check from the work table, or `None`."""
         answer = self.stack.client("dynamodb").get_item(
             TableName=self.stack.description["tables"]["WorkTable"]["name"],
             Key={"work_id": {"S": f"check#recording#{recording.id}"}},
@@ -339,19 +357,19 @@ class Story:
         item: dict[str, Any] | None = answer.get("Item")
         return item
 
-    def heard(self) -> list[dict[str, Any]]:
-        """What the subscriber received since it was last asked."""
+    def received(self) -> list[dict[str, Any]]:
+        """Return the events in the subscriber's queue, and remove them from it."""
         sqs = self.stack.client("sqs")
-        found = []
+        events = []
         while messages := sqs.receive_message(QueueUrl=self.subscriber).get("Messages"):
             for message in messages:
-                found.append(json.loads(message["Body"]))
+                events.append(json.loads(message["Body"]))
                 sqs.delete_message(QueueUrl=self.subscriber, ReceiptHandle=message["ReceiptHandle"])
-        return found
+        return events
 
 
 def _subscribe(stack: LocalStack) -> str:
-    """The URL of a queue with a rule on the bus, as a subscriber would have."""
+    """Create a subscriber's queue with a rule on the event bus, and return the queue's URL."""
     sqs, events = stack.client("sqs"), stack.client("events")
     url: str = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
@@ -374,18 +392,18 @@ def _make_due(stack: LocalStack, check: dict[str, Any]) -> None:
     )
 
 
-def _wait_for(look: Callable[[], Found | None], promise: str) -> Found:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _wait_for(look: Callable[[], Found | None], expectation: str) -> Found:
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(0.1)
-    raise BrokenPromiseError(promise)
+    raise StepFailedError(expectation)
 
 
-def _expect(kept: bool, promise: str) -> None:
-    if not kept:
-        raise BrokenPromiseError(promise)
+def _expect(happened: bool, expectation: str) -> None:
+    if not happened:
+        raise StepFailedError(expectation)
 
 
 def _line(row: dict[str, Any]) -> str:

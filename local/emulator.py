@@ -1,10 +1,14 @@
-"""ministack, with three things mended; run as a script by `local.aws`. Its version is pinned.
+"""The emulator ministack with three faults patched, as a script that `local.aws` runs.
 
-Of objects that are uploaded in parts it knows only COMPOSITE checksums, those of the parts'
-checksums, and refuses a completion that gives the CRC-32 of all bytes, which S3 checks (AWS docs,
-"Checking object integrity in Amazon S3", full object checksums). And a queue's MaximumConcurrency
-that is a parameter of the template stays text, which stops the delivery of all queues. And its
-CloudFormation does not know saved queries of CloudWatch Logs, which nothing here reads.
+The patches replace private functions, so ministack's version is pinned.
+
+1. For multipart uploads, ministack knows COMPOSITE checksums only and refuses a completion that
+   gives the CRC-32 of all bytes. S3 accepts and checks such a full object checksum (AWS docs,
+   "Checking object integrity in Amazon S3").
+2. A queue's MaximumConcurrency stays text when it comes from a template parameter. That text stops
+   the delivery of all queues.
+3. ministack's CloudFormation refuses saved queries of CloudWatch Logs. The patch accepts and
+   ignores them, because the local stack does not read them.
 """
 
 from __future__ import annotations
@@ -27,15 +31,15 @@ _CONCURRENCY = lambda_svc._sqs_esm_concurrency
 def _complete_multipart_upload(
     bucket: str, key: str, body: bytes, query: Mapping[str, Any], headers: dict[str, str] | None
 ) -> Any:
-    said = dict(headers or {})
+    remaining_headers = dict(headers or {})
     upload = s3._multipart_uploads.get(s3._qp(query, "uploadId"))
-    if said.pop("x-amz-checksum-type", "") != "FULL_OBJECT" or upload is None:
+    if remaining_headers.pop("x-amz-checksum-type", "") != "FULL_OBJECT" or upload is None:
         return _COMPLETE(bucket, key, body, query, headers)
     checksum = _crc32(upload["parts"])
-    if said.pop("x-amz-checksum-crc32", checksum) != checksum:
+    if remaining_headers.pop("x-amz-checksum-crc32", checksum) != checksum:
         message = "The CRC32 you specified did not match the calculated checksum."
         return s3._error("BadDigest", message, 400, f"/{bucket}/{key}")
-    answer = _COMPLETE(bucket, key, body, query, said)
+    answer = _COMPLETE(bucket, key, body, query, remaining_headers)
     if answer[0] == 200:
         stored = s3._buckets[bucket]["objects"][key]
         stored |= {"checksums": {"CRC32": checksum}, "checksum_type": "FULL_OBJECT"}
@@ -43,7 +47,7 @@ def _complete_multipart_upload(
 
 
 def _crc32(parts: Mapping[int, Mapping[str, Any]]) -> str:
-    """As S3 writes it."""
+    """Return the CRC-32 of all parts in order, in base64 as S3 writes it."""
     checksum = 0
     for _, part in sorted(parts.items()):
         checksum = zlib.crc32(part["body"], checksum)

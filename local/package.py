@@ -1,12 +1,12 @@
-"""Finish what `sam build` built: trim it, compile it, and let it be deployed as nothing else.
+"""The step after `sam build`: trim each package, compile it, and fix the template's parameters.
 
-botocore brings the models of some 430 services, and the endpoints of all of them, which are read
-anew at each cold start. What is kept are the services that the functions make clients of, as their
-code says, in all of AWS's partitions. The `*.dist-info` folders stay: by them Amazon Inspector and
-other scanners know what is in a deployed function.
+botocore ships the models of some 430 services and the endpoints of all, and reads them anew at each
+cold start. `trim` keeps the services that the functions' code makes clients of, in every AWS
+partition. The `*.dist-info` folders stay, because Amazon Inspector and other scanners read from
+them which libraries a deployed function has.
 
-The packages hold machine code and bytecode of one runtime and one architecture, so the built
-template names both, and is not a template that could be deployed with others.
+A package holds machine code and bytecode for one runtime and one architecture. So `settle` writes
+both into the built template, which cannot be deployed with other values.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ import yaml
 from . import bytecode, template
 
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
-# Nothing imports or reads them: resources that we do not use, examples, command lines, and the
-# compiler's side of cffi, of which `cryptography` needs only the backend.
+# The functions never use these: boto3's resources and examples, command lines, and the compiler of
+# cffi (`cryptography` needs only cffi's backend).
 UNUSED = ("boto3/data", "boto3/examples", "bin", "cffi", "pycparser")
 
 
 def services(functions: Path) -> set[str]:
-    """The names of the services that the code in that folder makes clients of."""
+    """Return the names of the services that the code in a folder makes clients of.
+
+    Raise `ValueError` if a client's service is not a literal.
+    """
     files = [*functions.glob("*.py"), *functions.glob("recordings/*.py")]
     return {name for file in files for name in _clients(ast.parse(file.read_text()))}
 
@@ -43,12 +46,19 @@ def _clients(tree: ast.Module) -> Iterator[str]:
             case ast.Call(func=ast.Attribute(attr="client"), args=[ast.Constant(str(name)), *_]):
                 yield name
             case ast.Call(func=ast.Attribute(value=ast.Name("boto3"), attr="client" | "resource")):
-                # Its data could be left out of the package, and nothing would tell before AWS.
-                raise ValueError(f"line {node.lineno}: a client of a service that is not named")
+                # Otherwise `trim` could remove that service's data, and the function would fail
+                # only in AWS.
+                raise ValueError(
+                    f"line {node.lineno}: the service of this client is not a literal, so its data"
+                    " cannot be kept. Write the service's name: client('sqs')."
+                )
 
 
 def trim(folder: Path) -> None:
-    """Leave out of a built package what is never used. It is written to, its hard links are not."""
+    """Remove from a built package all files that the functions never use.
+
+    Changed files are replaced, because the originals are hard links into uv's cache.
+    """
     kept = services(folder)
     data = folder / "botocore/data"
     for path in [*(folder / name for name in UNUSED), *data.glob("*/*/examples-1.json*")]:
@@ -58,37 +68,46 @@ def trim(folder: Path) -> None:
             _trim_service(path) if path.name in kept else _remove(path)
     file = data / "endpoints.json"
     endpoints = json.loads(file.read_text())
-    endpoints["partitions"] = [_only(kept, partition) for partition in endpoints["partitions"]]
+    endpoints["partitions"] = [
+        _keep_services(kept, partition) for partition in endpoints["partitions"]
+    ]
     file.unlink()
     _write(file, endpoints)
 
 
 def _trim_service(path: Path) -> None:
-    """The newest version of its API, which is the one that clients are made of."""
+    """Keep only the newest version of a service's API, which is the one boto3 uses by default."""
     *older, newest = sorted(version for version in path.iterdir() if version.is_dir())
     for version in older:
         _remove(version)
     model = newest / "service-2.json.gz"
-    content = json.loads(gzip.decompress(model.read_bytes()), object_hook=_undocumented)
+    content = json.loads(gzip.decompress(model.read_bytes()), object_hook=_without_documentation)
     model.unlink()
-    # Lambda's zip packs it; to unpack it a second time takes longer than to read it.
+    # Not compressed: Lambda's zip compresses it anyway, and a second unpacking takes longer than
+    # reading the plain file.
     _write(newest / "service-2.json", content)
 
 
-def _undocumented(fields: dict[str, Any]) -> dict[str, Any]:
-    """Half of a model is its documentation; where botocore asks for it, it finds an empty one."""
+def _without_documentation(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's fields with an empty documentation text.
+
+    Documentation is half of a model. The key stays, because botocore reads it.
+    """
     if isinstance(fields.get("documentation"), str):
         fields["documentation"] = ""
     return fields
 
 
-def _only(kept: Set[str], partition: Any) -> Any:
-    found = partition["services"]
-    return {**partition, "services": {name: found[name] for name in found if name in kept}}
+def _keep_services(kept: Set[str], partition: Any) -> Any:
+    entries = partition["services"].items()
+    return {**partition, "services": {name: entry for name, entry in entries if name in kept}}
 
 
 def _write(file: Path, content: Any) -> None:
-    """A new file: an old one shares its bytes with uv's cache, and is to be removed first."""
+    """Write JSON to a new file.
+
+    Remove an existing file first: it shares its bytes with uv's cache.
+    """
     with file.open("x") as opened:
         json.dump(content, opened, separators=(",", ":"))
 
@@ -103,7 +122,7 @@ def _remove(path: Path) -> None:
 def check(settings: Mapping[str, str]) -> None:
     """Exit with a message unless the template allows these values and this machine can build them.
 
-    A build takes minutes, and `sam build` itself looks at neither.
+    A build takes minutes, and `sam build` itself checks neither condition.
     """
     parameters = template.load(TEMPLATE)["Parameters"]
     for name, value in settings.items():
@@ -114,10 +133,10 @@ def check(settings: Mapping[str, str]) -> None:
 
 
 def settle(file: Path, settings: Mapping[str, str]) -> None:
-    """Write these parameters' values into a built template, in place of the parameters.
+    """Replace parameters of a built template by the values that it was built for.
 
-    Deployed with another value, functions with machine code would not start. Left as parameters,
-    an answer that `sam deploy --guided` saved for an older build would be offered for this one.
+    Functions with machine code would not start when deployed with another value. If the parameters
+    stayed, `sam deploy --guided` would offer the value it saved for an older build.
     """
     built = template.load(file)
     built["Parameters"] = {
@@ -138,22 +157,27 @@ def _settled(node: Any, settings: Mapping[str, str]) -> Any:
 
 
 def finish(settings: Mapping[str, str], build_dir: Path) -> None:
-    """Trim and compile each function's folder below a build folder, and settle its template."""
+    """Trim and compile each package in a build folder, then settle the built template."""
     folders = [path for path in build_dir.iterdir() if path.is_dir()]
     for folder in folders:
         trim(folder)
-        print(f"Trimmed to {', '.join(sorted(services(folder)))}: {folder}")
+        print(f"Trimmed {folder}: kept {', '.join(sorted(services(folder)))}")
     bytecode.compile_folders(settings["Runtime"], folders)
     settle(build_dir / "template.yaml", settings)
     print(f"Compiled for {settings['Runtime']} on {settings['Architecture']}")
 
 
 def main() -> None:
-    """Check what is to be built or, with a build folder, finish what was built."""
+    """Check the settings of a build; with a build folder, finish that build."""
     parser = argparse.ArgumentParser(prog="python -m local.package", description=main.__doc__)
-    parser.add_argument("runtime", help="such as python3.13")
-    parser.add_argument("architecture", help="arm64 or x86_64")
-    parser.add_argument("build_dir", type=Path, nargs="?", help="what sam build wrote")
+    parser.add_argument("runtime", help="Lambda runtime to build for, for example python3.13.")
+    parser.add_argument("architecture", help="Processor architecture: arm64 or x86_64.")
+    parser.add_argument(
+        "build_dir",
+        type=Path,
+        nargs="?",
+        help="Folder that sam build wrote. Without it, only the settings are checked.",
+    )
     arguments = parser.parse_args()
     settings = {"Runtime": arguments.runtime, "Architecture": arguments.architecture}
     if arguments.build_dir:

@@ -1,6 +1,6 @@
 """The whole stack on this machine: template.yaml, unchanged, deployed to an emulated AWS.
 
-What is emulated and what is not is told in docs/local-stack.md.
+docs/local-stack.md lists what the emulation covers.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ DEPLOY_SECONDS = 120
 
 
 SEED = 1
-"""With it the first meeting of the simulated RealtimeKit is the one of the files in events/."""
+"""Seed with which the simulator's first meeting is the meeting of the files in events/."""
 
 
 def parameters(simulator: Simulator) -> dict[str, str]:
-    """The template's parameters for a stack that catalogues the simulator's app."""
+    """Return the template's parameters for a stack that catalogues the simulator's app."""
     return {
         "CloudflareAccountId": simulator.world.account_id,
         "RealtimeKitAppId": simulator.world.app_id,
@@ -53,16 +53,21 @@ def parameters(simulator: Simulator) -> dict[str, str]:
 
 
 class DeploymentError(Exception):
-    """Raised when CloudFormation does not create the stack; says what it says."""
+    """Raised when CloudFormation does not create the stack; the message gives its reasons."""
 
 
 class LocalStack:
-    """The deployed stack, from `start` to `stop`; a context manager.
+    """A deployed stack that exists from `start` to `stop`; also a context manager.
 
-    `parameters` are the template's. The packages are the folders that the template names: the
-    sources, run by the emulator's own executor; or, with the template that `sam build` wrote and
-    `runtime_python`, an interpreter that has `awslambdaric`, what would be deployed, run by AWS's
-    own runtime client, under IAM. `launcher` is `Ministack`'s.
+    `parameters` are the template's parameters. The packages are the folders that the template
+    names. There are two ways to run it:
+
+    - With template.yaml, the emulator's own executor runs the sources.
+    - With the template that `sam build` wrote and a `runtime_python`, AWS's runtime client runs the
+      built packages, under IAM. `runtime_python` is an interpreter that has `awslambdaric`.
+
+    `launcher` is passed to `Ministack`. `description` is set by `start`: a dictionary of the
+    stack's addresses, names and ARNs, which `make up` writes to .local/stack.json.
     """
 
     def __init__(
@@ -88,9 +93,9 @@ class LocalStack:
         self.description: dict[str, Any] = {}
 
     def start(self) -> Self:
-        """Returns when the stack is deployed and RealtimeKit's token is in its secret.
+        """Deploy the stack, and return when RealtimeKit's token is in its secret.
 
-        Raises `MinistackError` or `DeploymentError`, and leaves nothing.
+        Raise `MinistackError` or `DeploymentError` on failure; then no process and no file is left.
         """
         self._aws.start()
         try:
@@ -106,7 +111,7 @@ class LocalStack:
         return self
 
     def stop(self) -> None:
-        """Leaves no process, no port and no file."""
+        """End the emulator; leave no process, no open port and no file."""
         self._aws.stop()
 
     def __enter__(self) -> Self:
@@ -116,17 +121,17 @@ class LocalStack:
         self.stop()
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the emulated AWS, with root's rights."""
+        """Return a boto3 client of the emulated AWS, with root's rights."""
         return client(service, self._aws.url)
 
     def request(
         self, method: str, path: str, *, body: str | None = None, signed: bool = True
     ) -> urllib3.BaseHTTPResponse:
-        """Call the API through API Gateway's URL, signed with SigV4."""
+        """Call the API through API Gateway's URL, signed with SigV4 unless `signed` is false."""
         return request(self.description, method, path, body=body, signed=signed)
 
     def logs(self) -> list[str]:
-        """All that the functions have logged, however much it is."""
+        """Return the messages of all functions' logs, read to the last page."""
         logs = self.client("logs")
         groups = logs.get_paginator("describe_log_groups").paginate()
         streams = logs.get_paginator("describe_log_streams")
@@ -134,7 +139,7 @@ class LocalStack:
             message
             for group in groups.search("logGroups[].logGroupName")
             for stream in streams.paginate(logGroupName=group).search("logStreams[].logStreamName")
-            for message in _messages(logs, group, stream)
+            for message in _read_messages(logs, group, stream)
         ]
 
     def _deploy(self) -> None:
@@ -142,7 +147,8 @@ class LocalStack:
             Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
         packaged = template.package(self._template_file, self._upload, self._bootstrap())
-        # As `sam deploy` does: in the request itself there is room for 51,200 bytes.
+        # By URL, as `sam deploy` does: a template in the request may have at most 51,200 bytes
+        # (AWS docs, CloudFormation quotas).
         self._upload("template.json", packaged.encode())
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
@@ -161,7 +167,10 @@ class LocalStack:
         deadline = time.monotonic() + DEPLOY_SECONDS
         while (status := self._stack()["StackStatus"]) == "CREATE_IN_PROGRESS":
             if time.monotonic() > deadline:
-                raise DeploymentError("CloudFormation takes too long")
+                raise DeploymentError(
+                    f"CloudFormation did not create the stack within {DEPLOY_SECONDS} s. Stop other"
+                    " programs that use the processor, and start again."
+                )
             time.sleep(0.05)
         if status != "CREATE_COMPLETE":
             answer = self.client("cloudformation").describe_stack_events(StackName=STACK_NAME)
@@ -186,30 +195,30 @@ class LocalStack:
             return None
         return (
             "#!/bin/sh\n"
-            # As Lambda sets it, and the emulator does not.
+            # Lambda sets this variable; the emulator does not.
             "export AWS_LAMBDA_INITIALIZATION_TYPE=on-demand\n"
             'cd "$LAMBDA_TASK_ROOT" && PYTHONPATH="$LAMBDA_TASK_ROOT" '
             f'exec "{self._runtime_python}" -m awslambdaric "$_HANDLER"\n'
         )
 
     def _set_time_to_live(self) -> None:
-        """The emulator's CloudFormation leaves it out."""
+        """Set each table's time to live, which the emulator's CloudFormation ignores."""
         for name, resource in template.load(self._template_file)["Resources"].items():
             specification = resource.get("Properties", {}).get("TimeToLiveSpecification")
             if specification:
-                [table] = self._resources(name)
+                [table] = self._physical_ids(name)
                 self.client("dynamodb").update_time_to_live(
                     TableName=table, TimeToLiveSpecification=specification
                 )
 
-    def _resources(self, logical_id: str) -> list[str]:
+    def _physical_ids(self, logical_id: str) -> list[str]:
         answer = self.client("cloudformation").describe_stack_resources(
             StackName=STACK_NAME, LogicalResourceId=logical_id
         )
         return [resource["PhysicalResourceId"] for resource in answer["StackResources"]]
 
     def _describe(self) -> dict[str, Any]:
-        """What .local/stack.json says."""
+        """Return the description of the stack; its keys are those of .local/stack.json."""
         outputs = {o["OutputKey"]: o["OutputValue"] for o in self._stack()["Outputs"]}
         resources = self.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)
         by_type: dict[str, dict[str, str]] = {}
@@ -225,18 +234,18 @@ class LocalStack:
             "aws_access_key_id": ACCESS_KEY_ID,
             "aws_secret_access_key": SECRET_ACCESS_KEY,
             "stack_name": STACK_NAME,
-            # Outside the emulator they are the outputs ApiUrl and WebhookUrl.
+            # On AWS these two are the stack outputs ApiUrl and WebhookUrl; the emulator's differ.
             "api_url": api_url,
             "webhook_url": f"{api_url}/webhooks/realtimekit",
             "api_token_secret_arn": outputs["ApiTokenSecretArn"],
             "event_bus": {"name": bus["Name"], "arn": bus["Arn"]},
-            "tables": self._tables(by_type["AWS::DynamoDB::Table"]),
-            "queues": self._queues(by_type["AWS::SQS::Queue"]),
-            "functions": self._functions(by_type["AWS::Lambda::Function"]),
+            "tables": self._describe_tables(by_type["AWS::DynamoDB::Table"]),
+            "queues": self._describe_queues(by_type["AWS::SQS::Queue"]),
+            "functions": self._describe_functions(by_type["AWS::Lambda::Function"]),
             "archive_bucket": outputs.get("ArchiveBucketName"),
         }
 
-    def _tables(self, names: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_tables(self, names: Mapping[str, str]) -> dict[str, Any]:
         dynamodb = self.client("dynamodb")
         return {
             logical_id: {
@@ -246,7 +255,7 @@ class LocalStack:
             for logical_id, name in names.items()
         }
 
-    def _queues(self, urls: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_queues(self, urls: Mapping[str, str]) -> dict[str, Any]:
         sqs = self.client("sqs")
         arns = {
             logical_id: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -261,7 +270,7 @@ class LocalStack:
             for logical_id, url in urls.items()
         }
 
-    def _functions(self, names: Mapping[str, str]) -> dict[str, Any]:
+    def _describe_functions(self, names: Mapping[str, str]) -> dict[str, Any]:
         functions = self.client("lambda")
         return {
             logical_id: {
@@ -273,18 +282,24 @@ class LocalStack:
 
 
 def client(service: str, endpoint_url: str) -> Any:
-    """A boto3 client of a local stack, with root's rights, whatever the caller's AWS settings."""
-    return _session().client(
+    """Return a boto3 client of a local stack, with root's rights.
+
+    The caller's AWS settings have no effect on it.
+    """
+    return _isolated_session().client(
         service,  # type: ignore[call-overload]
         endpoint_url=endpoint_url,
-        # The proxy of the caller's network does not lead to this machine.
+        # A proxy in the caller's environment would not reach loopback.
         config=Config(proxies={}),
     )
 
 
 @functools.cache
-def _session() -> boto3.Session:
-    """Blind to AWS_PROFILE and to ~/.aws, which may name what is not there."""
+def _isolated_session() -> boto3.Session:
+    """Return a boto3 session that ignores AWS_PROFILE and ~/.aws.
+
+    The caller's profile may be missing, and boto3 would then refuse to make a client.
+    """
     nowhere = (None, None, os.devnull, None)
     variables = {
         "profile": (None, None, None, None),
@@ -299,15 +314,19 @@ def _session() -> boto3.Session:
     )
 
 
-def _messages(logs: Any, group: str, stream: str) -> Iterator[str]:
-    """Page by page: one page holds 10,000, and the emulator's FilterLogEvents has but one."""
+def _read_messages(logs: Any, group: str, stream: str) -> Iterator[str]:
+    """Yield all messages of a log stream, page by page.
+
+    A page holds at most 10,000 events. The emulator's FilterLogEvents returns the first page only,
+    so this uses GetLogEvents.
+    """
     position: dict[str, str] = {}
     while True:
         page = logs.get_log_events(
             logGroupName=group, logStreamName=stream, startFromHead=True, **position
         )
         yield from (event["message"] for event in page["events"])
-        # The end is where the token stays the same.
+        # CloudWatch Logs marks the end by returning the token it was given.
         if position.get("nextToken") == page["nextForwardToken"]:
             return
         position = {"nextToken": page["nextForwardToken"]}
@@ -322,7 +341,10 @@ def request(
     body: str | None = None,
     signed: bool = True,
 ) -> urllib3.BaseHTTPResponse:
-    """Call the API of a described stack through API Gateway's URL, signed with SigV4."""
+    """Call the API of a stack through API Gateway's URL, signed with SigV4 unless told otherwise.
+
+    `description` is `LocalStack.description`; `path` begins with / and may have a query.
+    """
     url = description["api_url"] + path
     headers = {"Host": urllib3.util.parse_url(url).netloc or "", **(headers or {})}
     prepared = AWSRequest(method, url, headers=headers, data=body)

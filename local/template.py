@@ -1,4 +1,4 @@
-"""template.yaml as data, and packaged as `sam package` does it."""
+"""The template as data, and its packaging as `sam package` does it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows CloudFormation's short forms."""
+    """A YAML loader that knows CloudFormation's short forms, such as !Ref."""
 
 
 def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
     if isinstance(node, yaml.SequenceNode):
         return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.ScalarNode), f"!{suffix} of a mapping"  # noqa: S101
+    assert isinstance(node, yaml.ScalarNode), f"!{suffix} takes no mapping"  # noqa: S101
     value = loader.construct_scalar(node)
     return {name: value.split(".") if suffix == "GetAtt" else value}
 
@@ -30,19 +30,22 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The template with its short forms written out: !Ref x is {"Ref": x}."""
+    """Return the template with its short forms written out: !Ref x becomes {"Ref": x}.
+
+    Raise `ValueError` if the file is not a mapping.
+    """
     loaded = yaml.load(path.read_text(), _Loader)  # noqa: S506
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} is no template")
+        raise ValueError(f"{path} is not a template: its top level must be a mapping.")
     return loaded
 
 
 def package(path: Path, upload: Callable[[str, bytes], str], bootstrap: str | None = None) -> str:
-    """The template's text with each folder of code uploaded, and its address put in its place.
+    """Upload each folder of code and return the template's text with the uploads' addresses.
 
-    `upload` takes a name and a zip and returns its s3:// address. With a `bootstrap`, the functions
-    run on `provided.al2023` by that script, which their packages are given, and under IAM as the
-    emulator has it.
+    `upload` takes a name and a zip file's bytes, and returns an s3:// address. With a `bootstrap`
+    script, the functions run on `provided.al2023` by that script, which is added to each package.
+    The IAM statements are then adapted to the emulator's IAM.
     """
     template = load(path)
     addresses: dict[str, str] = {}
@@ -61,11 +64,12 @@ def package(path: Path, upload: Callable[[str, bytes], str], bootstrap: str | No
 
 
 def _adapt_rights(template: Mapping[str, Any]) -> None:
-    """Where the emulator's IAM is not AWS's.
+    """Change the statements on which the emulator's IAM differs from AWS's, for three reasons.
 
-    SendMessageBatch is a right of its own for ministack, and covered by SendMessage for AWS; the
-    condition key events:source is not known to ministack. Nor does it speak TLS, which the bucket's
-    policy asks for.
+    - ministack wants the right SendMessageBatch, which AWS includes in SendMessage: add it.
+    - ministack does not know the condition keys events:source and aws:ResourceAccount: remove
+      conditions that use them.
+    - ministack does not speak TLS, which the bucket's policy requires: remove the policy.
     """
     for statement in statements(template):
         if statement["Action"] == "sqs:SendMessage":
@@ -78,7 +82,10 @@ def _adapt_rights(template: Mapping[str, Any]) -> None:
 
 
 def statements(template: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those of the roles' policies, with the ones that depend on a condition."""
+    """Yield the statements of all roles' policies.
+
+    A statement that depends on a template condition is yielded as if the condition were true.
+    """
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::IAM::Role":
             for policy in resource["Properties"]["Policies"]:

@@ -1,4 +1,4 @@
-"""The work of `ingest_recording` at its barest: token, GET one recording, write its row."""
+"""The least work of `ingest_recording`, with boto3: read the token, GET, write the row."""
 
 import json
 import os
@@ -15,7 +15,7 @@ tokens: list[str] = []
 
 
 def handler(event: Any, context: Any) -> None:
-    """Whatever the event is."""
+    """Fetch the bench's recording and write its row, for any event."""
     if not tokens:
         secret = secretsmanager.get_secret_value(SecretId=os.environ["API_TOKEN_SECRET_ARN"])
         tokens.append(json.loads(secret["SecretString"])["api_token"])
@@ -25,7 +25,7 @@ def handler(event: Any, context: Any) -> None:
 
 
 def write(recording_id: str, status: str, invoked_at: str) -> None:
-    """The row, unless it says so already."""
+    """Write a recording's row unless the row already has this status."""
     dynamodb.update_item(
         TableName=os.environ["RECORDINGS_TABLE"],
         Key={"recording_id": {"S": recording_id}},

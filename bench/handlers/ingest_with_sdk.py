@@ -1,4 +1,4 @@
-"""The same work as `ingest_with_boto3`, with Cloudflare's own SDK."""
+"""The work of `ingest_with_boto3`, done with Cloudflare's SDK."""
 
 import json
 import os
@@ -13,7 +13,7 @@ clients: list[Cloudflare] = []
 
 
 def handler(event: Any, context: Any) -> None:
-    """Whatever the event is."""
+    """Fetch the bench's recording and write its row, for any event."""
     if not clients:
         secret = secretsmanager.get_secret_value(SecretId=os.environ["API_TOKEN_SECRET_ARN"])
         clients.append(Cloudflare(api_token=json.loads(secret["SecretString"])["api_token"]))

@@ -1,6 +1,7 @@
-"""Makes the calls that a function of ours made, as plainly as boto3 and urllib3 allow.
+"""A handler that repeats a function's calls with plain boto3 and urllib3.
 
-They are in a file: those of which the answer is cached, and those of each invocation.
+The file BENCH_CALLS lists the calls: "once" has those whose answers a function caches, and "each"
+those of every invocation.
 """
 
 import base64
@@ -20,7 +21,7 @@ done: list[bool] = []
 
 
 def handler(event: Any, context: Any) -> dict[str, int]:
-    """Whatever the event is."""
+    """Make the calls of an invocation, for any event."""
     for call in calls["each"] if done else calls["once"] + calls["each"]:
         make(call)
     done.append(True)
@@ -28,7 +29,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
 
 
 def make(call: Any) -> None:
-    """One call, and read its answer."""
+    """Make one call and read its answer."""
     if "url" in call:
         http.request("GET", call["url"], headers=call["headers"])
         return
@@ -38,6 +39,6 @@ def make(call: Any) -> None:
     try:
         getattr(clients[call["service"]], call["operation"])(**parameters)
     except clients[call["service"]].exceptions.ClientError as error:
-        # S3's answer to the question for what is not there.
+        # S3 answers HEAD with 404 when the object does not exist.
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise

@@ -1,4 +1,4 @@
-"""In a function's process: every https host's name leads to this machine, at one port."""
+"""Startup code of a function's process that sends every https host to one port of this machine."""
 
 import os
 import socket

@@ -261,6 +261,6 @@ def test_the_demo_keeps_its_promises_whatever_the_callers_settings(
         demo.terminate()
 
     assert demo.returncode == 0, complained
-    assert "All came true" in told
+    assert "All steps succeeded" in told
     assert folders(demo.pid) == set()
     assert in_temp() == set()
