@@ -1,12 +1,15 @@
 """Every minute: put what is due to be looked at again back on its queue.
 
 Promise: a check is asked for again, at growing intervals, until it is settled, or given up with an
-error in the log and a metric that an alarm watches. A crash at any point only asks once more.
+error in the log and a metric that an alarm watches. A crash at any point only asks once more; a
+check or a queue in trouble does not stop the others, and fails the tick at its end.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,13 @@ from botocore.config import Config
 
 from recordings import messages
 from recordings.dynamodb import Table
-from recordings.messages import ArchiveRequest, EraseRequest, Request, Source
+from recordings.messages import (
+    ArchiveRequest,
+    EraseRequest,
+    MalformedMessageError,
+    Request,
+    Source,
+)
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Check, Worklist, utcnow
 
@@ -52,21 +61,39 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """A tick; what the event says does not matter."""
+    """A tick; what the event says does not matter. Raises at its end what went wrong in it."""
     due = worklist.due(MOST_CHECKS)
     now = utcnow()
-    hopeless = [check for check in due if check.is_hopeless(now)]
-    for check in hopeless:
-        give_up(check)
-    for queue_url, checks in by_queue([check for check in due if check not in hopeless]).items():
-        for start in range(0, len(checks), SQS_BATCH):
-            delay = start * SPREAD_SECONDS // MOST_CHECKS
-            ask_again(queue_url, checks[start : start + SQS_BATCH], delay)
+    measure(due, now)
+    troubles: list[Exception] = []
+    queues: dict[str, list[Check]] = {}
+    for check in due:
+        with isolated(troubles, check.key):
+            if queue_url := destination(check, now):
+                queues.setdefault(queue_url, []).append(check)
+    for queue_url, checks in queues.items():
+        with isolated(troubles, queue_url):
+            ask_again(queue_url, checks, troubles)
+    if troubles:
+        raise ExceptionGroup("some checks stay due", troubles)
+
+
+@contextmanager
+def isolated(troubles: list[Exception], key: str) -> Iterator[None]:
+    """Note an error, and go on: one check's trouble, or one queue's, is not the others'."""
+    try:
+        yield
+    except Exception as error:
+        logger.exception("stays due", key=key)
+        troubles.append(error)
+
+
+def measure(due: list[Check], now: datetime) -> None:
+    """Emit the tick's metrics, and a warning for each file that may be lost."""
     metrics.add_metric("ChecksDue", MetricUnit.Count, len(due))
     # The others wait until there is nothing else to do.
-    waiting = [datetime.fromisoformat(check.due_at) for check in due if check.is_pressing(now)]
-    age = (now - min(waiting, default=now)).total_seconds()
-    metrics.add_metric("OldestCheckAge", MetricUnit.Seconds, age)
+    ages = [check.seconds_due(now) for check in due if check.is_pressing(now)]
+    metrics.add_metric("OldestCheckAge", MetricUnit.Seconds, max(ages, default=0))
     # Only what has a deadline is urgent: files that are deleted in less than two days.
     at_risk = [check for check in due if check.is_urgent(now)]
     metrics.add_metric("RecordingAtRisk", MetricUnit.Count, len(at_risk))
@@ -79,30 +106,47 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         )
 
 
-def by_queue(checks: list[Check]) -> dict[str, list[Check]]:
-    """In the order that they are due in; those of what is switched off are settled."""
-    found: dict[str, list[Check]] = {}
-    for check in checks:
+def destination(check: Check, now: datetime) -> str | None:
+    """Return the URL of the check's queue; `None` if it is given up, settled, or put off."""
+    if check.is_hopeless(now):
+        give_up(check)
+        return None
+    try:
         request = messages.request(check.request, Source.FOLLOW_UP)
-        if queue_url := queue_of(request, check):
-            found.setdefault(queue_url, []).append(check)
-        else:
-            worklist.settle(check.key)
-    return found
+    except MalformedMessageError as error:
+        # It may be a newer version's. It comes back more and more rarely, and ends as others do.
+        logger.error("check unreadable", key=check.key, reason=str(error))
+        metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
+        worklist.advance(check)
+        return None
+    queue_url = queue_of(request, check, now)
+    if not queue_url:
+        # Archiving is switched off.
+        worklist.settle(check.key)
+    return queue_url
 
 
-def queue_of(request: Request, check: Check) -> str:
-    """Its URL; what is urgent does not stand in line with what is not."""
+def queue_of(request: Request, check: Check, now: datetime) -> str:
+    """Return its URL; what is urgent does not stand in line with what is not."""
     if isinstance(request, EraseRequest):
         # With archiving off there is nobody to erase files, but rows can be erased.
         return ARCHIVE_QUEUE_URL or INGEST_QUEUE_URL
     if not isinstance(request, ArchiveRequest):
         return INGEST_QUEUE_URL
-    return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(utcnow()) else ARCHIVE_QUEUE_URL
+    return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(now) else ARCHIVE_QUEUE_URL
 
 
-def ask_again(queue_url: str, checks: list[Check], delay: int) -> None:
-    """Sent first, then advanced: dying in between asks twice, the other way round not at all."""
+def ask_again(queue_url: str, checks: list[Check], troubles: list[Exception]) -> None:
+    """Put checks on a queue, spread over the minute. Raises at the first batch that is not sent."""
+    # Of files that have time a tick takes a third as many (`Worklist.due`).
+    a_minute = MOST_CHECKS // 3 if queue_url == ARCHIVE_QUEUE_URL else MOST_CHECKS
+    for start in range(0, len(checks), SQS_BATCH):
+        delay = min(start * SPREAD_SECONDS // a_minute, SPREAD_SECONDS)
+        send(queue_url, checks[start : start + SQS_BATCH], delay, troubles)
+
+
+def send(queue_url: str, checks: list[Check], delay: int, troubles: list[Exception]) -> None:
+    """Send a batch, then advance it: to die in between asks twice, the other way round never."""
     entries: list[SendMessageBatchRequestEntryTypeDef] = [
         {
             "Id": str(n),
@@ -113,7 +157,9 @@ def ask_again(queue_url: str, checks: list[Check], delay: int) -> None:
     ]
     answer = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
     for sent in answer.get("Successful", []):
-        worklist.advance(checks[int(sent["Id"])])
+        check = checks[int(sent["Id"])]
+        with isolated(troubles, check.key):
+            worklist.advance(check)
     for refused in answer.get("Failed", []):
         key = checks[int(refused["Id"])].key
         logger.warning("check not queued, stays due", key=key, code=refused["Code"])

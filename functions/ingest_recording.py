@@ -20,7 +20,7 @@ from botocore.config import Config
 from recordings import messages
 from recordings.catalogue import Catalogue, is_erased
 from recordings.dynamodb import Table
-from recordings.erasure import OUT_OF_REACH, ArchiveUnreachableError, Erasure
+from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
 from recordings.messages import (
     ArchiveRequest,
@@ -46,6 +46,7 @@ APP_URL = os.environ["REALTIMEKIT_APP_URL"]
 API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
 RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
 WORK_TABLE = os.environ["WORK_TABLE"]
+ARCHIVING = os.environ["ARCHIVING"] == "on"
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 
 # Enough for one more session: its list (20 s), a page that was begun then (14 s), and the rows.
@@ -112,7 +113,10 @@ def read(records: list[dict[str, Any]]) -> tuple[list[Asked], list[str]]:
         message_id = record["messageId"]
         try:
             request = messages.parse(record["body"])
-            if isinstance(request, ArchiveRequest):
+            # With archiving off there is no other queue for what is left to erase: rows.
+            if isinstance(request, ArchiveRequest) or (
+                ARCHIVING and isinstance(request, EraseRequest)
+            ):
                 raise MalformedMessageError("the message is for the archive queue")
         except MalformedMessageError as error:
             logger.error("message malformed", message_id=message_id, reason=str(error))
@@ -134,7 +138,6 @@ def erase(request: EraseRequest) -> None:
         erasure.erase(request)
     except ArchiveUnreachableError:
         logger.exception("files out of reach", key=request.key)
-        ingestion.worklist.note_cause(request.key, OUT_OF_REACH)
     else:
         logger.info("recording erased", recording_id=request.recording_id)
 

@@ -37,6 +37,7 @@ os.environ.update(
             "https://sqs.eu-central-1.amazonaws.com/123456789012/UrgentArchiveQueue"
         ),
         "ARCHIVE_BUCKET": "archive-bucket",
+        "ARCHIVING": "on",
         "QUEUE_URLS": (
             "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue,"
             "ingest_dead_letters=https://sqs.eu-central-1.amazonaws.com/123456789012/DeadLetters"

@@ -1,25 +1,27 @@
 """Erasure: a recording's files in all their versions, and all that the catalogue says of it.
 
 The row is closed to all other writers first; then the files go, and the row becomes a tombstone,
-which nothing brings back. A check finishes what is interrupted.
+which nothing brings back. A check finishes what is interrupted: its tries become rarer, and end as
+those of any other check do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from recordings import catalogue as rows
 from recordings import messages
-from recordings.archive import Archive, locations
+from recordings.archive import Archive, NotErasedError, locations
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item
 from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, Source
-from recordings.worklist import Worklist, utcnow
+from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 ERASING = "erasing"
 OUT_OF_REACH = "archive_unreachable"
+NOT_ERASED = "not_erased"
 # A second try's time; twice as long nobody may archive or erase the same files.
 _SOON = 60
 _LEASE_SECONDS = 120
@@ -43,39 +45,69 @@ class Erasure:
 
         `None` where there is no such recording. While its files are being archived only
         `erasing_since` is in the row, and a check is left to go on. Raises
-        `ArchiveUnreachableError`, with nothing done; AWS's errors come through, and the check goes
-        on then as well.
+        `ArchiveUnreachableError`, with nothing done, and `NotErasedError`; the check, if there is
+        one, says which. AWS's errors come through, and the check goes on then as well.
         """
         row = self.catalogue.get(request.recording_id)
-        if row is None or "erased_at" in row:
+        if row is None:
             self.worklist.settle(request.key)
+            return None
+        if "erased_at" in row:
+            self._settle_all(request)
             return row
-        self._require_access(row)
-        self.worklist.check_in(_SOON, request.key, messages.fields(request), ERASING)
+        self._require_access(request, row)
+        self._leave_check(request)
         row = self.catalogue.begin_erasure(request.recording_id, self.now()) or row
         if "erased_at" in row:
             # Another erasure was quicker.
-            self.worklist.settle(request.key)
+            self._settle_all(request)
             return row
-        files = ArchiveRequest(
-            recording_id=request.recording_id, deadline=rows.expiry(row), source=Source.API
-        )
-        # Whoever is archiving the files finishes first: what it adds is then erased, too.
+        # Whoever is archiving the files finishes first: what it adds is then erased, too. The claim
+        # asks to erase and has no deadline: files that nobody will archive are not at risk.
         claim = self.worklist.claim(
-            files.key, messages.fields(files), files.deadline, _LEASE_SECONDS
+            self._files_key(request), messages.fields(request), None, _LEASE_SECONDS
         )
         if claim is None:
             return row
-        if self.archive:
-            self.archive.erase(*locations(row, self.archive.bucket))
-        tombstone = self.catalogue.bury(row, self.now())
-        details = RecordingRequest(recording_id=request.recording_id, source=Source.API)
-        for key in (details.key, files.key, request.key):
-            self.worklist.settle(key)
+        with self._claimed(request, claim):
+            if self.archive:
+                self.archive.erase(*locations(row, self.archive.bucket))
+            tombstone = self.catalogue.bury(row, self.now())
+        self._settle_all(request)
         return tombstone
 
-    def _require_access(self, row: Item) -> None:
+    def _leave_check(self, request: EraseRequest) -> None:
+        """Leave a check that begins now. A retry leaves the one that it comes from as it is."""
+        if request.source is Source.FOLLOW_UP and self.worklist.note_cause(request.key, ERASING):
+            return
+        self.worklist.check_in(_SOON, request.key, messages.fields(request), ERASING)
+
+    @contextlib.contextmanager
+    def _claimed(self, request: EraseRequest, claim: Check) -> Iterator[None]:
+        """Give the claim back if the erasure fails: only its own check is to come back for it."""
+        try:
+            yield
+        except Exception as error:
+            with contextlib.suppress(ClaimLostError):
+                self.worklist.finish(claim)
+            if isinstance(error, NotErasedError):
+                self.worklist.note_cause(request.key, NOT_ERASED)
+            raise
+
+    def _settle_all(self, request: EraseRequest) -> None:
+        """Settle all checks of the recording, also those that were given up."""
+        details = RecordingRequest(recording_id=request.recording_id, source=request.source)
+        for key in (details.key, self._files_key(request), request.key):
+            self.worklist.settle(key)
+
+    def _files_key(self, request: EraseRequest) -> str:
+        return ArchiveRequest(
+            recording_id=request.recording_id, deadline="", source=request.source
+        ).key
+
+    def _require_access(self, request: EraseRequest, row: Item) -> None:
         states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
         buckets = {state["bucket"] for state in states if state.get("state") == "archived"}
         if buckets - {self.archive and self.archive.bucket}:
+            self.worklist.note_cause(request.key, OUT_OF_REACH)
             raise ArchiveUnreachableError(", ".join(sorted(buckets)))

@@ -56,7 +56,7 @@ class Ingestion:
             self.worklist.settle(request.key)
             return upserted
         try:
-            upserted = self._with_meeting(upserted, recording, asked_at)
+            upserted = self._with_meeting(upserted, recording, asked_at, request.source)
         except RealtimeKitError as error:
             self.postpone(request, error)
         else:
@@ -123,18 +123,25 @@ class Ingestion:
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check behind, due when the other side, if it said so, wants to be asked again."""
-        if request.source is Source.FOLLOW_UP:
-            self.worklist.note_cause(request.key, error.cause, error.retry_after)
-        else:
+        is_noted = request.source is Source.FOLLOW_UP and self.worklist.note_cause(
+            request.key, error.cause, error.retry_after
+        )
+        if not is_noted:
             seconds = max(_SOON, error.retry_after or 0)
             self.worklist.check_in(seconds, request.key, messages.fields(request), error.cause)
 
     def _with_meeting(
-        self, upserted: Upserted, recording: Recording, asked_at: datetime
+        self, upserted: Upserted, recording: Recording, asked_at: datetime, source: Source
     ) -> Upserted:
         """Get-one knows no meeting; where nobody else told it either, its session does."""
         session_id = uuid(upserted.row.get("session_id"))
-        if "meeting_id" in upserted.row or session_id is None:
+        # The event rules tell the meeting without its title.
+        lacks_title = (
+            source is Source.EVENTBRIDGE
+            and upserted.changed
+            and "meeting_title" not in upserted.row
+        )
+        if ("meeting_id" in upserted.row and not lacks_title) or session_id is None:
             return upserted
         try:
             session = self.realtimekit.session(session_id)
@@ -142,7 +149,7 @@ class Ingestion:
             return upserted
         completed = replace(
             recording,
-            meeting_id=session.meeting_id,
+            meeting_id=upserted.row.get("meeting_id", session.meeting_id),
             meeting_title=recording.meeting_title or session.meeting_title,
             organization_id=recording.organization_id or session.organization_id,
         )
@@ -155,11 +162,11 @@ class Ingestion:
         if is_final(upserted.row["status"]):
             if upserted.changed or asked_again:
                 self.worklist.settle(request.key)
-        elif upserted.changed or not asked_again:
+            return
+        is_news = upserted.changed or not asked_again
+        if is_news or not self.worklist.note_cause(request.key, NOT_FINAL):
             seconds = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _UPLOADING
             self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
-        else:
-            self.worklist.note_cause(request.key, NOT_FINAL)
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

@@ -5,10 +5,15 @@ queues, for the files of a recording to be archived before they are gone, or to 
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
+    {"v": 1, "source": "eventbridge", "recording_id": "", "recordingId": "…", "hint": {…}}
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
     {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
 
-The template's event rules write the same JSON. They render what an event does not say as "".
+The template's event rules write the same JSON. They render what an event does not say as "", and
+EventBridge does not promise to escape the values it puts in (AWS docs, EventBridge input
+transformation). A value may therefore end its own string and add keys of its choice. So a key that
+comes twice, or that its kind of message does not have, makes a message malformed, and each task is
+accepted only from the sources that send it.
 
 An event tells that a row changed: ids, times and sizes, never a URL.
 """
@@ -27,6 +32,8 @@ from recordings.model import RecordingStatus, text, uuid
 VERSION = 1
 _ARCHIVE = "archive"
 _ERASE = "erase"
+_RECORDING = "recording"
+_SESSION = "session"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # An event may be 256 KB, and names of any script are six bytes a letter in JSON.
 _MOST_FILES = 50
@@ -86,6 +93,19 @@ class Event:
     type: EventType
     recording_id: str
     detail: str
+
+
+_KEYS = {
+    _ARCHIVE: {"task", "recording_id", "deadline"},
+    _ERASE: {"task", "recording_id"},
+    # An event names the recording as `id` or `recordingId`; the rule takes both.
+    _RECORDING: {"recording_id", "recordingId", "hint"},
+    _SESSION: {"meeting_id", "session_id"},
+}
+_SOURCES = {
+    _ARCHIVE: {Source.CATALOGUE, Source.FOLLOW_UP},
+    _ERASE: {Source.API, Source.FOLLOW_UP},
+}
 
 
 class MalformedMessageError(ValueError):
@@ -204,7 +224,9 @@ def merged(first: Request, second: Request) -> Request:
 def parse(body: str) -> Request:
     """Read a message. Raises `MalformedMessageError`, and nothing else."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_pairs_hook=_object)
+    except MalformedMessageError:
+        raise
     except (ValueError, RecursionError):
         raise MalformedMessageError("the message is not JSON") from None
     if not isinstance(message, dict):
@@ -215,29 +237,52 @@ def parse(body: str) -> Request:
         source = Source(str(message.get("source")))
     except ValueError:
         raise MalformedMessageError("source is none of those known") from None
-    return request(message, source)
+    fields = {name: value for name, value in message.items() if name not in ("v", "source")}
+    if source not in _SOURCES.get(_kind(fields), Source):
+        raise MalformedMessageError(f"{source} may not ask for this task")
+    return request(fields, source)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as an object. Raises `MalformedMessageError` where a key comes twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise MalformedMessageError("a key comes twice")
+    return members
+
+
+def _kind(fields: Mapping[str, Any]) -> str:
+    """Return what kind of request the fields are: `_KEYS` has the keys of each."""
+    if "task" in fields:
+        return str(fields["task"])
+    return _RECORDING if fields.keys() & {"recording_id", "recordingId"} else _SESSION
 
 
 def request(fields: Mapping[str, Any], source: Source) -> Request:
-    """What is asked for, by its ids. Raises `MalformedMessageError`."""
-    if fields.get("task") == _ARCHIVE:
-        deadline = fields.get("deadline")
-        if not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
-            raise MalformedMessageError("deadline is not a timestamp")
-        return ArchiveRequest(
-            recording_id=_id(fields, "recording_id"), deadline=deadline, source=source
+    """Return the request that the fields of a message, or of a check, say.
+
+    Raises `MalformedMessageError`.
+    """
+    kind = _kind(fields)
+    if unknown := fields.keys() - _KEYS.get(kind, set()):
+        raise MalformedMessageError(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
+    if kind == _SESSION:
+        # A session id that makes no sense must not lose the meeting's recordings.
+        return SessionRequest(
+            meeting_id=_id(fields, "meeting_id"),
+            session_id=uuid(fields.get("session_id")),
+            source=source,
         )
-    if fields.get("task") == _ERASE:
-        return EraseRequest(recording_id=_id(fields, "recording_id"), source=source)
-    if "recording_id" in fields:
-        recording_id = _id(fields, "recording_id")
-        return RecordingRequest(
-            recording_id=recording_id, source=source, hint=Hint.of(fields.get("hint"))
-        )
-    session_id = _id(fields, "session_id") if fields.get("session_id") else None
-    return SessionRequest(
-        meeting_id=_id(fields, "meeting_id"), session_id=session_id, source=source
-    )
+    recording_id = _id(fields, "recording_id", "recordingId")
+    if kind == _ERASE:
+        return EraseRequest(recording_id=recording_id, source=source)
+    if kind == _RECORDING:
+        hint = Hint.of(fields.get("hint"))
+        return RecordingRequest(recording_id=recording_id, source=source, hint=hint)
+    deadline = fields.get("deadline")
+    if not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
+        raise MalformedMessageError("deadline is not a timestamp")
+    return ArchiveRequest(recording_id=recording_id, deadline=deadline, source=source)
 
 
 def fields(request: Request) -> dict[str, Any]:
@@ -327,8 +372,9 @@ def _event(type_: EventType, row: Mapping[str, Any], **more: Any) -> Event:
     )
 
 
-def _id(fields: Mapping[str, Any], name: str) -> str:
-    checked = uuid(fields.get(name))
-    if checked is None:
-        raise MalformedMessageError(f"{name} is not a UUID")
-    return checked
+def _id(fields: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these fields that is a UUID."""
+    found = next(filter(None, (uuid(fields.get(name)) for name in names)), None)
+    if found is None:
+        raise MalformedMessageError(f"{names[0]} is not a UUID")
+    return found

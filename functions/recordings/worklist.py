@@ -8,6 +8,7 @@ there is at most one for each. What takes long is *claimed*, so that nobody else
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,11 +32,19 @@ _KEPT_FOR = timedelta(days=30)
 # What has a deadline is urgent so long before it.
 URGENT = timedelta(hours=48)
 
-# What has no deadline, then what has one that is not near, then what was left for later.
-_PENDING = "yes"
+# The lanes of the index `due`: files whose deadline is near; checks without a deadline; erasures;
+# files that have time; details that were left for later. All checks of a lane go to one queue.
 _URGENT = "urgent"
+_PENDING = "yes"
+_ERASURE = "erasure"
 _PATIENT = "patient"
 _LOW = "low"
+_ERASE_TASK = "erase"
+
+# A lane is sure of a tenth of the places, so none waits for ever behind another.
+_SURE = 10
+# A row has some 500 bytes, and a query reads 1 MB at most.
+_MAX_PATIENT_READ = 1000
 
 Now = Callable[[], datetime]
 
@@ -80,13 +89,18 @@ class Check:
 
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
-        # Of what is asked for once an hour one 404 is not enough: it is asked for once more.
+        # A check that runs hourly must see a second 404 before it is given up.
         patience = max(PATIENCE_WITH_UNKNOWN, timedelta(seconds=1.5 * self.interval))
         if self.not_found_since and now - self.not_found_since > patience:
             return True
         # After months of recordings were found at once, its turn may be late.
         has_waited = self.low and not self.attempts
         return now - self.since > PATIENCE and not has_waited
+
+    def seconds_due(self, now: datetime) -> float:
+        """Return for how long it has been due; 0 if its time cannot be read."""
+        due_at = _time(self.due_at)
+        return (now - due_at).total_seconds() if due_at else 0.0
 
 
 def is_urgent(deadline: str | None, now: datetime) -> bool:
@@ -137,25 +151,29 @@ class Worklist:
         cause: str,
         deadline: str | None = None,
     ) -> bool:
-        """Leave a check as `check_in` does, unless there is one; whether there was none."""
+        """Create a check as `check_in` does, unless one waits. Return True if it was created.
+
+        A check that was given up does not wait: a new one begins in its place.
+        """
         values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
         try:
             self._table.update(
                 {"work_id": _check_id(key)},
-                f"SET {_assignments(values)}",
+                f"SET {_assignments(values)} REMOVE #given_up_at, #not_found_since",
                 values,
-                "attribute_not_exists(#work_id)",
+                "attribute_not_exists(#work_id) OR attribute_exists(#given_up_at)",
             )
         except ConditionFailedError:
             return False
         return True
 
-    def note_cause(self, key: str, cause: str, not_before: int | None = None) -> None:
+    def note_cause(self, key: str, cause: str, not_before: int | None = None) -> bool:
         """Say why a check that `follow_up` put back on the queue could not be settled.
 
-        `not_before` is in seconds, where RealtimeKit or the budget gave a time; else the check
-        stays due when `follow_up` said. One that was settled in the meantime stays settled. How
-        long an id has been unknown is counted from the first time in a row.
+        Return False, with nothing written, if there is no such check any more. `not_before` is in
+        seconds, where RealtimeKit or the budget gave a time; else the check stays due when
+        `follow_up` said. A check that was given up stays so. How long an id has been unknown is
+        counted from the first time in a row.
         """
         now = self._now()
         values: dict[str, Any] = {"cause": cause}
@@ -169,8 +187,11 @@ class Worklist:
         else:
             expression += " REMOVE #not_found_since"
         work_id = {"work_id": _check_id(key)}
-        with contextlib.suppress(ConditionFailedError):
-            self._table.update(work_id, expression, values, "attribute_exists(#pending)")
+        try:
+            self._table.update(work_id, expression, values, "attribute_exists(#work_id)")
+        except ConditionFailedError:
+            return False
+        return True
 
     def settle(self, key: str) -> None:
         """It need not be asked for again."""
@@ -196,34 +217,33 @@ class Worklist:
                     "#lease > :now",
                 )
                 return None
+            # It was given up, and begins anew, or it was settled just now.
+            self.ensure(0, key, request, CLAIMED, deadline)
 
     def _claim(
         self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
     ) -> Check:
         now = self._now()
+        lease = timestamp(now + timedelta(seconds=seconds))
+        values = {
+            "pending": _lane(request, deadline, now),
+            "due_at": lease,
+            "lease": lease,
+            "request": request,
+            "cause": CLAIMED,
+            "expires_at": _expiry(now + _KEPT_FOR),
+            **({"deadline": deadline} if deadline else {}),
+        }
+        first = {"since": timestamp(now), "hint": {}, "interval": FIRST_INTERVAL, "attempts": 0}
+        kept = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in first)
         row = self._table.update(
             {"work_id": _check_id(key)},
-            "SET #pending = :pending, #due_at = :lease, #lease = :lease, #request = :request,"
-            " #cause = :cause, #deadline = :deadline, #expires_at = :expires_at,"
-            " #since = if_not_exists(#since, :now), #hint = if_not_exists(#hint, :hint),"
-            " #interval = if_not_exists(#interval, :interval),"
-            " #attempts = if_not_exists(#attempts, :none)"
-            " REMOVE #again, #given_up_at",
-            {
-                "pending": _pending(deadline, now),
-                "lease": timestamp(now + timedelta(seconds=seconds)),
-                "request": request,
-                "now": timestamp(now),
-                "interval": FIRST_INTERVAL,
-                "none": 0,
-                "cause": CLAIMED,
-                "deadline": deadline,
-                "hint": {},
-                "expires_at": _expiry(now + _KEPT_FOR),
-            },
-            "attribute_not_exists(#lease) OR #lease <= :now",
+            f"SET {_assignments(values)}, {kept} REMOVE #again{'' if deadline else ', #deadline'}",
+            {**values, **first, "now": timestamp(now)},
+            "attribute_not_exists(#given_up_at) AND attribute_not_exists(#lease)"
+            " OR attribute_not_exists(#given_up_at) AND #lease <= :now",
         )
-        return _check(row)
+        return _check(row, now)
 
     def save_progress(self, check: Check, progress: Mapping[str, Any]) -> None:
         """Keep it for whoever claims the check next. Raises `ClaimLostError`."""
@@ -280,41 +300,42 @@ class Worklist:
             raise ClaimLostError(check.key) from None
 
     def due(self, limit: int) -> list[Check]:
-        """The checks whose time has come, those that wait longest first: of the urgent, then of
-        those without a deadline, and then of those whose deadline is days away, as a backfill
-        leaves by the thousand.
+        """Return up to `limit` checks whose time has come, lane by lane.
 
-        Those of low priority come last, and are half of the limit at most: they are many at a time,
-        and what comes in meanwhile wants its part of the budget.
+        The lanes, in this order, are: files whose deadline is near, wherever they were filed;
+        checks without a deadline; erasures; files that have time; checks of low priority. In a lane
+        the longest waiting come first. Each lane is sure of a tenth of the places; the others are
+        given out in the order of the lanes. The last two lanes, which a backfill fills by the
+        thousand, get half of the places, files a third: the rest of RealtimeKit's budget is for
+        what comes in, and a file that comes back finds room in the half that is for the archive.
         """
-        found: list[Check] = []
-        for pending in (_URGENT, _PENDING, _PATIENT, _LOW):
-            most = limit // 2 if pending == _LOW else limit
-            room = min(limit - len(found), most)
-            if room > 0:
-                rows, _ = self._table.query(
-                    "due",
-                    "#pending = :pending AND #due_at <= :now",
-                    {"pending": pending, "now": timestamp(self._now())},
-                    room,
-                )
-                found.extend(_check(row) for row in rows)
-        return found
+        now, half, sure = self._now(), max(1, limit // 2), max(1, limit // _SURE)
+        normal, erasures = self._due_in(_PENDING, limit), self._due_in(_ERASURE, limit)
+        files = self._due_in(_PATIENT, _MAX_PATIENT_READ)
+        near = [check for check in files if check.is_urgent(now)]
+        patient = [check for check in files if not check.is_urgent(now)][: max(1, limit // 3)]
+        low = self._due_in(_LOW, max(half - len(patient), sure))
+        lanes = [[*self._due_in(_URGENT, limit), *near], normal, erasures, patient, low]
+        return _shared_out(lanes, limit, sure)
+
+    def _due_in(self, lane: str, limit: int) -> list[Check]:
+        now = self._now()
+        values = {"pending": lane, "now": timestamp(now)}
+        rows, _ = self._table.query("due", "#pending = :pending AND #due_at <= :now", values, limit)
+        return [_check(row, now) for row in rows]
 
     def oldest_due(self) -> str | None:
-        """Since when the check is due that waits longest; `None` where none is due.
+        """Return since when the check is due that waits longest; `None` if none is due.
 
-        Of those of low priority, or with a deadline days away, nobody expects that they are asked
-        for in time.
+        Checks of low priority, and files that have time, are not counted: they may wait.
         """
-        now = timestamp(self._now())
-        condition = "#pending = :pending AND #due_at <= :now"
-        found = [
-            row["due_at"]
-            for pending in (_URGENT, _PENDING)
-            for row in self._table.query("due", condition, {"pending": pending, "now": now}, 1)[0]
+        oldest = [
+            check.due_at
+            for lane in (_URGENT, _PENDING, _ERASURE)
+            for check in self._due_in(lane, 1)
+            if _time(check.due_at)
         ]
-        return min(found, default=None)
+        return min(oldest, default=None)
 
     def advance(self, check: Check) -> None:
         """It was asked for: due again after twice the time, unless it is settled by then."""
@@ -324,7 +345,7 @@ class Worklist:
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
             " #attempts = :attempts",
             {
-                "pending": _LOW if check.low else _pending(check.deadline, self._now()),
+                "pending": _lane(check.request, check.deadline, self._now(), low=check.low),
                 "due_at": timestamp(self._now() + timedelta(seconds=interval)),
                 "interval": interval,
                 "attempts": check.attempts + 1,
@@ -332,13 +353,16 @@ class Worklist:
         )
 
     def give_up(self, check: Check) -> None:
-        """Not due any more; the row stays for a month, for whoever looks into it."""
+        """Take it off the list. The row stays for a month to be looked at, without the title."""
+        hint = check.request.get("hint", {})
         self._change(
             check,
-            "SET #given_up_at = :given_up_at, #expires_at = :expires_at REMOVE #pending",
+            "SET #given_up_at = :given_up_at, #expires_at = :expires_at, #hint = :hint"
+            " REMOVE #pending",
             {
                 "given_up_at": timestamp(self._now()),
                 "expires_at": _expiry(self._now() + _KEPT_FOR),
+                "hint": {name: value for name, value in hint.items() if name != "title"},
             },
         )
 
@@ -421,10 +445,27 @@ class UpstreamBudget:
         return (window + 1) * self.WINDOW_SECONDS + 3600
 
 
-def _pending(deadline: str | None, now: datetime) -> str:
+def _lane(
+    request: Mapping[str, Any], deadline: str | None, now: datetime, *, low: bool = False
+) -> str:
+    if low:
+        return _LOW
+    if request.get("task") == _ERASE_TASK:
+        return _ERASURE
     if deadline is None:
         return _PENDING
     return _URGENT if is_urgent(deadline, now) else _PATIENT
+
+
+def _shared_out(lanes: list[list[Check]], limit: int, sure: int) -> list[Check]:
+    """Return the first of each lane: `sure` of each, then more in the order of the lanes."""
+    room = max(0, limit - sum(min(len(lane), sure) for lane in lanes))
+    found: list[Check] = []
+    for lane in lanes:
+        more = min(room, max(0, len(lane) - sure))
+        room -= more
+        found += lane[: sure + more]
+    return found[:limit]
 
 
 def _new_check(
@@ -437,7 +478,7 @@ def _new_check(
     low: bool = False,
 ) -> dict[str, Any]:
     return {
-        "pending": _LOW if low else _pending(deadline, now),
+        "pending": _lane(request, deadline, now, low=low),
         "due_at": timestamp(now + timedelta(seconds=seconds)),
         "since": timestamp(now),
         "interval": seconds,
@@ -457,27 +498,46 @@ def _check_id(key: str) -> str:
     return f"check#{key}"
 
 
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _time(value: object) -> datetime | None:
+    """Return the time that an attribute says, aware; `None` if it says none."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return time if time and time.tzinfo else None
+
+
+def _whole(value: object, low: int, high: int) -> int:
+    """Return the number that an attribute says, within bounds; the lower one if it says none."""
+    return min(max(value, low), high) if isinstance(value, int) else low
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _expiry(time: datetime) -> int:
     return int(time.timestamp())
 
 
-def _check(row: Item) -> Check:
-    hint = {"hint": row["hint"]} if row["hint"] else {}
+def _check(row: Item, now: datetime) -> Check:
+    """Return the check of a row, whatever its attributes are: one bad row must not stop others.
+
+    An attribute that makes no sense counts as a new check's, so that no check is given up for it.
+    """
+    hint = _mapping(row.get("hint"))
+    deadline, lease = row.get("deadline"), row.get("lease")
     return Check(
         key=row["work_id"].removeprefix("check#"),
-        request={**row["request"], **hint},
-        cause=row["cause"],
+        request={**_mapping(row.get("request")), **({"hint": hint} if hint else {})},
+        cause=str(row.get("cause")),
         due_at=row["due_at"],
-        since=datetime.fromisoformat(row["since"]),
+        since=_time(row.get("since")) or now,
         not_found_since=_time(row.get("not_found_since")),
-        interval=row["interval"],
-        attempts=row["attempts"],
-        deadline=row.get("deadline"),
-        lease=row.get("lease"),
-        progress=row.get("progress", {}),
+        interval=_whole(row.get("interval"), 1, LONGEST_INTERVAL),
+        attempts=_whole(row.get("attempts"), 0, sys.maxsize),
+        deadline=deadline if isinstance(deadline, str) else None,
+        lease=lease if isinstance(lease, str) else None,
+        progress=_mapping(row.get("progress")),
         low=row.get("pending") == _LOW,
     )

@@ -30,6 +30,7 @@ SETTINGS = {
     "ARCHIVE_QUEUE_URL": "",
     "URGENT_ARCHIVE_QUEUE_URL": "",
     "ARCHIVE_BUCKET": "archive-bucket",
+    "ARCHIVING": "on",
     "QUEUE_URLS": "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue",
     "ARCHIVE_PART_MIB": "5",
     "MEDIA_HOSTS": "storage.googleapis.com",

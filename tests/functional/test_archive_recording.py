@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1678,18 +1679,102 @@ def test_of_two_erasures_at_once_the_slower_is_done_too(
     assert checks() == {}
 
 
-def test_an_erasure_of_what_is_not_there_is_done(handle: Invoke, checks: Checks) -> None:
-    assert handle(erasure("97cb480d-5840-4528-ace3-919b5e386c68")) == []
-    assert checks() == {}
+def refuse(**_: Any) -> tuple[Any, dict[str, Any]]:
+    """In the place of DeleteObjects, which tells in a 200 what it keeps."""
+    return SimpleNamespace(status_code=200), {"Errors": [{"Key": "k", "Code": "AccessDenied"}]}
 
 
-def test_an_erasure_that_s3_fails_stays_on_the_queue(
-    record: Record, invoke: Invoke, handle: Invoke, s3: Any, checks: Checks
+def test_an_erasure_that_cannot_finish_is_tried_ever_more_rarely_and_given_up(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    archived: Archived,
+    worklist: Worklist,
+    checks: Checks,
+    clock: Clock,
+    s3: Any,
+) -> None:
+    """It is no failed message, and its files, long archived, are not at risk."""
+    recording = record()
+    invoke(recording)
+    request = {"task": "erase", "recording_id": recording.id}
+    worklist.check_in(60, f"erase#{recording.id}", request, "erasing")
+    s3.meta.events.register("before-call.s3.DeleteObjects", refuse)
+    waits = []
+    for _ in range(9):
+        waited = 0
+        while not (found := worklist.due(10)):
+            clock.advance(60)
+            waited += 60
+        [check] = found
+        worklist.advance(check)
+        assert handle(erasure(recording.id)) == []
+        assert checks() == {f"erase#{recording.id}": "not_erased"}
+        assert not check.is_urgent(clock())
+        waits.append(waited)
+
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    clock.advance(8 * 86_400)
+    assert [check.is_hopeless(clock()) for check in worklist.due(10)] == [True]
+
+
+def test_an_erasure_of_files_in_another_archive_is_noted_and_no_failed_message(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    worklist: Worklist,
+    archiving: Archiving,
+    checks: Checks,
+) -> None:
+    recording = record()
+    invoke(recording)
+    state = {"state": "archived", "bucket": "another", "key": "k", "size": 1}
+    archiving.catalogue.record_archive(recording.id, {"video": state})
+    request = {"task": "erase", "recording_id": recording.id}
+    worklist.check_in(60, f"erase#{recording.id}", request, "erasing")
+
+    assert handle(erasure(recording.id)) == []
+
+    assert checks() == {f"erase#{recording.id}": "archive_unreachable"}
+
+
+def test_an_erasure_that_s3_interrupts_is_no_failed_message(
+    record: Record, invoke: Invoke, handle: Invoke, archived: Archived, checks: Checks, s3: Any
 ) -> None:
     recording = record()
     invoke(recording)
 
-    with s3_fails(s3, "DeleteObjects", 500, "InternalError"):
-        assert handle(erasure(recording.id)) == ["0"]
+    with s3_fails(s3, "ListObjectVersions", 500, "InternalError"):
+        assert handle(erasure(recording.id)) == []
 
-    assert f"erase#{recording.id}" in checks()
+    assert checks() == {f"erase#{recording.id}": "erasing"}
+    assert handle(erasure(recording.id)) == []
+    assert set(archived.row(recording)) == {"recording_id", "erased_at", "version"}
+
+
+def test_an_erasure_that_was_killed_is_asked_for_again_and_warns_of_no_file(
+    record: Record,
+    invoke: Invoke,
+    handle: Invoke,
+    worklist: Worklist,
+    clock: Clock,
+    s3: Any,
+) -> None:
+    recording = record()
+    invoke(recording)
+
+    def kill(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    s3.meta.events.register("before-call.s3.ListObjectVersions", kill)
+    with pytest.raises(KeyboardInterrupt):
+        handle(erasure(recording.id))
+    clock.advance(8 * 86_400)
+
+    assert {check.request["task"] for check in worklist.due(10)} == {"erase"}
+    assert [check.deadline for check in worklist.due(10)] == [None, None]
+
+
+def test_an_erasure_of_what_is_not_there_is_done(handle: Invoke, checks: Checks) -> None:
+    assert handle(erasure("97cb480d-5840-4528-ace3-919b5e386c68")) == []
+    assert checks() == {}

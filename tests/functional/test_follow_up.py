@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import boto3
@@ -19,6 +20,11 @@ from recordings.worklist import Worklist
 FIRST = "97cb480d-5840-4528-ace3-919b5e386c68"
 MEETING = "50c8940e-1b97-402a-97d6-2708b7feca41"
 SESSION = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+SOON = "2026-06-04T10:30:00.000Z"
+DEADLINE = "2026-06-10T10:30:00.000Z"
+ARCHIVE = {"task": "archive", "recording_id": FIRST, "deadline": DEADLINE}
+ERASE = {"task": "erase", "recording_id": FIRST}
+DAY = 86_400
 
 Received = Callable[[], list[dict[str, Any]]]
 
@@ -46,6 +52,13 @@ def tick(
     monkeypatch.setattr(follow_up, "worklist", worklist)
     monkeypatch.setattr(follow_up, "utcnow", clock)
     return lambda: follow_up.handler(sample("follow-up.schedule-tick"), context)  # type: ignore[arg-type]
+
+
+def waiting(queue: Any) -> int:
+    """Return how many messages a queue has, with those that are delayed."""
+    queue.reload()
+    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
+    return sum(int(queue.attributes[name]) for name in names)
 
 
 def check_in(worklist: Worklist, recording_id: str = FIRST, cause: str = "not_final") -> None:
@@ -173,10 +186,225 @@ def test_a_queue_that_is_down_leaves_the_checks_due(
     check_in(worklist)
     clock.advance(60)
 
-    with pytest.raises(ClientError):
+    with pytest.raises(ExceptionGroup, match="some checks stay due") as raised:
         tick()
 
+    assert raised.group_contains(ClientError)
     assert len(worklist.due(10)) == 1
+
+
+@pytest.mark.parametrize("broken", ["IngestQueue", "ArchiveQueue", "UrgentArchiveQueue"])
+def test_a_queue_that_is_down_does_not_starve_the_others(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    queue: Any,
+    archive_queues: dict[str, Any],
+    broken: str,
+) -> None:
+    """More checks are due for each queue than a tick takes."""
+    queues = {"IngestQueue": queue, **archive_queues}
+    for n in range(200):
+        check_in(worklist, number(n))
+        for name, deadline in (("a", SOON), ("b", DEADLINE)):
+            request = {**ARCHIVE, "recording_id": number(n), "deadline": deadline}
+            worklist.check_in(60, f"archive#{name}{n}", request, "pending", deadline)
+        worklist.check_in(60, f"erase#{n}", {**ERASE, "recording_id": number(n)}, "erasing")
+    clock.advance(60)
+    queues.pop(broken).delete()
+
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup):
+            tick()
+        clock.advance(60)
+
+    assert all(waiting(one) >= 2 * 18 for one in queues.values())
+
+
+def test_a_check_that_cannot_be_written_does_not_stop_the_others(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    dynamodb: Any,
+) -> None:
+    for n in range(5):
+        check_in(worklist, number(n), cause="not_found" if n == 1 else "not_final")
+    clock.advance(3700)
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if number(1) in params["body"].decode() or number(2) in params["body"].decode():
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "UpdateItem")
+
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+    with pytest.raises(ExceptionGroup) as raised:
+        tick()
+
+    assert len(raised.value.exceptions) == 2
+    assert sorted(body["recording_id"] for body in received()) == [number(n) for n in (0, 2, 3, 4)]
+    assert sorted(check.key for check in worklist.due(10)) == [
+        f"recording#{number(n)}" for n in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"task": "paint", "recording_id": FIRST},
+        {"task": "archive", "recording_id": FIRST},
+        {"recording_id": "x"},
+        {"recording_id": FIRST, "new": "field"},
+        {},
+    ],
+)
+def test_a_check_whose_request_nobody_understands_is_counted_and_comes_back_ever_more_rarely(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    logged: Callable[[], str],
+    request_: dict[str, Any],
+) -> None:
+    """It may be a newer version's: it is given up as late as any other."""
+    worklist.check_in(60, "recording#odd", request_, "not_final")
+    check_in(worklist)
+    for _ in range(4):
+        clock.advance(3600)
+        tick()
+    assert {body["recording_id"] for body in received()} == {FIRST}
+    lines = [json.loads(line) for line in logged().splitlines()]
+    assert [line["MessageMalformed"] for line in lines if "MessageMalformed" in line] == [[1.0]] * 4
+    assert [line["key"] for line in lines if line.get("message") == "check unreadable"] == [
+        "recording#odd"
+    ] * 4
+
+    clock.advance(8 * DAY)
+    tick()
+    assert worklist.due(10) == []
+
+
+@pytest.mark.parametrize("absurd", ["", "absurd", "0001-01-01", 7, -1e30, True, None, [], {}, b"x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "request",
+        "hint",
+        "cause",
+        "since",
+        "not_found_since",
+        "interval",
+        "attempts",
+        "deadline",
+        "lease",
+        "progress",
+        "expires_at",
+    ],
+)
+def test_no_attribute_of_a_check_stops_the_tick_or_has_it_given_up(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    work_table: Table,
+    clock: Clock,
+    queue: Any,
+    archive_queues: dict[str, Any],
+    logged: Callable[[], str],
+    name: str,
+    absurd: Any,
+) -> None:
+    for key, request in ((f"recording#{FIRST}", {"recording_id": FIRST}), ("archive#a", ARCHIVE)):
+        worklist.check_in(60, key, request, "not_final", request.get("deadline"))
+        value = Decimal(absurd) if isinstance(absurd, float) else absurd
+        work_table.update({"work_id": f"check#{key}"}, f"SET #{name} = :value", {"value": value})
+    check_in(worklist, number(2))
+    clock.advance(60)
+
+    assert worklist.oldest_due() == "2026-06-03T10:31:00.000Z"
+    tick()
+
+    sent = [body["recording_id"] for body in drained(queue)]
+    assert number(2) in sent
+    assert (FIRST in sent) == (name != "request")
+    assert "check given up" not in logged()
+
+
+@pytest.mark.parametrize("due_at", ["", " ", "0", "0001-01-01T00:00:00.000Z", "2026-06-03"])
+def test_a_check_whose_time_makes_no_sense_does_not_stop_the_tick(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    work_table: Table,
+    clock: Clock,
+    received: Received,
+    due_at: str,
+) -> None:
+    check_in(worklist)
+    check_in(worklist, number(2))
+    if due_at:
+        work_id = {"work_id": f"check#recording#{FIRST}"}
+        work_table.update(work_id, "SET #due_at = :due_at", {"due_at": due_at})
+    clock.advance(60)
+
+    tick()
+
+    assert {body["recording_id"] for body in received()} == {FIRST, number(2)}
+    assert worklist.due(10) == []
+
+
+def test_files_whose_deadline_has_come_near_go_before_all_others_and_are_warned_of(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    archive_queues: dict[str, Any],
+    logged: Callable[[], str],
+) -> None:
+    """They were filed when they had days, behind others that still have."""
+    for n in range(300):
+        request = {**ARCHIVE, "recording_id": number(n), "deadline": DEADLINE}
+        worklist.check_in(60, f"archive#{n}", request, "pending", DEADLINE)
+    clock.advance(1)
+    nearer = "2026-06-06T10:30:00.000Z"
+    request = {**ARCHIVE, "deadline": nearer}
+    worklist.check_in(60, f"archive#{FIRST}", request, "pending", nearer)
+    clock.advance(DAY + 1)
+    for n in range(180):
+        check_in(worklist, number(n))
+    clock.advance(60)
+
+    tick()
+
+    assert [b["recording_id"] for b in drained(archive_queues["UrgentArchiveQueue"])] == [FIRST]
+    assert risks(logged()) == [1]
+
+
+def test_what_a_backfill_leaves_gets_half_of_a_tick(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    queue: Any,
+    archive_queues: dict[str, Any],
+) -> None:
+    """So many as half of RealtimeKit's budget lets through, spread over the minute."""
+    delays: list[int] = []
+
+    def note_delays(params: dict[str, Any], **_: Any) -> None:
+        if params["QueueUrl"].endswith("/ArchiveQueue"):
+            delays.extend(entry["DelaySeconds"] for entry in params["Entries"])
+
+    for n in range(200):
+        request = {**ARCHIVE, "recording_id": number(n)}
+        worklist.check_in(60, f"archive#{n}", request, "budget_spent", DEADLINE)
+        request = {"recording_id": number(n)}
+        worklist.check_in(60, f"recording#{n}", request, "details_missing", low=True)
+    clock.advance(60)
+    events = follow_up.sqs.meta.events
+    events.register("before-parameter-build.sqs.SendMessageBatch", note_delays)
+    try:
+        tick()
+    finally:
+        events.unregister("before-parameter-build.sqs.SendMessageBatch", note_delays)
+
+    assert (len(delays), delays[0], delays[-1]) == (60, 0, 45)
+    assert waiting(queue) == 30
 
 
 def test_a_message_that_the_queue_refuses_leaves_its_check_due(
@@ -208,10 +436,6 @@ def test_a_message_that_the_queue_refuses_leaves_its_check_due(
 
 
 # --- files to be archived ---
-
-DEADLINE = "2026-06-10T10:30:00.000Z"
-ARCHIVE = {"task": "archive", "recording_id": FIRST, "deadline": DEADLINE}
-DAY = 86_400
 
 
 @pytest.fixture
@@ -339,9 +563,6 @@ def test_switched_off_what_was_to_be_archived_is_settled(
 
     assert received() == []
     assert checks() == {}
-
-
-ERASE = {"task": "erase", "recording_id": FIRST}
 
 
 def test_an_erasure_is_asked_for_where_the_files_can_be_reached(

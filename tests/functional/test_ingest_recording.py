@@ -35,6 +35,7 @@ from local.simulator import (
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
+from recordings.messages import Source
 from recordings.realtimekit import Observe
 from recordings.worklist import UpstreamBudget, Worklist
 
@@ -97,7 +98,50 @@ def test_the_sample_of_a_status_update_becomes_a_row(
     assert row["duration_seconds"] == 1800
     assert row["artifacts"]["video"]["url"].startswith(simulator.url)
     assert checks() == {}
-    assert len(simulator.requests) == 1
+    # The event rule leaves the title out: the session has it.
+    assert [request.path.rpartition("/")[2] for request in simulator.requests] == [
+        recording.id,
+        recording.session.id,
+    ]
+
+    assert handle(record["body"]) == []
+    assert len(simulator.requests) == 3
+
+
+@pytest.mark.parametrize("status", [Status.UPLOADED, Status.RECORDING])
+def test_a_late_message_of_a_check_that_is_gone_leaves_a_new_one(
+    handle: Handle,
+    simulator: Simulator,
+    worklist: Worklist,
+    checks: Checks,
+    status: Status,
+) -> None:
+    """Another message settled it; what this one would have seen, nobody has."""
+    recording = simulator.world.record_meeting(status=status)
+    if status is Status.RECORDING:
+        handle(about(recording.id, source="follow_up"))
+        worklist.settle(f"recording#{recording.id}")
+    else:
+        simulator.faults.add(error(503))
+
+    assert handle(about(recording.id, source="follow_up")) == []
+
+    cause = "not_final" if status is Status.RECORDING else "unavailable"
+    assert checks() == {f"recording#{recording.id}": cause}
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_with_an_archive_the_ingest_queue_takes_no_erasure(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, source: Source
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    row = catalogue.get(recording.id)
+
+    message = {"v": 1, "source": source, "task": "erase", "recording_id": recording.id}
+    assert handle(message) == ["0"]
+
+    assert catalogue.get(recording.id) == row
 
 
 def test_the_sample_of_an_ended_meeting_becomes_a_row_and_a_check_for_the_details(
@@ -695,11 +739,17 @@ def test_all_that_is_logged_about_a_recording_has_its_id_as_correlation_id(
 
 
 def test_an_erasure_is_gone_on_with(
-    handle: Handle, simulator: Simulator, catalogue: Catalogue, clock: Clock, checks: Checks
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    clock: Clock,
+    checks: Checks,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = simulator.world.record_meeting()
     handle(about(recording.id))
     catalogue.begin_erasure(recording.id, clock())
+    monkeypatch.setattr(ingest_recording, "ARCHIVING", False)
 
     assert (
         handle({"v": 1, "source": "follow_up", "task": "erase", "recording_id": recording.id}) == []
@@ -718,7 +768,9 @@ def test_an_erasure_of_files_out_of_reach_is_said_and_not_done(
     worklist: Worklist,
     checks: Checks,
     logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(ingest_recording, "ARCHIVING", False)
     recording = simulator.world.record_meeting()
     handle(about(recording.id))
     state = {"state": "archived", "bucket": "former", "key": "k", "size": 1, "archived_at": "x"}

@@ -955,9 +955,43 @@ def test_the_checks_of_what_is_erased_go_with_it(
     assert checks() == {}
 
 
-def test_what_is_not_catalogued_cannot_be_erased(api: Call, checks: Checks) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_checks_that_were_given_up_go_with_what_is_erased(
+    api: Call,
+    archived: Callable[..., Recording],
+    worklist: Worklist,
+    dynamodb: Any,
+    clock: Clock,
+    again: bool,
+) -> None:
+    """Also when they were left by messages that were under way during the erasure."""
+    recording = archived()
+    if again:
+        api("DELETE", ONE, recording.id)
+    keys = [f"{name}#{recording.id}" for name in ("recording", "archive", "erase")]
+    for key in keys:
+        hint = {"title": "Salaries"}
+        request = {"recording_id": recording.id, "hint": hint}
+        worklist.check_in(60, key, request, "not_found")
+    clock.advance(60)
+    for check in worklist.due(10):
+        worklist.give_up(check)
+
+    assert api("DELETE", ONE, recording.id).status == 200
+
+    left = [item["work_id"]["S"] for item in dynamodb.scan(TableName="WorkTable")["Items"]]
+    assert [work_id for work_id in left if work_id.startswith("check#")] == []
+
+
+def test_what_is_not_catalogued_cannot_be_erased(
+    api: Call, worklist: Worklist, checks: Checks
+) -> None:
+    """Its check may be the only one that will have it catalogued."""
+    worklist.check_in(60, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "unavailable")
+
     assert api("DELETE", ONE, UNKNOWN_ID).status == 404
-    assert checks() == {}
+
+    assert checks() == {f"recording#{UNKNOWN_ID}": "unavailable"}
 
 
 def test_while_files_are_being_archived_the_erasure_waits_and_the_row_is_closed(

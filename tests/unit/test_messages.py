@@ -1,6 +1,9 @@
 """What the ingest queue's messages say, and what becomes of those that say nothing."""
 
+import itertools
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -82,15 +85,138 @@ def test_an_id_in_capitals_is_the_same_id() -> None:
         ('{"v": 1, "source": "api"}', "meeting_id is not a UUID"),
         ('{"v": 1, "source": "api", "recording_id": "../sessions"}', "recording_id is not a UUID"),
         ('{"v": 1, "source": "api", "recording_id": null}', "recording_id is not a UUID"),
-        (
-            f'{{"v": 1, "source": "api", "meeting_id": "{MEETING_ID}", "session_id": "x"}}',
-            "session_id is not a UUID",
-        ),
     ],
 )
 def test_what_cannot_be_worked_on_says_why(body: str, reason: str) -> None:
     with pytest.raises(MalformedMessageError, match=f"^{reason}$"):
         messages.parse(body)
+
+
+@pytest.mark.parametrize("session_id", ["", "x", 7, None, {"id": SESSION_ID}])
+def test_a_session_id_that_makes_no_sense_asks_for_the_whole_meeting(session_id: object) -> None:
+    body = {"v": 1, "source": "eventbridge", "meeting_id": MEETING_ID, "session_id": session_id}
+
+    assert messages.parse(json.dumps(body)) == SessionRequest(
+        meeting_id=MEETING_ID, source=Source.EVENTBRIDGE
+    )
+
+
+# What an event says, and what its values may hold: EventBridge does not promise to escape them.
+BREAK_OUTS = (
+    f'x","source":"api","task":"erase","recording_id":"{RECORDING_ID}","y":"',
+    f'x"}},"source":"api","task":"erase","recording_id":"{RECORDING_ID}","y":{{"z":"',
+    'x","task":"erase","y":"',
+    'x"},"task":"erase","y":{"z":"',
+    'x","y":{"source":"api","task":"erase","z":"',
+)
+
+
+def rendered(template: Mapping[str, Any], rule: str, values: Mapping[str, str]) -> str:
+    """The message of an event rule, with the values put in as they are."""
+    [target] = template["Resources"][rule]["Properties"]["Targets"]
+    transformer = target["InputTransformer"]
+    body = str(transformer["InputTemplate"])
+    for name, path in transformer["InputPathsMap"].items():
+        assert f'"<{name}>"' in body
+        body = body.replace(f"<{name}>", values.get(path, ""))
+    return body
+
+
+STATUS_UPDATE = {
+    "$.detail.recording.id": RECORDING_ID,
+    "$.detail.recording.recordingId": RECORDING_ID,
+    "$.detail.meeting.id": MEETING_ID,
+    "$.detail.recording.roomUUID": SESSION_ID,
+    "$.detail.recording.organizationId": "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
+}
+MEETING_ENDED = {
+    "$.detail.meeting.id": MEETING_ID,
+    "$.detail.meeting.sessionId": SESSION_ID,
+}
+
+
+@pytest.mark.parametrize("missing", ["", "$.detail.recording.id", "$.detail.recording.recordingId"])
+def test_an_event_rule_asks_for_a_recording_by_either_of_its_names(
+    template: Mapping[str, Any], missing: str
+) -> None:
+    values = {path: value for path, value in STATUS_UPDATE.items() if path != missing}
+
+    body = rendered(template, "RecordingStatusUpdateRule", values)
+
+    hint = Hint(
+        meeting_id=MEETING_ID,
+        session_id=SESSION_ID,
+        organization_id="5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13",
+    )
+    assert messages.parse(body) == RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.EVENTBRIDGE, hint=hint
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [("RecordingStatusUpdateRule", STATUS_UPDATE), ("MeetingEndedRule", MEETING_ENDED)],
+)
+def test_an_events_values_are_ids_and_cannot_make_another_request_of_it(
+    template: Mapping[str, Any], rule: str, values: Mapping[str, str]
+) -> None:
+    [target] = template["Resources"][rule]["Properties"]["Targets"]
+    assert set(target["InputTransformer"]["InputPathsMap"].values()) == set(values)
+    for path, break_out in itertools.product(values, BREAK_OUTS):
+        body = rendered(template, rule, {**values, path: break_out})
+        try:
+            request = messages.parse(body)
+        except MalformedMessageError:
+            continue
+        assert request.source is Source.EVENTBRIDGE
+        assert isinstance(request, RecordingRequest | SessionRequest)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"v":1,"source":"eventbridge","recording_id":"{RECORDING_ID}","source":"api"}}',
+        f'{{"v":1,"source":"api","recording_id":"x","recording_id":"{RECORDING_ID}"}}',
+        f'{{"v":1,"source":"api","recording_id":"{RECORDING_ID}","hint":{{"title":1,"title":2}}}}',
+    ],
+)
+def test_a_message_in_which_a_key_comes_twice_is_malformed(body: str) -> None:
+    with pytest.raises(MalformedMessageError, match=r"^a key comes twice$"):
+        messages.parse(body)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recording_id": RECORDING_ID, "other": 1},
+        {"recording_id": RECORDING_ID, "deadline": "2026-06-10T10:30:00.000Z"},
+        {"recording_id": RECORDING_ID, "meeting_id": MEETING_ID},
+        {"meeting_id": MEETING_ID, "hint": {}},
+        {"task": "erase", "recording_id": RECORDING_ID, "hint": {}},
+        {"task": "paint", "recording_id": RECORDING_ID},
+        {"task": "", "recording_id": RECORDING_ID},
+        {"task": None, "recording_id": RECORDING_ID},
+        {"task": ["erase"], "recording_id": RECORDING_ID},
+    ],
+)
+def test_a_message_with_a_key_that_its_kind_has_not_is_malformed(fields: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessageError, match=r"^unknown keys: "):
+        messages.parse(json.dumps({"v": 1, "source": "follow_up", **fields}))
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_only_those_who_send_a_task_may_ask_for_it(source: Source) -> None:
+    message = {"v": 1, "source": source, "recording_id": RECORDING_ID}
+    archive = {**message, "task": "archive", "deadline": "2026-06-10T10:30:00.000Z"}
+    for body, sources in (
+        ({**message, "task": "erase"}, {"api", "follow_up"}),
+        (archive, {"catalogue", "follow_up"}),
+    ):
+        if source in sources:
+            assert messages.parse(json.dumps(body)).source is source
+        else:
+            with pytest.raises(MalformedMessageError, match=f"^{source} may not ask"):
+                messages.parse(json.dumps(body))
 
 
 def test_of_two_messages_the_hints_add_up_and_news_outweighs_follow_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_check_that_was_settled_meanwhile_is_not_brought_back(
     worklist.settle(KEY)
     worklist.advance(check)
     worklist.give_up(check)
-    worklist.note_cause(KEY, "throttled", 300)
+    assert not worklist.note_cause(KEY, "throttled", 300)
 
     clock.advance(86_400)
     assert due(worklist) == []
@@ -137,12 +138,15 @@ def test_patience_ends_after_eight_days_and_after_an_hour_with_an_unknown_id(
     worklist.check_in(60, "recording#a", {"recording_id": "a"}, "not_final")
     worklist.check_in(60, "recording#b", {"recording_id": "b"}, "not_found")
 
+    def hopeless() -> set[str]:
+        return {check.key for check in due(worklist) if check.is_hopeless(clock())}
+
     clock.advance(3600)
-    assert [check.is_hopeless(clock()) for check in due(worklist)] == [False, False]
+    assert hopeless() == set()
     clock.advance(1)
-    assert [check.is_hopeless(clock()) for check in due(worklist)] == [False, True]
+    assert hopeless() == {"recording#b"}
     clock.advance(8 * 86_400)
-    assert [check.is_hopeless(clock()) for check in due(worklist)] == [True, True]
+    assert hopeless() == {"recording#a", "recording#b"}
 
 
 def test_an_id_that_was_known_is_given_its_own_hour_when_it_is_not(
@@ -189,6 +193,69 @@ def test_what_is_given_up_is_not_due_but_stays_to_be_looked_at(
     assert row is not None
     assert row["given_up_at"] == "2026-06-03T10:31:00.000Z"
     assert row["expires_at"] == int(clock().timestamp()) + 30 * 86_400
+
+
+def given_up(worklist: Worklist, clock: Clock, key: str, deadline: str | None) -> None:
+    """Leave a check that was tried for eight days, unknown in the end, and given up."""
+    worklist.check_in(60, key, REQUEST, "not_final", deadline)
+    for _ in range(3):
+        clock.advance(3600)
+        worklist.advance(due(worklist)[0])
+    clock.advance(8 * 86_400)
+    assert worklist.note_cause(key, "not_found")
+    worklist.give_up(due(worklist)[0])
+
+
+def test_a_check_that_was_given_up_does_not_block_a_new_one(
+    worklist: Worklist, clock: Clock
+) -> None:
+    given_up(worklist, clock, FILES, DEADLINE)
+
+    assert worklist.ensure(60, FILES, REQUEST, "forgotten", "2026-06-20T10:30:00.000Z")
+    assert not worklist.ensure(60, FILES, REQUEST, "forgotten", DEADLINE)
+
+    clock.advance(7200)
+    [check] = due(worklist)
+    assert not check.is_hopeless(clock())
+    assert (check.attempts, check.interval, check.not_found_since) == (0, 60, None)
+    assert check.since == clock() - timedelta(seconds=7200)
+    assert check.deadline == "2026-06-20T10:30:00.000Z"
+
+
+def test_a_claim_of_what_was_given_up_begins_anew(worklist: Worklist, clock: Clock) -> None:
+    given_up(worklist, clock, FILES, DEADLINE)
+
+    check = claimed(worklist)
+    worklist.release(check, "throttled", {})
+
+    assert (check.since, check.attempts, check.not_found_since) == (clock(), 0, None)
+    clock.advance(7200)
+    [check] = due(worklist)
+    assert not check.is_hopeless(clock())
+
+
+def test_what_was_given_up_stays_so_whatever_a_late_message_meets(
+    worklist: Worklist, clock: Clock
+) -> None:
+    given_up(worklist, clock, KEY, None)
+
+    assert worklist.note_cause(KEY, "unavailable", 60)
+
+    clock.advance(86_400)
+    assert due(worklist) == []
+
+
+def test_what_is_given_up_keeps_the_ids_of_its_hint_and_not_the_title(
+    worklist: Worklist, work_table: Table, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, {**REQUEST, "hint": {**HINT, "title": "Salaries"}}, "not_found")
+    clock.advance(60)
+
+    worklist.give_up(due(worklist)[0])
+
+    row = work_table.get({"work_id": f"check#{KEY}"})
+    assert row
+    assert row["hint"] == HINT
 
 
 def test_news_of_what_was_given_up_is_followed_again(worklist: Worklist, clock: Clock) -> None:
@@ -328,6 +395,67 @@ def test_what_has_time_becomes_urgent_two_days_before_its_deadline(
     clock.advance(3600)
 
     assert [check.key for check in due(worklist)] == [FILES, KEY]
+
+
+def lanes(worklist: Worklist, limit: int) -> list[str]:
+    """The first letters of the keys of a tick's checks."""
+    return [check.key[0] for check in worklist.due(limit)]
+
+
+def test_each_lane_is_sure_of_a_tenth_of_a_tick_and_the_rest_goes_by_order(
+    worklist: Worklist, clock: Clock
+) -> None:
+    for n in range(45):
+        worklist.check_in(60, f"urgent{n}", REQUEST, "x", "2026-06-04T10:30:00.000Z")
+        worklist.check_in(60, f"normal{n}", REQUEST, "x")
+        worklist.check_in(60, f"erasure{n}", {"task": "erase", **REQUEST}, "x")
+        worklist.check_in(60, f"patient{n}", REQUEST, "x", DEADLINE)
+        worklist.check_in(60, f"low{n}", REQUEST, "x", low=True)
+    clock.advance(60)
+
+    assert lanes(worklist, 40) == [*24 * "u", *4 * "n", *4 * "e", *4 * "p", *4 * "l"]
+    assert lanes(worklist, 4) == ["u", "n", "e", "p"]
+    for n in range(45):
+        worklist.settle(f"urgent{n}")
+    assert lanes(worklist, 80) == [*45 * "n", *19 * "e", *8 * "p", *8 * "l"]
+    for n in range(45):
+        worklist.settle(f"normal{n}")
+        worklist.settle(f"erasure{n}")
+    assert lanes(worklist, 80) == [*26 * "p", *14 * "l"]
+
+
+def test_files_become_urgent_by_their_deadline_wherever_they_were_filed(
+    worklist: Worklist, clock: Clock
+) -> None:
+    for n in range(30):
+        worklist.check_in(60, f"archive#{n}", REQUEST, "pending", DEADLINE)
+    worklist.check_in(61, FILES, REQUEST, "pending", "2026-06-06T10:30:00.000Z")
+    clock.advance(DAY + 1)
+    for n in range(30):
+        worklist.check_in(60, f"recording#{n}", REQUEST, "unavailable")
+    clock.advance(60)
+
+    first, *others = worklist.due(10)
+
+    assert first.key == FILES
+    assert first.is_urgent(clock())
+    worklist.advance(first)
+    clock.advance(122)
+    assert worklist.due(10)[0].key == FILES
+    assert "recording#" in others[0].key
+
+
+def test_a_claim_to_erase_files_is_no_file_at_risk(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, FILES, REQUEST, "pending", "2026-06-04T10:30:00.000Z")
+
+    check = worklist.claim(FILES, {"task": "erase", **REQUEST}, None, 120)
+
+    assert check
+    assert not check.is_urgent(clock())
+    clock.advance(120)
+    [check] = due(worklist)
+    assert check.deadline is None
+    assert check.request["task"] == "erase"
 
 
 def test_a_claim_is_one_runs_alone(worklist: Worklist, clock: Clock) -> None:
