@@ -215,7 +215,6 @@ class Catalogue:
         changes |= _indexed_time(row, said.get("invoked_at"), started_at, first_seen_at)
         if not changes:
             return {}
-        changes["version"] = _next_version(row)
         if fresh:
             changes["fetched_at"] = timestamp(fetched_at)
         known = {"app_id": self._app_id, "first_seen_at": first_seen_at}

@@ -16,7 +16,7 @@ from typing import Any
 
 from recordings import packing
 from recordings.dynamodb import Item
-from recordings.model import LONGEST_TEXT
+from recordings.model import LONGEST_TEXT, uuid
 
 LARGEST_MAP = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
@@ -58,6 +58,13 @@ def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:
     return {**values, _PACKED: packed}, [*removed, "artifacts"]
 
 
+def is_ours(row: Mapping[str, Any]) -> bool:
+    """Return whether this service wrote the row: it has a recording's id and a version."""
+    recording_id = row.get("recording_id")
+    is_id = recording_id is not None and uuid(recording_id) == recording_id
+    return is_id and _is_integer(row.get("version"))
+
+
 def is_time(value: object) -> bool:
     """Return whether the value is a timestamp as this service writes it."""
     if not (isinstance(value, str) and _TIME.fullmatch(value)):
@@ -70,7 +77,7 @@ def is_time(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value.encode("utf-8", "replace")) <= LONGEST_TEXT
+    return isinstance(value, str) and 0 < len(value.encode("utf-8", "replace")) <= LONGEST_TEXT
 
 
 def _is_integer(value: object) -> bool:
@@ -119,11 +126,8 @@ _ARTIFACT: Mapping[str, _Check] = {
 }
 # What the rules read of each state; without it the state says nothing.
 _NEEDED: Mapping[str, Mapping[str, _Check]] = {
-    "archived": {
-        "bucket": lambda value: isinstance(value, str),
-        "key": lambda value: isinstance(value, str),
-        "size": _is_integer,
-    },
+    # A key of S3 has at most 1,024 bytes, too.
+    "archived": {"bucket": _is_text, "key": _is_text, "size": _is_integer},
     "expired": {"expired_at": is_time},
 }
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from uuid import NAMESPACE_OID, uuid5
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError
@@ -14,6 +16,7 @@ import publish_changes
 from doubles import Clock, Context, drained, sample
 from recordings import messages
 from recordings.dynamodb import Table
+from recordings.model import uuid
 from recordings.worklist import Worklist
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
@@ -21,11 +24,11 @@ EVENTS = "after-call.eventbridge.PutEvents"
 
 
 def record(number: int, recording_id: str, status: str, old: str | None = None) -> dict[str, Any]:
-    """A stream record of a row that came to a status."""
+    """A stream record of a row that came to a status; a recording may be given a short name."""
 
     def image(status: str) -> dict[str, Any]:
         return {
-            "recording_id": {"S": recording_id},
+            "recording_id": {"S": uuid(recording_id) or str(uuid5(NAMESPACE_OID, recording_id))},
             "status": {"S": status},
             "first_seen_at": {"S": "2026-06-03T10:00:01.000Z"},
             "version": {"N": str(number)},
@@ -74,6 +77,7 @@ def handle(
         boto3.client("sqs").create_queue(QueueName=name)
     monkeypatch.setattr(publish_changes, "worklist", worklist)
     monkeypatch.setattr(publish_changes, "utcnow", clock)
+    publish_changes.remembered.clear()
 
     def handle(*records: dict[str, Any]) -> list[str]:
         answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
@@ -415,7 +419,12 @@ def test_events_too_large_for_one_call_are_published_in_several(
 
     def archived(number: int) -> dict[str, Any]:
         change = record(number, f"recording-{number}", "UPLOADED", "UPLOADED")
-        state = {"state": {"S": "archived"}, "key": {"S": "k" * 1000}}
+        state = {
+            "state": {"S": "archived"},
+            "bucket": {"S": "archive-bucket"},
+            "key": {"S": "k" * 1000},
+            "size": {"N": "7"},
+        }
         artifacts = {
             f"track/{'n' * 1000}/{n}": {"M": {"kind": {"S": "track"}, "archive": {"M": state}}}
             for n in range(50)
