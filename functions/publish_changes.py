@@ -59,8 +59,8 @@ worklist = Worklist(Table(dynamodb, WORK_TABLE))
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     warm_up(logger.warning, connect(eventbridge, dynamodb, sqs))
 
-# The sequence numbers of the records whose archiving was asked for: while the bus is down, a batch of
-# up to 100 comes again and again, from each of a few shards.
+# The sequence numbers of the records whose archiving was asked for: while the bus is down, a batch
+# of up to 100 comes again and again, from each of a few shards.
 remembered: deque[str] = deque(maxlen=1000)
 
 

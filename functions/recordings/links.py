@@ -58,7 +58,8 @@ def links(
 
 def artifacts(row: Item) -> dict[str, Item]:
     """The row's artifacts in the order of their names; a recording without any has one to come."""
-    return dict(sorted(row.get("artifacts", {}).items())) or {"video": {}}
+    known: dict[str, Item] = row.get("artifacts") or {"video": {}}
+    return dict(sorted(known.items()))
 
 
 def _link(

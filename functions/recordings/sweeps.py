@@ -230,8 +230,8 @@ class Sweeps:
     def schedule(self, trigger: Trigger, length: timedelta) -> Sweep | None:
         """Ask for one of the last hours or days; `None` where the last such is not finished.
 
-        A schedule's event may come twice: there is one in an hour. A sweep that is stuck holds up no
-        other; it is given up when its patience is over.
+        A schedule's event may come twice: there is one in an hour. A stuck sweep does not hold up
+        the next.
         """
         now = self._now()
         others = [other for other in self.unfinished() if other.trigger is trigger]

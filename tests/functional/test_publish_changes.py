@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
-
 from uuid import NAMESPACE_OID, uuid5
 
 import boto3
