@@ -6,17 +6,15 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from random import Random
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from doubles import APP_ID
+from doubles import APP_ID, state_of, tracks
 from recordings import messages, packing, stored
 from recordings.catalogue import Catalogue, expiry, news, public, unsettled
 from recordings.dynamodb import Table, UnwritableError, unmarshal
-from recordings.model import Artifact, Recording
+from recordings.model import Recording
 
 NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
@@ -26,39 +24,6 @@ UPLOADED = Recording(
     status="UPLOADED",
     invoked_at=datetime(2026, 6, 3, 10, 0, 1, tzinfo=UTC),
 )
-
-
-def tracks(count: int) -> tuple[Artifact, ...]:
-    """Files as RealtimeKit names them, of as many participants, with URLs of 2 KB."""
-    random = Random(7)
-
-    def uuid4() -> UUID:
-        return UUID(int=random.getrandbits(128), version=4)
-
-    names = [f"rtk_{uuid4()}_{uuid4()}_video_media_{1780480800000 + n}.webm" for n in range(count)]
-    return tuple(
-        Artifact(
-            name=f"track/default/{name}",
-            kind="track",
-            file_name=name,
-            url=f"https://storage.googleapis.com/{name}?X-Goog-Signature=canary".ljust(2048, "f"),
-            url_expires_at=datetime(2026, 6, 10, 10, 30, tzinfo=UTC),
-        )
-        for name in names
-    )
-
-
-def archived(artifact: Artifact, number: int) -> dict[str, Any]:
-    """What the archive says of it: sizes, checksums and times differ from file to file."""
-    random = Random(number)
-    return {
-        "state": "archived",
-        "bucket": "realtimekit-recordings-archivebucket-1xk9",
-        "key": f"{APP_ID}/2026/06/03/{RECORDING_ID}/{artifact.name}",
-        "size": random.randrange(900_000_000),
-        "checksum_crc32": f"{random.getrandbits(32):06x}==",
-        "archived_at": f"2026-06-03T11:{random.randrange(60):02}:00.{random.randrange(1000):03}Z",
-    }
 
 
 def row_size(dynamodb: Any) -> int:
@@ -74,7 +39,10 @@ def row_size(dynamodb: Any) -> int:
 def test_five_thousand_archived_files_fit_into_a_row(catalogue: Catalogue, dynamodb: Any) -> None:
     files = tracks(5000)
     recording = replace(UPLOADED, artifacts=files)
-    states = {file.name: archived(file, number) for number, file in enumerate(files)}
+    states = {
+        file.name: state_of(RECORDING_ID, file, number, "archive-bucket")
+        for number, file in enumerate(files)
+    }
 
     catalogue.upsert(recording, NOON)
     # In portions, as runs of a quarter of an hour would.
