@@ -43,8 +43,8 @@ def links(
     for name, artifact in artifacts(row).items():
         if only not in (None, name):
             continue
-        known = {key: artifact[key] for key in ("kind", "file_name") if key in artifact}
-        about = {"name": name, **known}
+        known: Item = {key: artifact[key] for key in ("kind", "file_name") if key in artifact}
+        about: Item = {"name": name, **known}
         link = _link(row, artifact, archive, seconds, now) if room > 0 else ASK_BY_NAME
         if isinstance(link, str):
             missing.append({**about, "reason": link})
