@@ -26,7 +26,7 @@ from recordings import messages
 from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
 from recordings.archiving import Archiving, Outcome
 from recordings.catalogue import Catalogue
-from recordings.dynamodb import Table
+from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
@@ -105,6 +105,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             logger.error("message malformed", message_id=message_id, reason=str(error))
             metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
             failed.append(message_id)
+        except UnwritableError as error:
+            # The copies are in the bucket, and no row says so: the check comes back, and gives up.
+            logger.error("recording unwritable", message_id=message_id, reason=str(error))
+            metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
         except Exception:
             # A fault of our own: S3's, DynamoDB's. The check is due again before the message is.
             logger.exception("message failed", message_id=message_id)

@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from recordings import messages
 from recordings.catalogue import Catalogue, is_erased
-from recordings.dynamodb import Table
+from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
 from recordings.messages import (
@@ -153,6 +153,11 @@ def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None
             rows = ingestion.ingest_session(request)
             logger.info("session ingested", key=request.key, recordings=len(rows))
             metrics.add_metric("SessionIngested", MetricUnit.Count, 1)
+    except UnwritableError as error:
+        # It would be refused again and again. Sweeps look at it again while RealtimeKit has it.
+        ingestion.worklist.settle(request.key)
+        logger.error("recording unwritable", key=request.key, reason=str(error))
+        metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
     except RealtimeKitError as error:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))

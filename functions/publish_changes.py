@@ -3,13 +3,16 @@
 Promise: an event is published if and only if the row changed, at least once, and in order for each
 recording; `id` in its detail is the same each time, for deduplication. A recording with files to be
 archived is put on an archive queue, and a check is left that comes back for it. What cannot be done
-stays in the stream and is tried again; when the stream forgets it, a dead-letter queue notes it.
+stays in the stream and is tried again; when the stream forgets it, a dead-letter queue notes it. A
+row that is not the service's own is counted and passed over.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,9 +22,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import messages
+from recordings import messages, stored
 from recordings.catalogue import deadline, expiry, to_archive
-from recordings.dynamodb import Item, Table, unmarshal
+from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.messages import ArchiveRequest, Event, Source
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, is_urgent, utcnow
@@ -56,9 +59,22 @@ worklist = Worklist(Table(dynamodb, WORK_TABLE))
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     warm_up(logger.warning, connect(eventbridge, dynamodb, sqs))
 
-Row = tuple[str, Item, Item]
-"""A stream record's sequence number, and the row as it was, `{}` if new, and as it is."""
-Change = tuple[str, Event]
+# The sequence numbers of the records whose archiving was asked for: while the bus is down, a batch
+# of up to 100 comes again and again, from each of a few shards.
+remembered: deque[str] = deque(maxlen=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a stream record leads to. Its images, which may be large, are not kept."""
+
+    sequence_number: str
+    request: ArchiveRequest | None
+    deadline: str | None
+    events: list[Event]
+
+
+Told = tuple[str, Event]
 """An event, and the sequence number of the stream record that it comes from."""
 
 
@@ -66,10 +82,12 @@ Change = tuple[str, Event]
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answers with the first record that was not dealt with: the stream goes on from there."""
-    rows = read(event["Records"])
-    failed = archive_all(rows) if ARCHIVE_QUEUE_URL else []
+    changes = read(event["Records"])
+    failed = archive_all(changes) if ARCHIVE_QUEUE_URL else []
     # What comes after it comes again, and is told then.
-    failed += publish_all([row for row in rows if not failed or int(row[0]) < int(failed[0])])
+    failed += publish_all(
+        [one for one in changes if not failed or int(one.sequence_number) < int(failed[0])]
+    )
     if not failed:
         return {"batchItemFailures": []}
     first = min(failed, key=int)
@@ -77,47 +95,76 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": first}]}
 
 
-def read(records: list[dict[str, Any]]) -> list[Row]:
-    """The rows that changed, in the stream's order; not those that were deleted."""
-    return [
-        (
-            record["dynamodb"]["SequenceNumber"],
-            unmarshal(record["dynamodb"].get("OldImage", {})),
-            unmarshal(record["dynamodb"]["NewImage"]),
+def read(records: list[dict[str, Any]]) -> list[Change]:
+    """Return the changes of rows, in the stream's order, without deletions and foreign rows."""
+    changes: list[Change] = []
+    skipped: list[str] = []
+    for record in records:
+        images = record["dynamodb"]
+        if "NewImage" not in images:
+            continue
+        try:
+            changes.append(change(images))
+        except Exception:
+            # Here nothing is asked of AWS: a record that cannot be read never will be, and all that
+            # come after it would wait for a day.
+            logger.exception("change passed over", sequence_number=images["SequenceNumber"])
+            skipped.append(images["SequenceNumber"])
+    metrics.add_metric("ChangeSkipped", MetricUnit.Count, len(skipped))
+    return changes
+
+
+class ForeignRowError(ValueError):
+    """Raised for a row that this service did not write: no recording's id, or no version."""
+
+
+def change(images: Mapping[str, Any]) -> Change:
+    """Return what a stream record leads to. Raises `ForeignRowError`."""
+    new = stored.read(unmarshal(images["NewImage"]))
+    old = stored.read(unmarshal(images.get("OldImage", {})))
+    if not stored.is_ours(new):
+        raise ForeignRowError("a row without a recording's id, or without a version")
+    if "invoked_at_from" in new and "invoked_at_from" not in old:
+        logger.warning("invoked_at unknown", recording_id=new["recording_id"])
+        metrics.add_metric("InvokedAtUnknown", MetricUnit.Count, 1)
+    request = None
+    if to_archive(new) - to_archive(old):
+        request = ArchiveRequest(
+            recording_id=new["recording_id"], deadline=expiry(new), source=Source.CATALOGUE
         )
-        for record in records
-        if "NewImage" in record["dynamodb"]
-    ]
+    return Change(images["SequenceNumber"], request, deadline(new), messages.events(old, new))
 
 
-def archive_all(rows: list[Row]) -> list[str]:
-    """Have archived what there is now and was not before; the sequence number that failed."""
-    for sequence_number, old, new in rows:
-        if to_archive(new) - to_archive(old):
-            try:
-                archive(new)
-            except (ClientError, BotoCoreError):
-                logger.exception("archiving not asked for", recording_id=new["recording_id"])
-                return [sequence_number]
+def archive_all(changes: list[Change]) -> list[str]:
+    """Have archived what there is now and was not before; the sequence number that failed.
+
+    While the bus is down a batch comes again and again; its files are asked for once.
+    """
+    for one in changes:
+        if one.request is None or one.sequence_number in remembered:
+            continue
+        try:
+            archive(one.request, one.deadline)
+        except (ClientError, BotoCoreError, UnwritableError):
+            logger.exception("archiving not asked for", recording_id=one.request.recording_id)
+            return [one.sequence_number]
+        remembered.append(one.sequence_number)
     return []
 
 
-def archive(row: Mapping[str, Any]) -> None:
-    """The check first: a message may be lost with its queue, a check is not.
+def archive(request: ArchiveRequest, deadline: str | None) -> None:
+    """Leave the check, then send the message: that may be lost with its queue, a check is not.
 
     A batch that comes again, for hours perhaps, leaves a check as it is.
     """
-    request = ArchiveRequest(
-        recording_id=row["recording_id"], deadline=expiry(dict(row)), source=Source.CATALOGUE
-    )
     worklist.ensure(
         ARCHIVE_CHECK_SECONDS,
         request.key,
         messages.fields(request),
         ARCHIVE_PENDING,
-        deadline(dict(row)),
+        deadline,
     )
-    urgent = is_urgent(deadline(dict(row)), utcnow())
+    urgent = is_urgent(deadline, utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
         MessageBody=messages.body(request),
@@ -125,13 +172,9 @@ def archive(row: Mapping[str, Any]) -> None:
     logger.info("archiving asked for", correlation_id=request.correlation_id, urgent=urgent)
 
 
-def publish_all(rows: list[Row]) -> list[str]:
+def publish_all(rows: list[Change]) -> list[str]:
     """Tell subscribers; the sequence numbers of what was not told, of which there is a first."""
-    changes = [
-        (sequence_number, event)
-        for sequence_number, old, new in rows
-        for event in messages.events(old, new)
-    ]
+    changes = [(row.sequence_number, event) for row in rows for event in row.events]
     refused: list[str] = []
     published = 0
     while changes and not refused:
@@ -146,9 +189,9 @@ def publish_all(rows: list[Row]) -> list[str]:
     return refused
 
 
-def take(changes: list[Change]) -> list[Change]:
+def take(changes: list[Told]) -> list[Told]:
     """As many as one call may hold, and no recording twice: of one call's entries any may fail."""
-    batch: list[Change] = []
+    batch: list[Told] = []
     taken: set[str] = set()
     size = 0
     for sequence_number, event in changes[:MOST_ENTRIES]:
@@ -160,7 +203,7 @@ def take(changes: list[Change]) -> list[Change]:
     return batch
 
 
-def publish(batch: list[Change]) -> list[str]:
+def publish(batch: list[Told]) -> list[str]:
     """The sequence numbers of those that the bus did not take, even when asked again."""
     for _ in range(TRIES):
         try:

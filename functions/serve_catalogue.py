@@ -7,6 +7,7 @@ so that it happens later. Errors are RFC 9457 problems. `openapi.json` says it a
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -26,9 +27,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import links, listing, sweeps
-from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
+from recordings.archive import S3_CONFIG, Archive, NotErasedError
 from recordings.catalogue import Catalogue, ConflictError, is_erased, public
-from recordings.dynamodb import Item, Table
+from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.health import FAILING, Health
 from recordings.ingestion import Ingestion
@@ -157,9 +158,9 @@ def get_recording(recording_id: str) -> Response[str]:
 
 @app.get("/recordings/<recording_id>/links")
 def link_recording(recording_id: str) -> Response[str]:
-    """Where its files can be downloaded, for a short time."""
-    checked = parsed_id(recording_id, "expires_in")
-    given = listing.single(parameters(), ("expires_in",))
+    """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
+    checked = parsed_id(recording_id, "expires_in", "artifact")
+    given = listing.single(parameters(), ("expires_in", "artifact"))
     seconds = listing.number(
         given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS
     )
@@ -168,11 +169,13 @@ def link_recording(recording_id: str) -> Response[str]:
         return not_catalogued()
     if is_erased(row):
         return erased()
-    found, missing = links.links(row, archive(), seconds, utcnow())
+    only = given.get("artifact")
+    if only is not None and only not in links.artifacts(row):
+        raise BadParameterError("artifact", "is none of this recording's")
+    found, missing = links.links(row, archive(), seconds, utcnow(), only)
     if found:
-        logger.info(
-            "links given", recording_id=checked, artifacts=[label(one["name"]) for one in found]
-        )
+        # The names of tracks hold the ids of participants.
+        logger.info("links given", recording_id=checked, count=len(found))
         body = {"recording_id": checked, "links": found, "missing": missing}
         # Credentials, for whoever asked and for nobody on the way.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
@@ -327,6 +330,16 @@ def aws_in_trouble(error: Exception) -> Response[str]:
     )
 
 
+@app.exception_handler(UnwritableError)  # type: ignore[untyped-decorator]
+def unwritable(error: UnwritableError) -> Response[str]:
+    """507: it is the same however often it is asked for."""
+    logger.error("recording unwritable", reason=str(error))
+    metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
+    return problem(
+        HTTPStatus.INSUFFICIENT_STORAGE, "DynamoDB refuses the recording's row: it is too large."
+    )
+
+
 def query() -> dict[str, list[str]]:
     """The query string's parameters, each with all its values."""
     return app.current_event.resolved_query_string_parameters
@@ -354,8 +367,11 @@ def recording(row: Item) -> Response[str]:
 
 
 def etag(row: Item) -> str:
-    """Of what is shown of the row, which changes with its version."""
-    return f'"{row["version"]}"'
+    """Of what is shown of the row, which changes with its version.
+
+    A row that the owner made, and this service has not taken over yet, has none.
+    """
+    return f'"{row.get("version", 0)}"'
 
 
 def matches(if_none_match: str, tag: str) -> bool:
@@ -406,6 +422,13 @@ def problem(
 def answer(
     status: HTTPStatus, body: dict[str, Any], headers: dict[str, str] | None = None
 ) -> Response[str]:
-    """JSON; a number that is no integer can only be a duration."""
-    text = json.dumps(body, default=float, ensure_ascii=False)
+    """JSON; of what this service writes, only a duration may be no integer."""
+    text = json.dumps(body, default=_written, ensure_ascii=False)
     return Response(status, JSON, text, headers or {})
+
+
+def _written(value: Any) -> Any:
+    """Return a value of DynamoDB's as JSON can say it; an owner's attributes may be of any type."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return sorted(value, key=str) if isinstance(value, set) else float(value)

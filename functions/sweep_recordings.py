@@ -107,16 +107,33 @@ OF_ONE_SWEEP = (UnavailableError.cause, UnintelligibleError.cause, NotFoundError
 
 
 def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
-    """One after the other, until the time is over or RealtimeKit is not to be asked."""
+    """One after the other, until the time is over or RealtimeKit is not to be asked.
+
+    What interrupts one sweep is raised in the end, when the others have had their turn.
+    """
+    interruptions: list[Exception] = []
+
+    def out_of_time() -> bool:
+        return context.get_remaining_time_in_millis() < MARGIN_MS
+
     for sweep in open_sweeps:
         if sweep.not_before and utcnow() < sweep.not_before:
             continue
-        now = sweeping.sweep(sweep, lambda: context.get_remaining_time_in_millis() < MARGIN_MS)
+        if out_of_time():
+            break
+        try:
+            now = sweeping.sweep(sweep, out_of_time)
+        except Exception as error:
+            logger.exception("sweep interrupted", sweep_id=sweep.sweep_id)
+            interruptions.append(error)
+            continue
         tell(now)
-        if now.is_open and now.cause not in OF_ONE_SWEEP:
-            return
         if not now.is_open:
             count(now)
+        elif now.cause not in OF_ONE_SWEEP:
+            break
+    if interruptions:
+        raise interruptions[0]
 
 
 def tell(sweep: Sweep) -> None:
@@ -143,6 +160,7 @@ def count(sweep: Sweep) -> None:
         ("RecordingRepaired", sweep.counts.repaired),
         ("WebhookLost", sweep.counts.lost_webhooks),
         ("ArtifactGone", sweep.counts.gone),
+        ("RecordingUnwritable", sweep.counts.unwritable),
         ("SweepFailed", sweep.state is State.FAILED),
         ("SweepIncomplete", sweep.complete is False),
     ):

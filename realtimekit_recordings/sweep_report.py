@@ -24,6 +24,7 @@ _FINDINGS = {
     "gone": "the bucket lacks files that the table says it has",
     "erased": "erased here, and left so",
     "unreadable": "items of the list that are no recordings",
+    "unwritable": "DynamoDB refuses their rows",
 }
 _COMPLETE = {
     True: "as many as the list itself counts",
@@ -61,6 +62,8 @@ def doubts(sweep: Report) -> Iterator[str]:
         yield "The sweep saw fewer recordings than RealtimeKit's list counts. Ask for it again."
     if unreadable := sweep["counts"]["unreadable"]:
         yield f"Of RealtimeKit's list, {unreadable:,} items could not be read."
+    if unwritable := sweep["counts"]["unwritable"]:
+        yield f"{unwritable:,} recordings could not be written to the table."
 
 
 def percent(sweep: Report) -> str:

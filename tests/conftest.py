@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
@@ -55,6 +56,8 @@ import urllib3
 from botocore.config import Config
 from hypothesis import HealthCheck, settings
 from moto import mock_aws
+from moto.dynamodb.exceptions import ItemSizeTooLarge
+from moto.dynamodb.models.dynamo_type import LimitedSizeDict
 
 from local.aws import Ministack
 from local.simulator import Clock as SimulatedClock
@@ -109,6 +112,26 @@ def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
                 }
                 client.create_table(TableName=name, **properties)
         yield client
+
+
+@pytest.fixture
+def rows_of_400_kb(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let moto measure a row as DynamoDB does: binary in raw bytes, what is replaced not at all.
+
+    (DynamoDB guide, item sizes and formats.)
+    """
+
+    def size(value: Any) -> int:
+        is_text = value.type == "B" and isinstance(value.value, str)
+        return len(base64.b64decode(value.value)) if is_text else int(value.size())
+
+    def put(row: dict[str, Any], name: str, value: Any) -> None:
+        after = {**row, name: value}
+        if sum(len(key.encode()) + size(one) for key, one in after.items()) > 400 * 1024:
+            raise ItemSizeTooLarge
+        dict.__setitem__(row, name, value)
+
+    monkeypatch.setattr(LimitedSizeDict, "__setitem__", put)
 
 
 @pytest.fixture

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
+from uuid import UUID
 
 from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from recordings.model import Artifact as RecordedFile
 
 ROOT = Path(__file__).parent.parent
 HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
@@ -175,6 +179,39 @@ def s3_fails(
 class _Raw(io.BytesIO):
     def stream(self, **_: Any) -> Iterator[bytes]:
         yield self.read()
+
+
+def tracks(count: int) -> tuple[RecordedFile, ...]:
+    """Files as RealtimeKit names them, of as many participants, with URLs of 2 KB."""
+    random = Random(7)
+
+    def uuid4() -> UUID:
+        return UUID(int=random.getrandbits(128), version=4)
+
+    names = [f"rtk_{uuid4()}_{uuid4()}_video_media_{1780480800000 + n}.webm" for n in range(count)]
+    return tuple(
+        RecordedFile(
+            name=f"track/default/{name}",
+            kind="track",
+            file_name=name,
+            url=f"https://storage.googleapis.com/{name}?X-Goog-Signature=canary".ljust(2048, "f"),
+            url_expires_at=datetime(2026, 6, 10, 10, 30, tzinfo=UTC),
+        )
+        for name in names
+    )
+
+
+def state_of(recording_id: str, artifact: RecordedFile, number: int, bucket: str) -> dict[str, Any]:
+    """What the archive says of it: sizes, checksums and times differ from file to file."""
+    random = Random(number)
+    return {
+        "state": "archived",
+        "bucket": bucket,
+        "key": f"{APP_ID}/2026/06/03/{recording_id}/{artifact.name}",
+        "size": random.randrange(900_000_000),
+        "checksum_crc32": f"{random.getrandbits(32):06x}==",
+        "archived_at": f"2026-06-03T11:{random.randrange(60):02}:00.{random.randrange(1000):03}Z",
+    }
 
 
 class Signer:

@@ -50,6 +50,8 @@ S3_CONFIG: Mapping[str, Any] = {
 
 # The reflected polynomial of CRC-32, as zlib has it.
 _POLYNOMIAL = 0xEDB88320
+# While a recording's own time is unknown, its row has one of the others in its place.
+_FOLDER_TIMES = ("invoked_at", "started_at", "first_seen_at")
 
 
 class OutOfTimeError(Exception):
@@ -540,7 +542,7 @@ def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]
 
     RealtimeKit itself may have put some elsewhere, and when it was invoked may have been unknown.
     """
-    folders = {_folder(row, row[name]) for name in ("invoked_at", "first_seen_at") if name in row}
+    folders = {_folder(row, row[name]) for name in _FOLDER_TIMES if name in row}
     states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
     keys = {state["key"] for state in states if state.get("bucket") == bucket and "key" in state}
     return sorted(folders), sorted(key for key in keys if not key.startswith(tuple(folders)))

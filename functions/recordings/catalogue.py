@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings.dynamodb import ConditionFailedError, Item, Table
+from recordings import stored
+from recordings.dynamodb import ConditionFailedError, Item, Table, UnwritableError
 from recordings.model import (
     Artifact,
     Recording,
@@ -25,14 +26,16 @@ from recordings.model import (
 )
 
 MOST_HISTORY = 50
-# With a URL a file takes some 1.2 KB of the 400 KB that a row may have; without, some 0.3.
-MOST_URLS = 200
+# A row may have 400 KB, and a presigned URL has up to 2. A row keeps none of them if there are more
+# than this in total: they are fetched anew for a download.
+MOST_BYTES_OF_URLS = 128 * 1024
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
 
 # A time before Dyte, RealtimeKit's predecessor, was never set: `0001-01-01`, 1970.
 _FIRST_TIME = "2015"
 _MOST_TRIES = 8
+_LAST = "9999-12-31T23:59:59.999Z"
 _SAID = (
     "session_id",
     "meeting_id",
@@ -70,7 +73,8 @@ class Catalogue:
 
     def get(self, recording_id: str) -> Item | None:
         """The row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
-        return self._table.get({"recording_id": recording_id})
+        row = self._table.get({"recording_id": recording_id})
+        return None if row is None else stored.read(row)
 
     def get_many(self, recording_ids: Sequence[str]) -> dict[str, Item]:
         """The rows that there are, by recording id; what was written just now may be missing.
@@ -79,7 +83,7 @@ class Catalogue:
         """
         keys = [{"recording_id": recording_id} for recording_id in dict.fromkeys(recording_ids)]
         rows = [
-            row
+            stored.read(row)
             for start in range(0, len(keys), 100)
             for row in self._table.get_many(keys[start : start + 100])
         ]
@@ -94,10 +98,9 @@ class Catalogue:
 
     def merged(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
         """The row, `{}` if there is none, as an upsert would leave it; nothing is written."""
-        return {"recording_id": recording.recording_id} | {
-            **row,
-            **self._changes(row, recording, fetched_at),
-        }
+        changed = {**row, **self._changes(row, recording, fetched_at)}
+        said = {name: value for name, value in changed.items() if value is not None}
+        return {"recording_id": recording.recording_id} | said
 
     def upsert(
         self, recording: Recording, fetched_at: datetime, known: Item | None = None
@@ -108,7 +111,7 @@ class Catalogue:
         was said later; what was not said is kept; and nothing is written where nothing would
         change. So it is no matter in which order views arrive. What is erased, or about to be,
         stays as it is. Whoever has just read the row may give it, `{}` if there is none. Raises
-        `ConflictError`.
+        `ConflictError`, and `UnwritableError` where DynamoDB will not take this row.
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording.recording_id) or {} if known is None else known
@@ -120,7 +123,7 @@ class Catalogue:
             if not changes:
                 return Upserted(row, changed=False, was_final=was_final)
             try:
-                written = self._write(recording.recording_id, row.get("version"), changes)
+                written = self._write(recording.recording_id, row, changes)
             except ConditionFailedError:
                 continue
             return Upserted(written, changed=True, was_final=was_final)
@@ -134,7 +137,7 @@ class Catalogue:
         A state is `{"state": "archived", "bucket", "key", "size", "checksum_crc32",
         "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}`,
         `{"state": "expired", "expired_at"}` or `{"state": "none", "noted_at"}`. Raises
-        `ConflictError`.
+        `ConflictError` and `UnwritableError`.
         """
         for _ in range(_MOST_TRIES):
             row = self.get(recording_id)
@@ -148,9 +151,8 @@ class Catalogue:
             if artifacts == row.get("artifacts"):
                 return row
             changes = {"artifacts": artifacts, "archived": _archived(artifacts)}
-            changes["version"] = row["version"] + 1
             try:
-                return self._write(recording_id, row["version"], changes)
+                return self._write(recording_id, row, changes)
             except ConditionFailedError:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
@@ -164,34 +166,39 @@ class Catalogue:
             row = self.get(recording_id)
             if row is None or is_erased(row):
                 return row
-            changes = {"erasing_since": timestamp(at), "version": row["version"] + 1}
             with contextlib.suppress(ConditionFailedError):
-                return self._write(recording_id, row["version"], changes)
+                return self._write(recording_id, row, {"erasing_since": timestamp(at)})
         raise ConflictError(f"recording {recording_id} is being written by others")
 
     def bury(self, row: Item, at: datetime) -> Item:
         """Leave a tombstone of a row whose erasure has begun: its id, the time, a version."""
         key = {"recording_id": row["recording_id"]}
-        gone = sorted(row.keys() - {"recording_id", "version", "erased_at"})
-        values = {"version": row["version"] + 1, "erased_at": timestamp(at), "seen": row["version"]}
+        # Also what the owner put there, and what is not read for its type.
+        gone = (self._table.get(key) or {}).keys() - {"recording_id", "version", "erased_at"}
+        values = {"version": _next_version(row), "erased_at": timestamp(at), "seen": row["version"]}
         expression = "SET #version = :version, #erased_at = :erased_at"
-        removal = ", ".join(f"#{name}" for name in gone)
         try:
-            return self._table.update(
-                key, f"{expression} REMOVE {removal}", values, "#version = :seen"
-            )
+            return self._table.update(key, expression, values, "#version = :seen", remove=gone)
         except ConditionFailedError:
             # Only another erasure writes such a row: it was quicker.
             return self.get(row["recording_id"]) or {}
 
-    def _write(self, recording_id: str, version: int | None, changes: Mapping[str, Any]) -> Item:
-        assignments = ", ".join(f"#{name} = :{name}" for name in changes)
-        if version is None:
-            condition, seen = "attribute_not_exists(#recording_id)", {}
+    def _write(self, recording_id: str, row: Item, changes: Mapping[str, Any]) -> Item:
+        """Write the changes under the version of the row that was read, `{}` if there is none.
+
+        A row that has no version was never written by this service, and is taken over.
+        """
+        values, removed = stored.attributes({**changes, "version": _next_version(row)})
+        assignments = ", ".join(f"#{name} = :{name}" for name in values)
+        if "version" in row:
+            condition, seen = "#version = :seen_version", {"seen_version": row["version"]}
         else:
-            condition, seen = "#version = :seen_version", {"seen_version": version}
+            condition, seen = "attribute_not_exists(#version)", {}
         key = {"recording_id": recording_id}
-        return self._table.update(key, f"SET {assignments}", {**changes, **seen}, condition)
+        written = self._table.update(
+            key, f"SET {assignments}", {**values, **seen}, condition, remove=removed
+        )
+        return stored.read(written)
 
     def _changes(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
         fresh = _is_fresh(row, recording, fetched_at)
@@ -209,24 +216,22 @@ class Catalogue:
         if changes.get("status", row.get("status")) == RecordingStatus.UPLOADED:
             archived = _archived(artifacts)
             changes |= {"archived": archived} if archived != row.get("archived") else {}
+        first_seen_at = row.get("first_seen_at") or timestamp(fetched_at)
+        started_at = changes.get("started_at") or row.get("started_at")
+        changes |= _indexed_time(row, said.get("invoked_at"), started_at, first_seen_at)
         if not changes:
             return {}
-        changes["version"] = row.get("version", 0) + 1
         if fresh:
             changes["fetched_at"] = timestamp(fetched_at)
-        if not row:
-            changes |= {"app_id": self._app_id, "first_seen_at": timestamp(fetched_at)}
-        return changes
+        known = {"app_id": self._app_id, "first_seen_at": first_seen_at}
+        return changes | {name: value for name, value in known.items() if name not in row}
 
 
 def public(row: Item) -> Item:
     """The row without the service's own attributes and without its artifacts' URLs."""
     shown = {name: value for name, value in row.items() if name != "status_rank"}
-    artifacts = {
-        name: {key: value for key, value in artifact.items() if key != "url"}
-        for name, artifact in row.get("artifacts", {}).items()
-    }
-    return {**shown, "artifacts": artifacts}
+    artifacts = row.get("artifacts", {}).items()
+    return {**shown, "artifacts": {name: _without_url(artifact) for name, artifact in artifacts}}
 
 
 def news(row: Item, merged: Item) -> set[str]:
@@ -323,8 +328,12 @@ def expiry(row: Item) -> str:
     if known:
         return min(known)
     times = ("stopped_at", "started_at", "invoked_at", "first_seen_at")
-    latest = next(row[name] for name in times if name in row)
-    return timestamp(datetime.fromisoformat(latest) + RETENTION)
+    latest = next((row[name] for name in times if name in row), _LAST)
+    try:
+        return timestamp(datetime.fromisoformat(latest) + RETENTION)
+    except OverflowError:
+        # A year that is a mistake is not known, and what is not known is not over.
+        return _LAST
 
 
 def _archived(artifacts: Mapping[str, Item]) -> str:
@@ -347,9 +356,9 @@ def _is_fresh(row: Item, recording: Recording, fetched_at: datetime) -> bool:
     new_rank = known_rank if rank(recording.status) is None else rank(recording.status)
     if new_rank != known_rank:
         return bool(new_rank > known_rank)
-    if rank(recording.status) is None and is_final(row["status"]):
+    if rank(recording.status) is None and is_final(row.get("status")):
         return False
-    return bool(timestamp(fetched_at) >= row["fetched_at"])
+    return bool(timestamp(fetched_at) >= row.get("fetched_at", ""))
 
 
 def _status_changes(row: Item, status: str, fetched_at: datetime) -> Item:
@@ -360,6 +369,31 @@ def _status_changes(row: Item, status: str, fetched_at: datetime) -> Item:
     if (new_rank := rank(status)) is not None:
         changes["status_rank"] = new_rank
     return changes
+
+
+def _next_version(row: Item) -> int:
+    version = row.get("version", 0)
+    if not isinstance(version, int):
+        raise UnwritableError("the row's version is no number")
+    return version + 1
+
+
+def _indexed_time(
+    row: Item, invoked_at: str | None, started_at: str | None, first_seen_at: str
+) -> Item:
+    """Return the changes that keep the row in the indexes, which are sorted by `invoked_at`.
+
+    Where RealtimeKit's own cannot be read, the start counts, or else when the row was made;
+    `invoked_at_from` says which. The real one replaces them, however late it is said.
+    """
+    if invoked_at:
+        is_guessed = "invoked_at_from" in row
+        return {"invoked_at": invoked_at, "invoked_at_from": None} if is_guessed else {}
+    if "invoked_at" in row and "invoked_at_from" not in row:
+        return {}
+    source = "started_at" if started_at else "first_seen_at"
+    guess = {"invoked_at": started_at or first_seen_at, "invoked_at_from": source}
+    return guess if any(row.get(name) != value for name, value in guess.items()) else {}
 
 
 def _attributes(recording: Recording) -> Item:
@@ -385,12 +419,17 @@ def _merged_artifacts(
             # Once its URLs have expired, RealtimeKit's answer looks like a file in the owner's
             # storage. Only here the order of views matters: a row that begins so late keeps it.
             continue
-        if len(said) > MOST_URLS:
-            item.pop("url", None)
         if known is None or (fresh and not _is_known(known, item)):
             merged[artifact.name] = {**(known or {}), **item}
     files = {name: item for name, item in merged.items() if not is_placeholder(name, item)}
-    return files or merged
+    merged = files or merged
+    if sum(len(item.get("url", "")) for item in merged.values()) <= MOST_BYTES_OF_URLS:
+        return merged
+    return {name: _without_url(item) for name, item in merged.items()}
+
+
+def _without_url(item: Item) -> Item:
+    return {key: value for key, value in item.items() if key != "url"}
 
 
 def _is_known(known: Item, item: Item) -> bool:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
-"""A row: text, int, `Decimal` where a number is no integer, bool, bytes, list, dict."""
+"""A row: text, int, `Decimal` where a number is no integer, bool, bytes, list, dict, set."""
 
 _serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
 
 
 class ConditionFailedError(Exception):
     """Raised when a write's condition does not hold; nothing was written."""
+
+
+class UnwritableError(Exception):
+    """Raised when DynamoDB refuses a row for what is in it: too large, or not to be indexed.
+
+    It is permanent for this row as it is, and says nothing of other rows.
+    """
 
 
 class Table:
@@ -58,15 +65,22 @@ class Table:
         expression: str,
         values: Mapping[str, Any],
         condition: str | None = None,
+        *,
+        remove: Collection[str] = (),
     ) -> Item:
-        """Write and return the row's new state. Raises `ConditionFailedError`."""
+        """Write and return the row's new state; the attributes to `remove` may have any name.
+
+        Raises `ConditionFailedError` and `UnwritableError`.
+        """
         conditional: Any = {"ConditionExpression": condition} if condition else {}
-        with _conditions():
+        removed = {f"#removed{number}": name for number, name in enumerate(remove)}
+        removal = f" REMOVE {', '.join(removed)}" if removed else ""
+        with _refusals():
             answer = self._dynamodb.update_item(
                 TableName=self._name,
                 Key=_marshal(key),
-                UpdateExpression=expression,
-                ExpressionAttributeNames=_names(f"{expression} {condition or ''}"),
+                UpdateExpression=f"{expression}{removal}",
+                ExpressionAttributeNames={**_names(f"{expression} {condition or ''}"), **removed},
                 ExpressionAttributeValues=_values(values),
                 ReturnValues="ALL_NEW",
                 **conditional,
@@ -79,7 +93,7 @@ class Table:
 
     def delete_if(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any]) -> None:
         """Raises `ConditionFailedError`, and deletes nothing."""
-        with _conditions():
+        with _refusals():
             self._dynamodb.delete_item(
                 TableName=self._name,
                 Key=_marshal(key),
@@ -139,18 +153,22 @@ class Table:
 
 
 @contextlib.contextmanager
-def _conditions() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-            raise ConditionFailedError from None
+        match error.response["Error"]["Code"]:
+            case "ConditionalCheckFailedException":
+                raise ConditionFailedError from None
+            case "ValidationException":
+                # Its message names attributes, and never their values.
+                raise UnwritableError(error.response["Error"].get("Message", "")) from None
         raise
 
 
 def unmarshal(item: Mapping[str, Any]) -> Item:
-    """A row from DynamoDB's own JSON, as a stream has it."""
-    return {name: _plain(_deserialize(value)) for name, value in item.items()}
+    """Return a row from DynamoDB's own JSON, as boto3 has it or as a stream has it."""
+    return {name: _plain(value) for name, value in item.items()}
 
 
 def _names(expression: str) -> dict[str, str]:
@@ -165,13 +183,25 @@ def _marshal(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _serialize(value) for name, value in item.items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else value
-    if isinstance(value, Binary):
-        return bytes(value)  # type: ignore[call-overload]
-    if isinstance(value, dict):
-        return {name: _plain(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_plain(member) for member in value]
+def _plain(typed: Mapping[str, Any]) -> Any:
+    [(kind, value)] = typed.items()
+    match kind:
+        case "M":
+            return unmarshal(value)
+        case "L":
+            return [_plain(member) for member in value]
+        case "SS" | "NS" | "BS":
+            return {_plain({kind[0]: member}) for member in value}
+        case "N":
+            return _number(value)
+        case "B":
+            # A stream's record, which is JSON, has it as base64 text (Lambda guide, DynamoDB).
+            return base64.b64decode(value) if isinstance(value, str) else bytes(value)
+        case "NULL":
+            return None
     return value
+
+
+def _number(text: str) -> int | Decimal:
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,31 +17,47 @@ NOT_YET = "not_yet"
 EXPIRED = "expired"
 EXTERNAL = "external"
 UNREACHABLE = "archive_unreachable"
+ASK_BY_NAME = "ask_by_name"
+
+# An answer of Lambda's holds 6 MB: these, and what is missing of 6,000 files, with room for the
+# escapes that JSON in JSON needs.
+MOST_BYTES = 4_000_000
 
 GONE = frozenset({NO_FILE, EXPIRED})
 """The reasons that will not pass."""
 
 
 def links(
-    row: Item, archive: Archive | None, seconds: int, now: datetime
+    row: Item, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
 ) -> tuple[list[Item], list[Item]]:
     """A link for each file that can be downloaded, and a reason for each that cannot.
 
     A link to the archive is good for so many seconds; RealtimeKit's own, for a file that is not
-    archived yet, for as long as it keeps the file.
+    archived yet, for as long as it keeps the file. `only` is the name of the one artifact to link
+    to. Of a recording with thousands of files, the links that an answer has no room for are
+    missing, and must be asked for one by one.
     """
-    found, missing = [], []
-    for name, artifact in sorted((row.get("artifacts") or rows.placeholder(row)).items()):
-        about = {
-            "name": name,
-            **{key: artifact[key] for key in ("kind", "file_name") if key in artifact},
-        }
-        link = _link(row, artifact, archive, seconds, now)
+    found: list[Item] = []
+    missing: list[Item] = []
+    room = MOST_BYTES
+    for name, artifact in artifacts(row).items():
+        if only not in (None, name):
+            continue
+        known: Item = {key: artifact[key] for key in ("kind", "file_name") if key in artifact}
+        about: Item = {"name": name, **known}
+        link = _link(row, artifact, archive, seconds, now) if room > 0 else ASK_BY_NAME
         if isinstance(link, str):
             missing.append({**about, "reason": link})
         else:
             found.append({**about, **link})
+            room -= len(json.dumps(found[-1]))
     return found, missing
+
+
+def artifacts(row: Item) -> dict[str, Item]:
+    """The row's artifacts in the order of their names; a recording without any has one to come."""
+    known: dict[str, Item] = row.get("artifacts") or rows.placeholder(row)
+    return dict(sorted(known.items()))
 
 
 def _link(

@@ -37,7 +37,8 @@ _SESSION = "session"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # An event may be 256 KB, and names of any script are six bytes a letter in JSON.
 _MOST_FILES = 50
-_MOST_BYTES_OF_FILES = 200_000
+# The rest of an event are a dozen texts of 1 KB, of up to 6 bytes a letter in JSON.
+_MOST_BYTES_OF_FILES = 150_000
 _TOLD_OF_FILES = ("bucket", "key", "size", "checksum_crc32")
 EVENT_SOURCE = "realtimekit.recordings"
 
@@ -313,8 +314,8 @@ def events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]
     before = old or {}
     if "erased_at" in new:
         return [] if "erased_at" in before else [_event(EventType.ERASED, new)]
-    told = [] if old else [_event(EventType.CATALOGUED, new)]
-    final = _TOLD_STATUSES.get(new["status"])
+    told = [] if "version" in before else [_event(EventType.CATALOGUED, new)]
+    final = _TOLD_STATUSES.get(new.get("status", ""))
     if final and before.get("status") != new["status"]:
         told.append(_event(final, new))
     if new.get("archived") == "yes" != before.get("archived"):
@@ -337,19 +338,16 @@ def _names(row: Mapping[str, Any], state: str) -> set[str]:
 
 def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
     """Where they are; of a recording with very many, what fits an event: the row has them all."""
+    artifacts = sorted(row.get("artifacts", {}).items())
     files = [
-        {
-            "name": name,
-            "kind": artifact["kind"],
-            **{
-                key: artifact["archive"][key]
-                for key in _TOLD_OF_FILES
-                if key in artifact["archive"]
-            },
-        }
-        for name, artifact in sorted(row["artifacts"].items())
+        {"name": name, "kind": artifact["kind"], **_place(artifact.get("archive", {}))}
+        for name, artifact in artifacts[:_MOST_FILES]
     ]
-    return {"artifact_count": len(files), "artifacts": _fitting(files)}
+    return {"artifact_count": len(artifacts), "artifacts": _fitting(files)}
+
+
+def _place(archive: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: archive[key] for key in _TOLD_OF_FILES if key in archive}
 
 
 def _fitting(files: list[Any]) -> list[Any]:

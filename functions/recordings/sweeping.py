@@ -10,6 +10,9 @@ meetings, and a meeting may be years older than its recordings. The first page i
 Each step is one request, and is saved before the next: whoever is killed is followed by another,
 who does at most one page again. What a page will repair is noted before, so that nothing of it is
 counted twice, or not at all.
+
+A row that cannot be written is counted and passed over. A sweep that can finish no step at all, for
+whatever reason, is given up when its patience is over.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from uuid import UUID
 from recordings import catalogue as rows
 from recordings import messages
 from recordings.archive import Archive
-from recordings.catalogue import is_erased, news, unsettled
-from recordings.dynamodb import Item
+from recordings.catalogue import ConflictError, is_erased, news, unsettled
+from recordings.dynamodb import Item, UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp
@@ -39,6 +42,8 @@ from recordings.sweeps import Counts, State, Sweep, SweepEndedError, Sweeps, Tri
 from recordings.worklist import PATIENCE, is_urgent
 
 ARCHIVE_FORGOTTEN = "archive_forgotten"
+INTERRUPTED = "interrupted"
+UNWRITABLE = "unwritable"
 
 MOST_EXAMPLES = 20
 # A webhook of what ended just now may be on its way.
@@ -66,6 +71,7 @@ _EACH_PASS = (
     "at_risk",
     "expired",
     "gone",
+    "unwritable",
 )
 
 
@@ -101,8 +107,7 @@ class Sweeping:
         AWS's errors come through; what was saved stays. It is as it was last saved, by whomever.
         """
         try:
-            if sweep.state is State.QUEUED:
-                sweep = replace(sweep, state=State.RUNNING, started_at=self.now())
+            sweep = self._try(sweep)
             while sweep.is_open and not out_of_time():
                 try:
                     sweep = self._step(sweep)
@@ -111,6 +116,19 @@ class Sweeping:
         except SweepEndedError:
             return self.sweeps.get(sweep.sweep_id) or sweep
         return sweep
+
+    def _try(self, sweep: Sweep) -> Sweep:
+        """Note since when it is being tried: until a step is saved, whatever prevents that."""
+        now = self.now()
+        if sweep.trying_since is None:
+            started_at = sweep.started_at or now
+            begun = replace(sweep, state=State.RUNNING, started_at=started_at, trying_since=now)
+            return self.sweeps.save(begun)
+        if now - sweep.trying_since <= _patience(sweep):
+            return sweep
+        reason = f"no step could be finished since {timestamp(sweep.trying_since)}"
+        failed = replace(sweep, state=State.FAILED, cause=INTERRUPTED, reason=reason)
+        return self.sweeps.save(failed)
 
     def _step(self, sweep: Sweep) -> Sweep:
         asked_at = self.now()
@@ -126,7 +144,7 @@ class Sweeping:
                 sweep = _completed(replace(sweep, progress=notes), page)
             case _:
                 sweep = replace(sweep, progress=_sought(notes, number, page, sweep.since))
-        return self.sweeps.save(sweep)
+        return self.sweeps.save(replace(sweep, trying_since=None))
 
     def _page(self, number: int) -> ListPage:
         try:
@@ -147,11 +165,10 @@ class Sweeping:
             "cause": error.cause,
             "not_before": error.retry_after and now + timedelta(seconds=error.retry_after),
         }
-        is_request = sweep.trigger is Trigger.REQUEST
-        patience = PATIENCE if is_request else _PATIENCE_OF_SCHEDULES
-        if notes.get("nonsense", 0) >= _MOST_NONSENSE or now - sweep.created_at > patience:
+        is_late = now - sweep.created_at > _patience(sweep)
+        if notes.get("nonsense", 0) >= _MOST_NONSENSE or is_late:
             waits = {"state": State.FAILED, "cause": error.cause, "reason": str(error)}
-        return self.sweeps.save(replace(sweep, progress=notes, **waits))
+        return self.sweeps.save(replace(sweep, progress=notes, trying_since=None, **waits))
 
     def _read(self, sweep: Sweep, number: int, page: ListPage, asked_at: datetime) -> Sweep:
         """A page of the window: repair what is missing or behind, and count what there is."""
@@ -166,17 +183,19 @@ class Sweeping:
         low, high = _from(sweep), _reached(sweep, number, page)
         catalogued = self.ingestion.catalogue.count(low, high)
         files = self._treat(sweep, findings, asked_at)
+        unwritable = set(files.get(UNWRITABLE, ()))
         if not sweep.dry_run:
             # Not counted anew: the index is a moment behind the table.
-            catalogued += sum(_is_added(one, low, high) for one in findings)
+            catalogued += sum(_is_added(one, low, high, unwritable) for one in findings)
         found = _kinds(findings) | _intended(sweep)
+        repaired = (found["missing"] | found["behind"]) - unwritable
         more = {
             **{kind: len(ids) for kind, ids in found.items()},
             "seen": len(new),
             "unreadable": page.size - len(page.recordings),
             "erased": sum(is_erased(one.row) for one in findings),
             "catalogued": catalogued,
-            "repaired": 0 if sweep.dry_run else len(found["missing"]) + len(found["behind"]),
+            "repaired": 0 if sweep.dry_run else len(repaired),
             **_tally(files),
         }
         shown = {kind: ids for kind, ids in files.items() if kind in _SHOWN}
@@ -227,9 +246,12 @@ class Sweeping:
         def treat(finding: Finding) -> tuple[str, str]:
             row = finding.merged
             if finding.recording.recording_id in noted:
-                row = self.ingestion.ingest_listed(
-                    finding.recording, asked_at, Source.SWEEP, finding.row
-                )
+                try:
+                    row = self.ingestion.ingest_listed(
+                        finding.recording, asked_at, Source.SWEEP, finding.row
+                    )
+                except (UnwritableError, ConflictError):
+                    return UNWRITABLE, finding.recording.recording_id
             elif not sweep.dry_run:
                 self._remember_files(finding.row)
             return self._state_of_files(row, sweep.trigger), finding.recording.recording_id
@@ -264,7 +286,7 @@ class Sweeping:
             if deadline <= timestamp(now):
                 return "expired"
             return "at_risk" if is_urgent(deadline, now) else "not_archived"
-        artifacts = row["artifacts"].values()
+        artifacts = row.get("artifacts", {}).values()
         if any(self._is_gone(artifact, trigger) for artifact in artifacts):
             return "gone"
         for state in ("expired", "archived"):
@@ -286,7 +308,11 @@ class Sweeping:
         return archive["bucket"] == self.archive.bucket and not self.archive.has(archive["key"])
 
 
-_SHOWN = ("at_risk", "gone")
+_SHOWN = ("at_risk", "gone", UNWRITABLE)
+
+
+def _patience(sweep: Sweep) -> timedelta:
+    return PATIENCE if sweep.trigger is Trigger.REQUEST else _PATIENCE_OF_SCHEDULES
 
 
 def _next_page(notes: Mapping[str, Any]) -> int:
@@ -414,9 +440,11 @@ def _reached(sweep: Sweep, number: int, page: ListPage) -> datetime:
     return min(max([_from(sweep), *times]), sweep.until)
 
 
-def _is_added(finding: Finding, low: datetime, high: datetime) -> bool:
-    invoked_at = finding.recording.invoked_at
-    return finding.kind == "missing" and invoked_at is not None and low <= invoked_at < high
+def _is_added(finding: Finding, low: datetime, high: datetime, unwritable: Collection[str]) -> bool:
+    """Return whether the table has a new row in this part of the window, where it is indexed."""
+    if finding.kind != "missing" or finding.recording.recording_id in unwritable:
+        return False
+    return bool(timestamp(low) <= finding.merged["invoked_at"] < timestamp(high))
 
 
 def _is_in_flight(finding: Finding, now: datetime) -> bool:

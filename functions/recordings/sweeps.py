@@ -28,6 +28,10 @@ MOST_OPEN = 20
 """So many sweeps may wait or be under way; one more is refused."""
 
 _KEPT_FOR = timedelta(days=30)
+# Each tick is a minute.
+_STUCK_AFTER = timedelta(minutes=30)
+# One a day, and one an hour for twelve hours if all of them are stuck.
+_MOST_SCHEDULED = 15
 _OPEN, _ENDED = "sweep", "swept"
 _LEASE = {"work_id": "sweeper"}
 _PLACE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z[0-9a-f-]{36}")
@@ -79,7 +83,8 @@ class Counts:
     holds all files of `archived`; RealtimeKit still has files of `not_archived`, for less than two
     days of `at_risk`; of `expired` files were deleted before they were copied; `gone` are those
     of which the bucket lacks a file that the row says it has. `lost_webhooks` are repaired ones
-    that a webhook should have told of. `pages` were read, and `unreadable` items passed over.
+    that a webhook should have told of. `pages` were read, and `unreadable` items passed over; so
+    were the `unwritable` recordings, of which DynamoDB refuses the row.
     """
 
     pages: int = 0
@@ -96,6 +101,7 @@ class Counts:
     at_risk: int = 0
     expired: int = 0
     gone: int = 0
+    unwritable: int = 0
 
     def plus(self, other: Mapping[str, int]) -> Counts:
         """With so many more of each."""
@@ -113,6 +119,7 @@ class Sweep:
     `progress` is the worker's notes, `examples` are ids of what was found, some of each kind.
     `complete` tells whether as many recordings were seen as the list says there are, `None` where
     it does not say. `cause` is why it waits, in a word, `reason` why it failed, in more.
+    `trying_since` is since when it has been worked on without a step that could be saved.
     """
 
     sweep_id: str
@@ -125,6 +132,7 @@ class Sweep:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     not_before: datetime | None = None
+    trying_since: datetime | None = None
     cause: str | None = None
     reason: str | None = None
     complete: bool | None = None
@@ -153,6 +161,10 @@ class Sweep:
         """Whether there is anything left to do."""
         return self.state in OPEN
 
+    def is_stuck(self, now: datetime) -> bool:
+        """Whether it is being tried and gets nowhere, although nobody said to wait."""
+        return self.trying_since is not None and now - self.trying_since > _STUCK_AFTER
+
     def report(self, now: datetime) -> Item:
         """For whoever asks: no notes, but how fast it is, and when it may be done."""
         shown = self.fields()
@@ -180,7 +192,15 @@ class Sweep:
 
 
 _LEAST_ESTIMATED = 0.001
-_TIMES = ("since", "until", "created_at", "started_at", "ended_at", "not_before")
+_TIMES = (
+    "since",
+    "until",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "not_before",
+    "trying_since",
+)
 
 
 class Sweeps:
@@ -196,9 +216,10 @@ class Sweeps:
 
         Two that are asked for in the same instant may both be taken; the second finds nothing.
         """
-        unfinished = self.unfinished()
+        unfinished, now = self.unfinished(), self._now()
         for other in unfinished:
-            if (other.since, other.until, other.dry_run) == (since, until, dry_run):
+            is_same = (other.since, other.until, other.dry_run) == (since, until, dry_run)
+            if is_same and not other.is_stuck(now):
                 raise UnfinishedError(other.sweep_id)
         if len(unfinished) >= MOST_OPEN:
             raise TooManySweepsError
@@ -209,10 +230,12 @@ class Sweeps:
     def schedule(self, trigger: Trigger, length: timedelta) -> Sweep | None:
         """Ask for one of the last hours or days; `None` where the last such is not finished.
 
-        A schedule's event may come twice: there is one in an hour.
+        A schedule's event may come twice: there is one in an hour. A stuck sweep does not hold up
+        the next.
         """
         now = self._now()
-        if any(other.trigger is trigger for other in self.unfinished()):
+        others = [other for other in self.unfinished() if other.trigger is trigger]
+        if not all(other.is_stuck(now) for other in others):
             return None
         name = f"{self._app_id}/{trigger}/{now:%Y-%m-%dT%H}"
         sweep_id = str(uuid5(NAMESPACE_OID, name))
@@ -241,7 +264,7 @@ class Sweeps:
 
     def unfinished(self) -> list[Sweep]:
         """Those of schedules first, for they are short; then those that wait longest."""
-        found = self._page(_OPEN, MOST_OPEN + len(Trigger), None, backwards=False)
+        found = self._page(_OPEN, MOST_OPEN + _MOST_SCHEDULED, None, backwards=False)
         return sorted(found, key=lambda sweep: (sweep.trigger is Trigger.REQUEST, sweep.created_at))
 
     def newest(self, limit: int, before: str | None = None) -> tuple[list[Sweep], str | None]:

@@ -151,6 +151,7 @@ def test_the_report_says_what_each_of_the_three_has(backfill: Run, sweep_api: Up
         "gone                 1  the bucket lacks files that the table says it has\n"
         "erased               3  erased here, and left so\n"
         "unreadable           0  items of the list that are no recordings\n"
+        "unwritable           0  DynamoDB refuses their rows\n"
         "\n"
         "gone, for example:\n"
         "  97cb480d-5840-4528-ace3-919b5e386c68\n"
@@ -459,8 +460,9 @@ def test_files_that_expired_can_be_left_out(reconcile: Run, sweep_api: Upstream)
         says("cancelled"),
         says(complete=False),
         says(counts={"unreadable": 1}),
+        says(counts={"unwritable": 1}),
     ],
-    ids=["failed", "cancelled", "incomplete", "unreadable"],
+    ids=["failed", "cancelled", "incomplete", "unreadable", "unwritable"],
 )
 def test_what_could_not_be_found_out_is_2(
     reconcile: Run, sweep_api: Upstream, ending: Answer

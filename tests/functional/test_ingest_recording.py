@@ -783,3 +783,23 @@ def test_an_erasure_of_files_out_of_reach_is_said_and_not_done(
     assert catalogue.get(recording.id) == before
     assert checks() == {f"erase#{recording.id}": "archive_unreachable"}
     assert "files out of reach" in logged()
+
+
+def test_a_recording_that_cannot_be_written_is_told_and_neither_poison_nor_followed(
+    handle: Handle,
+    simulator: Simulator,
+    recordings_table: Table,
+    checks: Checks,
+    logged: Callable[[], str],
+) -> None:
+    recording, other = simulator.world.record_meeting(), simulator.world.record_meeting()
+    key = {"recording_id": recording.id}
+    recordings_table.update(key, "SET #padding = :padding", {"padding": "x" * 404_000})
+
+    assert handle(about(recording.id), about(other.id)) == []
+
+    assert recordings_table.get({"recording_id": other.id}) is not None
+    assert f"recording#{recording.id}" not in checks()
+    log = logged()
+    assert "recording unwritable" in log
+    assert '"RecordingUnwritable":[1.0]' in log.replace(" ", "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import boto3
 import pytest
@@ -12,20 +14,22 @@ from botocore.exceptions import ClientError
 
 import publish_changes
 from doubles import Clock, Context, drained, sample
-from recordings import messages
+from recordings import messages, packing
 from recordings.dynamodb import Table
+from recordings.model import uuid
 from recordings.worklist import Worklist
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
+EXPIRES = "2026-06-10T10:30:00.000Z"
 EVENTS = "after-call.eventbridge.PutEvents"
 
 
 def record(number: int, recording_id: str, status: str, old: str | None = None) -> dict[str, Any]:
-    """A stream record of a row that came to a status."""
+    """A stream record of a row that came to a status; a recording may be given a short name."""
 
     def image(status: str) -> dict[str, Any]:
         return {
-            "recording_id": {"S": recording_id},
+            "recording_id": {"S": uuid(recording_id) or str(uuid5(NAMESPACE_OID, recording_id))},
             "status": {"S": status},
             "first_seen_at": {"S": "2026-06-03T10:00:01.000Z"},
             "version": {"N": str(number)},
@@ -74,6 +78,7 @@ def handle(
         boto3.client("sqs").create_queue(QueueName=name)
     monkeypatch.setattr(publish_changes, "worklist", worklist)
     monkeypatch.setattr(publish_changes, "utcnow", clock)
+    publish_changes.remembered.clear()
 
     def handle(*records: dict[str, Any]) -> list[str]:
         answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
@@ -444,7 +449,12 @@ def test_events_too_large_for_one_call_are_published_in_several(
 
     def archived(number: int) -> dict[str, Any]:
         change = record(number, f"recording-{number}", "UPLOADED", "UPLOADED")
-        state = {"state": {"S": "archived"}, "key": {"S": "k" * 1000}}
+        state = {
+            "state": {"S": "archived"},
+            "bucket": {"S": "archive-bucket"},
+            "key": {"S": "k" * 1000},
+            "size": {"N": "7"},
+        }
         artifacts = {
             f"track/{'n' * 1000}/{n}": {"M": {"kind": {"S": "track"}, "archive": {"M": state}}}
             for n in range(50)
@@ -492,3 +502,130 @@ def test_an_erasure_is_told_and_nothing_is_archived_for_it(
     [event] = published()
     assert event["detail-type"] == "Recording Erased"
     assert queued("ArchiveQueue") == []
+
+
+# --- rows that are not what we write ---
+
+
+def foreign(number: int, **attributes: Any) -> dict[str, Any]:
+    """A stream record of a row that somebody else wrote."""
+    return {"dynamodb": {"SequenceNumber": str(number), "NewImage": attributes}}
+
+
+def test_a_foreign_row_holds_up_nobody_and_is_counted(
+    handle: Handle, published: Published, logged: Callable[[], str]
+) -> None:
+    without_version = record(2, "second", "UPLOADED")
+    del without_version["dynamodb"]["NewImage"]["version"]
+    records = [
+        foreign(1, recording_id={"S": "settings"}, version={"N": "1"}),
+        without_version,
+        foreign(3, recording_id={"S": RECORDING_ID}, version={"S": "one"}),
+        foreign(4, recording_id={"S": RECORDING_ID}, version={"BOOL": True}),
+        record(5, "fifth", "INVOKED"),
+    ]
+
+    assert handle(*records) == []
+
+    assert [event["detail-type"] for event in published()] == ["Recording Catalogued"]
+    log = logged()
+    assert '"ChangeSkipped":[4.0]' in log.replace(" ", "")
+    assert "change passed over" in log
+
+
+def test_a_row_that_was_the_owners_is_catalogued_when_it_is_taken_over(
+    handle: Handle, published: Published
+) -> None:
+    change = record(1, RECORDING_ID, "INVOKED", "INVOKED")
+    change["dynamodb"]["OldImage"] = {"recording_id": {"S": RECORDING_ID}, "notes": {"S": "mine"}}
+
+    assert handle(change) == []
+
+    assert [event["detail-type"] for event in published()] == ["Recording Catalogued"]
+
+
+def test_an_owners_binary_attribute_is_no_poison(
+    handle: Handle, published: Published, queued: Queued
+) -> None:
+    """In a stream's record it is base64 text."""
+    change = uploaded(7)
+    change["dynamodb"]["NewImage"] |= {"hash": {"B": "AAH/"}, "hashes": {"BS": ["AAH/", "AA=="]}}
+    change["dynamodb"]["NewImage"]["artifacts"]["M"]["video"]["M"]["hash"] = {"B": "AAH/"}
+
+    assert handle(change) == []
+
+    assert [event["detail-type"] for event in published()] == ["Recording Uploaded"]
+    assert len(queued("ArchiveQueue")) == 1
+
+
+def test_an_attribute_of_300_kb_is_not_told(handle: Handle, published: Published) -> None:
+    """PutEvents would refuse the event, for as long as the stream has it."""
+    change = record(7, RECORDING_ID, "INVOKED")
+    change["dynamodb"]["NewImage"]["organization_id"] = {"S": "x" * 300_000}
+
+    assert handle(change) == []
+
+    [event] = published()
+    assert "organization_id" not in event["detail"]
+
+
+def test_files_of_a_packed_row_are_archived_and_told(
+    handle: Handle, published: Published, queued: Queued
+) -> None:
+    names = [f"track/default/{n:04}-05e57591-d89e-45c9-ae44-08dc1eaad0e0.webm" for n in range(600)]
+    offered = {name: {"kind": "track", "url_expires_at": EXPIRES} for name in names}
+    state = {"state": "archived", "bucket": "archive-bucket", "key": "k", "size": 7}
+    kept = {name: {**artifact, "archive": state} for name, artifact in offered.items()}
+
+    def image(artifacts: dict[str, Any], archived: str) -> dict[str, Any]:
+        packed = packing.pack(artifacts)
+        assert packed is not None
+        return {
+            **record(7, RECORDING_ID, "UPLOADED")["dynamodb"]["NewImage"],
+            "archived": {"S": archived},
+            "artifacts_packed": {"B": base64.b64encode(packed).decode()},
+        }
+
+    first, second = record(7, RECORDING_ID, "UPLOADED", "UPLOADING"), foreign(8)
+    first["dynamodb"]["NewImage"] = second["dynamodb"]["OldImage"] = image(offered, "no")
+    second["dynamodb"]["NewImage"] = image(kept, "yes")
+
+    assert handle(first, second) == []
+
+    assert [message["deadline"] for message in queued("ArchiveQueue")] == [EXPIRES]
+    uploaded_event, archived_event = published()
+    assert uploaded_event["detail-type"] == "Recording Uploaded"
+    assert archived_event["detail"]["artifact_count"] == 600
+    assert len(archived_event["detail"]["artifacts"]) == 50
+    assert archived_event["detail"]["artifacts"][0] == {
+        "name": names[0],
+        "kind": "track",
+        "bucket": "archive-bucket",
+        "key": "k",
+        "size": 7,
+    }
+
+
+def test_while_the_bus_is_down_files_are_asked_for_once(
+    handle: Handle, queued: Queued, bus: Any, break_down: Callable[[Any, str], None]
+) -> None:
+    """Their batch comes again every few seconds, for hours perhaps."""
+    break_down(publish_changes.eventbridge, "before-call.eventbridge.PutEvents")
+
+    for _ in range(3):
+        assert handle(uploaded(7), uploaded(8, "another")) == ["7"]
+
+    assert len(queued("ArchiveQueue")) == 2
+
+
+def test_a_recording_without_a_time_of_its_own_is_counted_once(
+    handle: Handle, published: Published, logged: Callable[[], str]
+) -> None:
+    first, second = record(1, RECORDING_ID, "INVOKED"), record(2, RECORDING_ID, "RECORDING", "x")
+    for image in (*first["dynamodb"].values(), *second["dynamodb"].values()):
+        if isinstance(image, dict):
+            image["invoked_at_from"] = {"S": "first_seen_at"}
+
+    assert handle(first, second) == []
+
+    assert logged().count('"InvokedAtUnknown":[1.0]') == 1

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,7 +20,7 @@ from botocore.exceptions import ClientError
 from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
-from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample
+from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample, state_of, tracks
 from local.simulator import (
     Overlay,
     Recording,
@@ -37,6 +39,7 @@ from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.listing import LISTED, Listing
 from recordings.messages import ArchiveRequest, Source
+from recordings.model import Recording as Seen
 from recordings.realtimekit import ApiToken, RealtimeKitError
 from recordings.sweeps import State, Sweeps
 from recordings.worklist import Worklist
@@ -828,8 +831,80 @@ def test_who_was_given_links_is_logged_and_the_links_are_not(
     log = logged()
     [line] = [json.loads(line) for line in log.splitlines() if "links given" in line]
     assert line["caller"] == "arn:aws:sts::123456789012:assumed-role/example/session"
-    assert (line["recording_id"], line["artifacts"]) == (recording.id, ["video"])
+    assert (line["recording_id"], line["count"]) == (recording.id, 1)
     assert "X-Amz-" not in log
+
+
+@pytest.mark.usefixtures("rows_of_400_kb")
+def test_of_five_thousand_files_some_are_linked_at_once_and_each_by_its_name_and_all_are_erased(
+    api: Call, catalogue: Catalogue, archive: Archive, s3: Any, clock: Clock
+) -> None:
+    """Two of the copies are in the bucket; that the others are there is only said in the row."""
+    files = tracks(5000)
+    recording_id = "97cb480d-5840-4528-ace3-919b5e386c68"
+    recording = Seen(recording_id=recording_id, status="UPLOADED", artifacts=files)
+    row = catalogue.upsert(replace(recording, invoked_at=clock()), clock()).row
+    states = {
+        file.name: state_of(recording_id, file, number, archive.bucket)
+        for number, file in enumerate(files)
+    }
+    catalogue.record_archive(recording_id, states)
+    first, last = sorted(states)[0], sorted(states)[-1]
+    for name in (first, last):
+        s3.put_object(Bucket=archive.bucket, Key=states[name]["key"], Body=name.encode())
+
+    reply = api("GET", LINKS, recording_id)
+    by_name = api("GET", LINKS, recording_id, {"artifact": last})
+    unknown = api("GET", LINKS, recording_id, {"artifact": "video"})
+
+    assert len(row["artifacts"]) == 5000
+    assert reply.status == 200
+    assert len(reply.body["links"]) + len(reply.body["missing"]) == 5000
+    assert reply.body["links"][0]["name"] == first
+    assert len(reply.body["links"]) > 1000
+    assert reply.body["missing"][-1]["name"] == last
+    assert {one["reason"] for one in reply.body["missing"]} == {"ask_by_name"}
+    # Lambda's answer holds it as text in JSON.
+    assert len(json.dumps({"body": json.dumps(reply.body)})) < 6 * 1024 * 1024
+    [link] = by_name.body["links"]
+    assert by_name.body["missing"] == []
+    assert urllib3.request("GET", link["url"], retries=False).data == last.encode()
+    assert (unknown.status, unknown.body["parameter"]) == (400, "artifact")
+
+    assert api("DELETE", ONE, recording_id).status == 200
+
+    assert api("GET", ONE, recording_id).status == 410
+    assert "Contents" not in s3.list_objects_v2(Bucket=archive.bucket)
+
+
+def test_one_artifact_is_linked_by_its_name(api: Call, archived: Callable[..., Recording]) -> None:
+    recording = archived(separate_audio=True, audio_file_size=100)
+
+    [link] = api("GET", LINKS, recording.id, {"artifact": "audio"}).body["links"]
+
+    assert link["name"] == "audio"
+
+
+def test_an_owners_attributes_are_shown_whatever_their_type() -> None:
+    row = {"digest": b"\0\1", "topics": {"b", "a"}, "weight": Decimal("1.5")}
+
+    reply = serve_catalogue.answer(HTTPStatus.OK, row)
+
+    assert json.loads(str(reply.body)) == {"digest": "AAE=", "topics": ["a", "b"], "weight": 1.5}
+
+
+def test_a_recording_that_cannot_be_written_is_a_lasting_problem(
+    call: Call, simulator: Simulator, recordings_table: Table, logged: Callable[[], str]
+) -> None:
+    recording = simulator.world.record_meeting()
+    key = {"recording_id": recording.id}
+    recordings_table.update(key, "SET #padding = :padding", {"padding": "x" * 404_000})
+
+    reply = call("sync", recording.id)
+
+    assert reply.status == 507
+    assert "Retry-After" not in reply.headers
+    assert "recording unwritable" in logged()
 
 
 @pytest.mark.parametrize("id_", ["{}/links", "{}%2Flinks", "{}/links/", "../recordings/{}/links"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.sweeping import Sweeping
-from recordings.sweeps import State, Sweep, Sweeps
+from recordings.sweeps import State, Sweep, Sweeps, UnfinishedError
 from recordings.worklist import UpstreamBudget, Worklist
 
 NOW = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
@@ -1251,3 +1251,172 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
     assert report["fraction"] == pytest.approx(35 / 48, abs=0.01)
     assert report["recordings_per_minute"] == 22
     assert report["estimated_end_at"] > "2026-06-03T10:32:40"
+
+
+# --- what stays with one recording, or with one sweep ---
+
+
+@pytest.fixture
+def refuse_row(dynamodb: Any) -> Iterator[Callable[[str], None]]:
+    """Let DynamoDB refuse one recording's row for good, as it does one of more than 400 KB."""
+    hooks: list[Any] = []
+
+    def install(recording_id: str) -> None:
+        def refuse(model: Any, params: Any, **_: Any) -> None:
+            body = params["body"]
+            if b"RecordingsTable" in body and recording_id.encode() in body:
+                message = "Item size to update has exceeded the maximum allowed size"
+                error = {"Code": "ValidationException", "Message": message}
+                raise ClientError({"Error": error}, model.name)
+
+        dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", refuse)
+        hooks.append(refuse)
+
+    yield install
+    for hook in hooks:
+        dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", hook)
+
+
+def test_a_row_that_cannot_be_written_is_counted_and_stops_no_sweep(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    refuse_row: Callable[[str], None],
+    logged: Callable[[], str],
+) -> None:
+    in_pages_of(simulator, 3)
+    recordings = recorded(simulator, 7)
+    refuse_row(recordings[1].id)
+    sweep = request_sweep()
+
+    tick()
+
+    report = done(sweeps, sweep)
+    assert (report.state, report.complete) == (State.COMPLETED, True)
+    counts = report.counts
+    assert (counts.seen, counts.missing, counts.repaired, counts.unwritable) == (7, 7, 6, 1)
+    assert counts.catalogued == 6
+    assert report.examples["unwritable"] == [recordings[1].id]
+    assert catalogue.get(recordings[6].id) is not None
+    assert '"RecordingUnwritable":[1.0]' in logged().replace(" ", "")
+
+
+def test_a_row_with_values_that_make_no_sense_stops_no_sweep(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    recordings_table: Table,
+) -> None:
+    first, second, _ = recorded(simulator, 3)
+    odd = {"stopped_at": "9999-12-31T23:59:59.999Z", "artifacts": {"video": 1}, "fetched_at": 7}
+    names = ", ".join(f"#{name} = :{name}" for name in (*odd, "version"))
+    recordings_table.update({"recording_id": first.id}, f"SET {names}", {**odd, "version": 1})
+    recordings_table.update({"recording_id": second.id}, "SET #version = :v", {"v": "one"})
+    sweep = request_sweep()
+
+    tick()
+
+    report = done(sweeps, sweep)
+    assert (report.state, report.counts.seen) == (State.COMPLETED, 3)
+    assert (report.counts.repaired, report.counts.unwritable) == (2, 1)
+    assert report.examples["unwritable"] == [second.id]
+
+
+@pytest.fixture
+def break_sweeps_of(dynamodb: Any) -> Iterator[Callable[[str], None]]:
+    """Let all that a page of recordings needs fail, if one of them is in it."""
+    hooks: list[Any] = []
+
+    def install(recording_id: str) -> None:
+        def fail(model: Any, params: Any, **_: Any) -> None:
+            if recording_id.encode() in params["body"]:
+                raise ClientError({"Error": {"Code": "InternalServerError"}}, model.name)
+
+        dynamodb.meta.events.register("before-call.dynamodb.BatchGetItem", fail)
+        hooks.append(fail)
+
+    yield install
+    for hook in hooks:
+        dynamodb.meta.events.unregister("before-call.dynamodb.BatchGetItem", hook)
+
+
+def test_a_sweep_that_is_interrupted_each_time_holds_up_no_other_and_is_given_up(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    clock: Clock,
+    break_sweeps_of: Callable[[str], None],
+) -> None:
+    broken, *_ = recorded(simulator, 2, NOW - timedelta(hours=5, minutes=30))
+    break_sweeps_of(broken.id)
+    other = request_sweep(until=FIRST + timedelta(hours=1))
+
+    with pytest.raises(ClientError):
+        tick("hourly")
+
+    [stuck] = sweeps.unfinished()
+    assert done(sweeps, other).state is State.COMPLETED
+    # Its first page was found.
+    clock.advance(60)
+    with pytest.raises(ClientError):
+        tick()
+    assert done(sweeps, stuck).trying_since == NOW + timedelta(minutes=1)
+    clock.advance(3540)
+    with pytest.raises(ClientError):
+        tick("hourly")
+    # The next one, of which the broken recording is no part, is not waited for.
+    assert [one.sweep_id for one in sweeps.unfinished()] == [stuck.sweep_id]
+    assert [one.state for one in sweeps.newest(5)[0] if one.trigger == "hourly"] == [
+        State.COMPLETED,
+        State.RUNNING,
+    ]
+    clock.advance(11 * 3600 + 61)
+    tick()
+
+    report = done(sweeps, stuck)
+    assert (report.state, report.cause) == (State.FAILED, "interrupted")
+    assert report.reason == "no step could be finished since 2026-06-03T10:31:00.000Z"
+
+
+def test_a_sweep_that_is_stuck_can_be_asked_for_again(
+    request_sweep: Ask, sweeps: Sweeps, clock: Clock
+) -> None:
+    sweep = request_sweep(until=NOW)
+    sweeps.save(replace(sweep, state=State.RUNNING, trying_since=clock()))
+    with pytest.raises(UnfinishedError):
+        request_sweep(until=NOW)
+    clock.advance(1801)
+
+    assert request_sweep(until=NOW).sweep_id != sweep.sweep_id
+
+
+def test_a_file_noted_as_lost_that_the_list_offers_again_is_repaired(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    clock: Clock,
+) -> None:
+    recording = simulator.world.record_meeting(started_at=FIRST, options=SMALL)
+    known = ingestion.realtimekit.recording(recording.id)
+    [video] = known.artifacts
+    early = replace(video, url_expires_at=NOW - timedelta(hours=1))
+    [listed] = ingestion.realtimekit.page(1).recordings
+    ingestion.catalogue.upsert(replace(known, artifacts=(early,)), clock())
+    ingestion.catalogue.upsert(replace(listed, artifacts=(early,)), clock())
+    lost = {"state": "expired", "expired_at": "2026-06-03T10:00:00.000Z"}
+    ingestion.catalogue.record_archive(recording.id, {"video": lost})
+    sweep = request_sweep()
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.behind, counts.repaired, counts.not_archived, counts.expired) == (1, 1, 1, 0)
+    row = ingestion.catalogue.get(recording.id)
+    assert row is not None
+    assert list(unsettled(row)) == ["video"]

@@ -360,6 +360,8 @@ def test_what_is_not_known_is_not_in_the_row(catalogue: Catalogue) -> None:
         "status",
         "status_rank",
         "status_history",
+        "invoked_at",
+        "invoked_at_from",
         "first_seen_at",
         "fetched_at",
         "version",
