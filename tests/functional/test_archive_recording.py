@@ -276,7 +276,11 @@ def test_a_recording_that_is_not_catalogued_is_settled(
             '{"v": 1, "source": "webhook", "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}',
             "not for the archive queue",
         ),
-        ('{"v": 1, "source": "catalogue", "task": "archive", "recording_id": "7"}', "deadline"),
+        (
+            '{"v": 1, "source": "catalogue", "task": "archive",'
+            ' "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}',
+            "deadline",
+        ),
         (message("7"), "recording_id is not a UUID"),
     ],
 )
@@ -1031,28 +1035,6 @@ def test_a_file_in_our_own_bucket_is_adopted_when_it_is_there(
     assert archived.row(recording)["archived"] == "yes"
     assert archived.versions() == [key]
     assert checks() == {}
-
-
-def test_a_file_in_our_own_bucket_that_is_too_short_is_adopted_only_at_the_end(
-    elsewhere: Callable[..., Recording],
-    invoke: Invoke,
-    archived: Archived,
-    checks: Checks,
-    s3: Any,
-    bucket: str,
-    clock: Clock,
-    simulator: Simulator,
-) -> None:
-    recording = elsewhere(bucket)
-    s3.put_object(Bucket=bucket, Key=f"recordings/{recording.file_name}", Body=b"video")
-
-    invoke(recording)
-
-    assert archived.states(recording) == {}
-    assert checks() == {f"archive#{recording.id}": "wrong_length"}
-    advance(clock, simulator, RETENTION - DAY)
-    invoke(recording)
-    assert archived.states(recording) == {"video": "archived"}
 
 
 def test_a_file_in_a_bucket_of_another_cloud_is_not_looked_for_in_ours_of_the_same_name(
