@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import urllib3
@@ -37,29 +37,52 @@ def fetch(
     most_seconds: float,
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    may_repeat: Callable[[], bool] = lambda: True,
 ) -> Answer:
-    """GET, tried once, redirects not followed. Raises urllib3's `HTTPError`.
+    """GET, redirects not followed. Raises urllib3's `HTTPError`.
 
-    `most_bytes` is of the body, unpacked; `most_seconds` of it all, where `timeout` is of each
-    packet.
+    It is tried once, unless a connection that was kept from an earlier request breaks before it
+    answers: Lambda freezes a sandbox between invocations, and the other side closes meanwhile
+    (Lambda best practices, keep-alive). Then it is sent once more, if `may_repeat` allows it, over
+    a new connection. `most_bytes` is of the body, unpacked; `most_seconds` of it all, where
+    `timeout` is of each packet.
     """
     deadline = time.monotonic() + most_seconds
-    response = http.request(
-        "GET",
-        url,
-        fields=fields,
-        headers=headers,
-        timeout=timeout,
-        retries=False,
-        redirect=False,
-        preload_content=False,
-    )
+
+    def send() -> urllib3.BaseHTTPResponse:
+        return http.request(
+            "GET",
+            url,
+            fields=fields,
+            headers=headers,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+
+    was_kept = _keeps_connection(http, url)
+    try:
+        response = send()
+    except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
+        if not was_kept or not may_repeat():
+            raise
+        # Others may have been kept as long.
+        http.clear()
+        response = send()
     try:
         body = _body(response, most_bytes, deadline)
     except BaseException:
         response.close()
         raise
     return Answer(response.status, response.headers, body)
+
+
+def _keeps_connection(http: urllib3.PoolManager, url: str) -> bool:
+    """Say whether the next request is sent over a connection that was kept, as far as is known."""
+    kept = http.connection_from_url(url).pool
+    # The last in is the first out; one that is seen to be closed is opened anew.
+    return kept is not None and any(last and last.is_connected for last in kept.queue[-1:])
 
 
 def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) -> bytes:
