@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import urllib3
 
@@ -39,43 +40,52 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     may_repeat: Callable[[], bool] = lambda: True,
 ) -> Answer:
-    """GET, redirects not followed. Raises urllib3's `HTTPError`.
+    """Return the answer to a GET; redirects are not followed. Raises urllib3's `HTTPError`.
 
-    It is tried once, unless a connection that was kept from an earlier request breaks before it
-    answers: Lambda freezes a sandbox between invocations, and the other side closes meanwhile
-    (Lambda best practices, keep-alive). Then it is sent once more, if `may_repeat` allows it, over
-    a new connection. `most_bytes` is of the body, unpacked; `most_seconds` of it all, where
-    `timeout` is of each packet.
+    It is sent once, or, if `may_repeat` allows it, twice: see `_response`. `most_bytes` is of the
+    body, unpacked; `most_seconds` of it all, where `timeout` is of each packet.
     """
     deadline = time.monotonic() + most_seconds
-
-    def send() -> urllib3.BaseHTTPResponse:
-        return http.request(
-            "GET",
-            url,
-            fields=fields,
-            headers=headers,
-            timeout=timeout,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
-
-    was_kept = _keeps_connection(http, url)
-    try:
-        response = send()
-    except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
-        if not was_kept or not may_repeat():
-            raise
-        # Others may have been kept as long.
-        http.clear()
-        response = send()
+    send = partial(
+        http.request,
+        "GET",
+        url,
+        fields=fields,
+        headers=headers,
+        timeout=timeout,
+        retries=False,
+        redirect=False,
+        preload_content=False,
+    )
+    response = _response(http, url, send, may_repeat)
     try:
         body = _body(response, most_bytes, deadline)
     except BaseException:
         response.close()
         raise
     return Answer(response.status, response.headers, body)
+
+
+def _response(
+    http: urllib3.PoolManager,
+    url: str,
+    send: Callable[[], urllib3.BaseHTTPResponse],
+    may_repeat: Callable[[], bool],
+) -> urllib3.BaseHTTPResponse:
+    """Send a request; once more where a kept connection breaks before its answer begins.
+
+    Lambda freezes a sandbox between invocations, and the other side closes the connection
+    meanwhile (Lambda best practices, keep-alive). A new connection that breaks is an outage.
+    """
+    was_kept = _keeps_connection(http, url)
+    try:
+        return send()
+    except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
+        if not was_kept or not may_repeat():
+            raise
+        # Others may have been kept as long.
+        http.clear()
+        return send()
 
 
 def _keeps_connection(http: urllib3.PoolManager, url: str) -> bool:
