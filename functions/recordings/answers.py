@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import urllib3
 
@@ -37,14 +38,16 @@ def fetch(
     most_seconds: float,
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    may_repeat: Callable[[], bool] = lambda: True,
 ) -> Answer:
-    """GET, tried once, redirects not followed. Raises urllib3's `HTTPError`.
+    """Return the answer to a GET; redirects are not followed. Raises urllib3's `HTTPError`.
 
-    `most_bytes` is of the body, unpacked; `most_seconds` of it all, where `timeout` is of each
-    packet.
+    It is sent once, or, if `may_repeat` allows it, twice: see `_response`. `most_bytes` is of the
+    body, unpacked; `most_seconds` of it all, where `timeout` is of each packet.
     """
     deadline = time.monotonic() + most_seconds
-    response = http.request(
+    send = partial(
+        http.request,
         "GET",
         url,
         fields=fields,
@@ -54,12 +57,42 @@ def fetch(
         redirect=False,
         preload_content=False,
     )
+    response = _response(http, url, send, may_repeat)
     try:
         body = _body(response, most_bytes, deadline)
     except BaseException:
         response.close()
         raise
     return Answer(response.status, response.headers, body)
+
+
+def _response(
+    http: urllib3.PoolManager,
+    url: str,
+    send: Callable[[], urllib3.BaseHTTPResponse],
+    may_repeat: Callable[[], bool],
+) -> urllib3.BaseHTTPResponse:
+    """Send a request; once more where a kept connection breaks before its answer begins.
+
+    Lambda freezes a sandbox between invocations, and the other side closes the connection
+    meanwhile (Lambda best practices, keep-alive). A new connection that breaks is an outage.
+    """
+    was_kept = _keeps_connection(http, url)
+    try:
+        return send()
+    except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
+        if not was_kept or not may_repeat():
+            raise
+        # Others may have been kept as long.
+        http.clear()
+        return send()
+
+
+def _keeps_connection(http: urllib3.PoolManager, url: str) -> bool:
+    """Say whether the next request is sent over a connection that was kept, as far as is known."""
+    kept = http.connection_from_url(url).pool
+    # The last in is the first out; one that is seen to be closed is opened anew.
+    return kept is not None and any(last and last.is_connected for last in kept.queue[-1:])
 
 
 def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) -> bytes:

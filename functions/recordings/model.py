@@ -8,18 +8,31 @@ kept is an allow-list: `storage_config` may carry the owner's credentials, so no
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from hashlib import sha256
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
 
 LONGEST_TEXT = 1024
 """Bytes kept of any text; a sort key of DynamoDB must not be longer than this."""
 
+LONGEST_URL = 8 * 1024
+MOST_FILES = 10_000
+MOST_BYTES_OF_FILES = 16 * 1024 * 1024
+MOST_VALUES = 200_000
+"""Values in one JSON text. An answer of 16 MiB that is one has fewer: each of its files takes three
+values and half a kilobyte, most of that for a presigned URL."""
+
+# Before 2015 there was neither Dyte nor RealtimeKit: such a time was never set (seen are
+# 0001-01-01, the zero of Go, and 1970-01-01, that of Unix).
+_FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LARGEST_NUMBER = Decimal(10**15)
 
@@ -45,7 +58,11 @@ _RANKS: dict[str, int] = {
 }
 
 
-_KINDS = {"mp3": "audio", "aac": "audio"}
+_KINDS = {"mp3": "audio", "aac": "audio", "m4a": "audio"}
+_FILES_OF_LAYER = ("download_urls", "downloadUrls", "links")
+_URL_OF_FILE = ("download_url", "downloadUrl", "url")
+# The answer, the list in it, a layer, its files, and a file: and a level more.
+_DEEPEST = 6
 
 
 class MalformedRecordingError(ValueError):
@@ -57,9 +74,9 @@ class Artifact:
     """One file of a recording. `name` is unique within it and the same at every fetch.
 
     `url` is a bearer credential: whoever has it can download the file until `url_expires_at`.
-    Without one a file of a TRACK recording is not usable yet, and any other is where the
-    recording's `storage` says, and nowhere else. `participant_id` is the owner's own id of the
-    person whose track it is.
+    Without one the file is where the recording's `storage` says; or, where there is no `storage`,
+    RealtimeKit named the file and did not offer it yet. `participant_id` is the owner's own id of
+    the participant that a track is of.
     """
 
     name: str
@@ -77,8 +94,11 @@ class Recording:
 
     Times are aware UTC, sizes are bytes, `duration_seconds` may be fractional. `start_reason` and
     `stop_reason` are `{"reason", "caller": {"name", "type", "user_id"}}`, `storage` is where
-    RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port"}`; keys that were
-    not said are absent.
+    RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`;
+    keys that were not said are absent. An UPLOADED recording without artifacts has no file at all.
+
+    Of the files of one answer the first `MOST_FILES` are kept, and no more than
+    `MOST_BYTES_OF_FILES` of their names and URLs; `files_left_out` is how many were not.
     """
 
     recording_id: str
@@ -97,16 +117,19 @@ class Recording:
     stop_reason: Mapping[str, Any] | None = None
     storage: Mapping[str, Any] | None = None
     artifacts: tuple[Artifact, ...] = ()
+    files_left_out: int = 0
 
     @classmethod
     def from_realtimekit(cls, data: object) -> Self:
         """Normalise the `data` of get-one, or one item of the list.
 
-        Raises `MalformedRecordingError`, and nothing else, whatever JSON it is given.
+        Get-one has been seen with the recording in `data` and in `data.recording`. Raises
+        `MalformedRecordingError`, and nothing else, whatever JSON it is given.
         """
-        fields = _object(data)
-        status = text(fields.get("status"))
-        return cls._from_fields(fields, _object(fields.get("meeting")), status)
+        outer = _object(data)
+        fields = _object(outer.get("recording")) or outer
+        meeting = _object(fields.get("meeting")) or _object(outer.get("meeting"))
+        return cls._from_fields(fields, meeting, text(fields.get("status")))
 
     @classmethod
     def from_webhook(cls, event: object) -> Self:
@@ -124,23 +147,21 @@ class Recording:
     def _from_fields(
         cls, fields: Mapping[str, Any], meeting: Mapping[str, Any], status: str | None
     ) -> Self:
-        recording_id = uuid(_first(fields, "id", "recordingId", "recording_id"))
+        recording_id = _uuid(fields, "id", "recordingId", "recording_id")
         if recording_id is None:
             raise MalformedRecordingError("a recording without a UUID as its id")
         if status is None:
             raise MalformedRecordingError("a recording without a status")
-        # A webhook calls the session roomUUID. Of two differing ids the recording's own counts.
-        session_id = _first(fields, "session_id", "sessionId", "roomUUID")
         storage = _storage(_first(fields, "storage_config", "storageConfig"))
-        artifacts = tuple(_artifacts(fields))
+        artifacts, left_out = _artifacts(fields)
         if storage and not artifacts and status == RecordingStatus.UPLOADED:
-            artifacts = (_external(text(_first(fields, "output_file_name", "outputFileName"))),)
-        meeting_id = _first(fields, "meeting_id", "meetingId")
+            artifacts = tuple(_external(fields, meeting))
         return cls(
             recording_id=recording_id,
             status=status,
-            session_id=text(session_id or _first(meeting, "session_id", "sessionId")),
-            meeting_id=text(meeting_id or meeting.get("id")),
+            session_id=_session_id(fields, meeting),
+            # A V1 meeting also has a room name, which is no id of it.
+            meeting_id=_uuid(fields, "meeting_id", "meetingId") or _uuid(meeting, "id"),
             meeting_title=text(meeting.get("title")),
             organization_id=text(_first(fields, "organization_id", "organizationId")),
             invoked_at=_time(_first(fields, "invoked_time", "invokedTime")),
@@ -153,18 +174,13 @@ class Recording:
             stop_reason=_reason(_first(fields, "stop_reason", "stopReason")),
             storage=storage,
             artifacts=artifacts,
+            files_left_out=left_out,
         )
 
 
 def is_final(status: str | None) -> bool:
     """True where RealtimeKit will not change the recording any more: UPLOADED or ERRORED."""
     return status in (RecordingStatus.UPLOADED, RecordingStatus.ERRORED)
-
-
-def kind_of(file_name: str | None) -> str:
-    """Return the kind of file that has such a name; a TRACK recording's name is a template."""
-    suffix = (file_name or "").rpartition(".")[2].lower()
-    return "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
 
 
 def rank(status: str) -> int | None:
@@ -176,6 +192,27 @@ def uuid(value: object) -> str | None:
     """The UUID in lower case, so that one recording has one key; `None` for anything else."""
     lower = value.lower() if isinstance(value, str) else ""
     return lower if _UUID.fullmatch(lower) else None
+
+
+def kind_of(file_name: str | None) -> str:
+    """Return what a file is by its name: "video", "audio", or "track" for a template of names."""
+    suffix = (file_name or "").rpartition(".")[2].lower()
+    return "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
+
+
+def load_json(encoded: str | bytes) -> Any:
+    """Return what a JSON text says, its fractions as `Decimal`.
+
+    Raises `ValueError` or `ArithmeticError` for what is no JSON, is nested without end, or has more
+    than `MOST_VALUES`: a value takes up to thirty times the memory of its bytes.
+    """
+    marks = (",", "[", "{") if isinstance(encoded, str) else (b",", b"[", b"{")
+    if sum(map(encoded.count, marks)) > MOST_VALUES:  # type: ignore[arg-type]
+        raise ValueError("more values than any answer has")
+    try:
+        return json.loads(encoded, parse_float=Decimal)
+    except RecursionError:
+        raise ValueError("nested without end") from None
 
 
 def text(value: object) -> str | None:
@@ -202,15 +239,34 @@ def _first(fields: Mapping[str, Any], *names: str) -> Any:
     return next((fields[name] for name in names if fields.get(name) not in (None, "")), None)
 
 
+def _uuid(fields: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of several spellings that is a UUID."""
+    return next(filter(None, (uuid(fields.get(name)) for name in names)), None)
+
+
+def _session_id(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> str | None:
+    """Return the session's id, in lower case if it is a UUID.
+
+    A webhook calls it roomUUID. Where recording and meeting differ, the recording's own counts.
+    """
+    said = _first(fields, "session_id", "sessionId", "roomUUID")
+    said = said or _first(meeting, "session_id", "sessionId")
+    return uuid(said) or text(said)
+
+
 def _time(value: object) -> datetime | None:
-    """From `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`."""
+    """Read `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`.
+
+    A time that was never set is not known.
+    """
     if not isinstance(value, str):
         return None
     try:
         time = datetime.fromisoformat(value.strip())
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return utc if utc.year >= _FIRST_YEAR else None
 
 
 def _number(value: object) -> int | Decimal | None:
@@ -252,78 +308,254 @@ def _reason(value: object) -> Mapping[str, Any] | None:
 
 
 def _storage(value: object) -> Mapping[str, Any] | None:
-    """Where the file is, never how to get in: access_key, secret, private_key may be there."""
+    """Return where the file is, never how to get in: access_key, secret, private_key may be there.
+
+    R2 has buckets of one name in different accounts: `account_id` is a part of the address.
+    """
     fields = _object(value)
+    names = ("type", "bucket", "region", "path", "host")
     known = _known(
-        {name: text(fields.get(name)) for name in ("type", "bucket", "region", "path", "host")}
+        {name: text(fields.get(name)) for name in names}
+        | {"account_id": text(_first(fields, "account_id", "accountId"))}
     )
     port = _size(fields.get("port"))
     return known | ({} if port is None else {"port": port}) or None
 
 
-def _artifacts(fields: Mapping[str, Any]) -> Iterator[Artifact]:
+def _external(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> Iterator[Artifact]:
+    """Yield the files that are in the owner's storage: with RealtimeKit's own bucket disabled.
+
+    There are no URLs then. A TRACK recording's name is a template's: one entry stands for all its
+    files. A video's sound is a second file if the answer says that it is exported.
+    """
+    file_name = text(_first(fields, "output_file_name", "outputFileName"))
+    kind = kind_of(file_name)
+    yield Artifact(name=kind, kind=kind, file_name=file_name)
+    if kind == "video" and _exports_audio(fields, meeting):
+        yield Artifact(name="audio", kind="audio")
+
+
+def _exports_audio(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> bool:
+    places = (fields, *(_object(said.get("recording_config")) for said in (fields, meeting)))
+    configs = (_object(_first(place, "audio_config", "audioConfig")) for place in places)
+    return any(_first(config, "export_file", "exportFile") is True for config in configs)
+
+
+def _artifacts(fields: Mapping[str, Any]) -> tuple[tuple[Artifact, ...], int]:
+    """Return the files that RealtimeKit names, and how many more there are than can be kept."""
     expiry = _time(_first(fields, "download_url_expiry", "downloadUrlExpiry"))
-    download = _first(fields, "download_url", "downloadUrl")
-    if url := _url(download):
+    download = _unpacked(_first(fields, "download_url", "downloadUrl"))
+    single = tuple(_single_files(fields, download, expiry))
+    if isinstance(download, str):
+        return single, 0
+    files, left_out = _bounded(_track_files(download))
+    tracks = (
+        Artifact(
+            name=name,
+            kind="track",
+            file_name=file.file_name,
+            url=file.url,
+            url_expires_at=expiry,
+            participant_id=file.participant_id,
+        )
+        for name, file in _by_name(files).items()
+    )
+    return (*single, *tracks), left_out
+
+
+def _single_files(
+    fields: Mapping[str, Any], download: object, expiry: datetime | None
+) -> Iterator[Artifact]:
+    """Yield the file in `download_url`, and the sound alone, which has a URL of its own.
+
+    An audio-only recording's file may be in either, or in both.
+    """
+    audio = _first(fields, "audio_download_url", "audioDownloadUrl")
+    file_name = text(_first(fields, "output_file_name", "outputFileName"))
+    size = _size(_first(fields, "file_size", "fileSize"))
+    is_one = isinstance(download, str) and _path(download) == _path(audio) is not None
+    if isinstance(download, str) and not is_one:
+        kind = "audio" if _is_audio(download, file_name) else "video"
         yield Artifact(
-            name="video",
-            kind="video",
-            file_name=text(_first(fields, "output_file_name", "outputFileName")) or _file_name(url),
-            file_size=_size(_first(fields, "file_size", "fileSize")),
-            url=url,
+            name="audio-main" if kind == "audio" and audio else kind,
+            kind=kind,
+            file_name=file_name or _file_name(download),
+            file_size=size,
+            url=_url(download),
             url_expires_at=expiry,
         )
-    if url := _url(_first(fields, "audio_download_url", "audioDownloadUrl")):
+    if isinstance(audio, str):
         yield Artifact(
-            name="audio", kind="audio", file_name=_file_name(url), url=url, url_expires_at=expiry
+            name="audio",
+            kind="audio",
+            file_name=_file_name(audio),
+            file_size=size if is_one else None,
+            url=_url(audio),
+            url_expires_at=expiry,
         )
-    tracks = {name: (file_name, url) for name, file_name, url in _tracks(download)}
-    for name, (file_name, url) in tracks.items():
-        yield Artifact(name=name, kind="track", file_name=file_name, url=url, url_expires_at=expiry)
 
 
-def _external(file_name: str | None) -> Artifact:
-    """With RealtimeKit's own bucket disabled there are no URLs, and the file is the owner's.
+def _is_audio(url: str, file_name: str | None) -> bool:
+    """Say whether a file is sound by its own name, or, if that has no suffix, by the other."""
+    own_name = _file_name(url) or ""
+    return kind_of(own_name if "." in own_name else file_name) == "audio"
 
-    That of a TRACK recording is a template's: one entry stands for all its files.
+
+class _Place(NamedTuple):
+    """Where an answer names a file: its layer, the layer's position among layers, its name.
+
+    `number` is the position of a layer, or of a file, in the list that it is an item of.
     """
-    kind = kind_of(file_name)
-    return Artifact(name=kind, kind=kind, file_name=file_name)
+
+    layer: str = "default"
+    position: int = 0
+    in_layer: bool = False
+    number: int = 0
+    name: str | None = None
 
 
-def _tracks(download: object) -> Iterator[tuple[str, str, str]]:
-    """Name, file name and URL of each file of a TRACK recording.
+class _TrackFile(NamedTuple):
+    layer: str
+    position: int
+    file_name: str
+    url: str | None
+    path: str | None
+    participant_id: str | None
 
-    Its `download_url` is `[{"layer_name": …, "download_urls": {"<file>": {"download_url": …}}}]`
-    (RealtimeKit docs, track recording); an object with `links` has been seen too.
+    def names(self) -> Iterator[str]:
+        """Yield the names it may have; of files that share one, all but the first get a suffix.
+
+        The suffix is of the participant if that is said, else of the path. It does not depend on
+        the order of the answer, unless neither is known yet.
+        """
+        yield f"track/{self.layer}/{self.file_name}"
+        stem, dot, suffix = self.file_name.rpartition(".")
+        stem, end = (stem, dot + suffix) if stem else (suffix, "")
+        place = self.path or str(self.position)
+        for distinction in (self.participant_id or place, f"{self.participant_id}\n{place}"):
+            digest = sha256(distinction.encode("utf-8", "replace")).hexdigest()
+            yield f"track/{self.layer}/{stem}-{digest[:8]}{end}"
+        yield f"track/{self.layer}/{stem}-{digest}{end}"
+
+    def order(self) -> tuple[Any, ...]:
+        """Sort by what is the same in each answer; the position of a layer may not be."""
+        names = (self.layer, self.file_name, self.participant_id or "")
+        return (*names, self.path is None, self.path or "", self.position)
+
+    def is_same(self, other: _TrackFile) -> bool:
+        """Say whether both are one file, which the answer names twice."""
+        return self == other or (self.path is not None and self.path == other.path)
+
+
+def _by_name(files: Iterable[_TrackFile]) -> dict[str, _TrackFile]:
+    """Give each file a name of its own, the same at every fetch; none takes another's place."""
+    found: dict[str, _TrackFile] = {}
+    for file in sorted(files, key=_TrackFile.order):
+        for name in file.names():
+            if found.setdefault(name, file).is_same(file):
+                break
+    return found
+
+
+def _bounded(files: Iterator[_TrackFile]) -> tuple[list[_TrackFile], int]:
+    """Return as many files as may be kept of one answer, and the number of the others."""
+    kept: list[_TrackFile] = []
+    size = 0
+    for file in files:
+        size += len(file.layer) + len(file.file_name) + len(file.url or "")
+        if len(kept) == MOST_FILES or size > MOST_BYTES_OF_FILES:
+            return kept, 1 + sum(1 for _ in files)
+        kept.append(file)
+    return kept, 0
+
+
+def _track_files(download: object) -> Iterator[_TrackFile]:
+    """Yield each file of a TRACK recording; one that is named is there even without a usable URL.
+
+    Documented is `[{"layer_name": …, "download_urls": {"<file>": {"download_url": …}}}]`
+    (RealtimeKit docs, track recording). Seen were the same list in an object's `links`, with layers
+    that have no name, and with a `custom_participant_id` in each file; and `links` of plain URLs.
     """
-    layers = download if isinstance(download, list) else [download]
-    for layer in map(_object, layers):
-        layer_name = text(layer.get("layer_name")) or "default"
-        for given_name, file in _named(_first(layer, "download_urls", "links")):
-            url = _url(file) or _url(_first(_object(file), "download_url", "url"))
-            file_name = text(given_name) or (_file_name(url) if url else None)
-            if url and file_name:
-                yield f"track/{layer_name}/{file_name}", file_name, url
+    for place, leaf in _leaves(download, _Place(), _DEEPEST):
+        fields = _object(leaf)
+        said = leaf if isinstance(leaf, str) else _first(fields, *_URL_OF_FILE)
+        url = _url(said)
+        name = text(place.name or _first(fields, "file_name", "fileName")) or _file_name(said)
+        if name and (url or place.in_layer or not fields.keys().isdisjoint(_URL_OF_FILE)):
+            participant = _first(fields, "custom_participant_id", "customParticipantId")
+            yield _TrackFile(place.layer, place.position, name, url, _path(url), text(participant))
 
 
-def _named(files: object) -> Iterator[tuple[object, object]]:
-    if isinstance(files, Mapping):
-        yield from files.items()
-    elif isinstance(files, list):
-        yield from ((None, file) for file in files)
+def _leaves(node: object, place: _Place, depth: int) -> Iterator[tuple[_Place, object]]:
+    """Yield what is said of each file, and where: layers and files may be in lists or by name."""
+    node = _unpacked(node)
+    fields = _object(node)
+    files = _first(fields, *_FILES_OF_LAYER)
+    children: Iterable[tuple[_Place, object]]
+    if isinstance(node, list):
+        children = ((place._replace(number=i, name=None), item) for i, item in enumerate(node))
+    elif files is not None:
+        layer = text(_first(fields, "layer_name", "layerName")) or place.name or place.layer
+        children = [(_Place(layer, place.number, in_layer=True), files)]
+    elif fields and not _is_file(fields, place):
+        layer = place.name or place.layer
+        children = (
+            (place._replace(layer=layer, name=text(name)), item) for name, item in fields.items()
+        )
+    else:
+        yield place, node
+        return
+    for child in children if depth else ():
+        yield from _leaves(child[1], child[0], depth - 1)
+
+
+def _is_file(fields: Mapping[str, Any], place: _Place) -> bool:
+    """Say whether an object describes one file, and is not an object of files by their names."""
+    if not fields.keys().isdisjoint(_URL_OF_FILE):
+        return True
+    has_files = any(isinstance(value, Mapping | list) or _url(value) for value in fields.values())
+    return place.in_layer and place.name is not None and not has_files
+
+
+def _unpacked(value: object) -> object:
+    """Return the value, or what it says if it is JSON in a string."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return load_json(value)
+    except (ValueError, ArithmeticError):
+        return value
 
 
 def _url(value: object) -> str | None:
-    """An absolute http(s) URL, whole or not at all: a shortened signature is worth nothing."""
-    if not isinstance(value, str) or len(value) > 8 * LONGEST_TEXT or not value.isascii():
+    """Return an absolute http(s) URL, whole or not at all: a cut signature is worth nothing.
+
+    What is not ASCII in it is percent-encoded, as RFC 3987 has it, and so is a space; but no host.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_URL:
         return None
+    encoded = quote(value.strip(), safe=string.punctuation, errors="surrogatepass")
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(encoded)
     except ValueError:
         return None
-    return value if parts.scheme in ("https", "http") and parts.netloc else None
+    is_absolute = parts.scheme in ("https", "http") and parts.netloc and "%" not in parts.netloc
+    return encoded if is_absolute and len(encoded) <= LONGEST_URL else None
 
 
-def _file_name(url: str) -> str | None:
-    return text(unquote(urlsplit(url).path).rpartition("/")[2])
+def _path(url: object) -> str | None:
+    """Return the host and path of a URL: the same file has the same, each time it is signed."""
+    if not (known := _url(url)):
+        return None
+    parts = urlsplit(known)
+    return parts.netloc + parts.path
+
+
+def _file_name(url: object) -> str | None:
+    """Return the last part of a URL's path, even of one that is too long to be kept."""
+    if not isinstance(url, str) or not url.lstrip().startswith(("https://", "http://")):
+        return None
+    try:
+        return text(unquote(urlsplit(url).path).rpartition("/")[2])
+    except ValueError:
+        return None

@@ -4,12 +4,13 @@ One request is one try: whoever calls decides when to try again, and waiting is 
 failure is a `RealtimeKitError` whose class says what kind it is:
 
     RealtimeKitError
-    ├── NotFoundError         RealtimeKit does not know it (404, 410)
+    ├── NotFoundError         RealtimeKit does not know it (404, 410), or refuses its id (400, 422)
     ├── UnauthorizedError     our token is refused, or there is none
     ├── ThrottledError        429: not before `retry_after` seconds
     │   └── BudgetSpentError  our own limit: the request was not sent
     ├── UnavailableError      network trouble, a time-out, 5xx
     └── UnintelligibleError   an answer, and not one that the documentation allows
+        └── RefusedError      400, 422: the request is refused as it is
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings.answers import Answer, AnswerTooLargeError, fetch
-from recordings.model import MalformedRecordingError, Recording, text, uuid
+from recordings.model import MalformedRecordingError, Recording, load_json, text, uuid
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -40,10 +41,12 @@ TIMEOUT = urllib3.Timeout(connect=2, read=6)
 # packet is waited for.
 LONGEST_ANSWER_SECONDS = 8
 # A page of a hundred TRACK recordings, with a URL of a kilobyte for each of a hundred files, is
-# less.
+# less; and so is one recording of 5,000 files with URLs of two kilobytes.
 LARGEST_ANSWER = 16 * 1024 * 1024
 
 PAGE_SIZE = 100
+# No maximum is documented: where a page of a hundred is refused, one of so many is asked for.
+SMALLER_PAGE_SIZE = 25
 MOST_PAGES = 100
 LONGEST_LIST_SECONDS = 20
 
@@ -75,7 +78,11 @@ class RealtimeKitError(Exception):
 
 
 class NotFoundError(RealtimeKitError):
-    """Raised when RealtimeKit does not know the id, in our app; it may know it a moment later."""
+    """Raised when RealtimeKit does not know the id, in our app; it may know it a moment later.
+
+    Which status an unknown id gets is not documented: a 400 or 422 to a request that has nothing
+    but the id says the same.
+    """
 
     cause = "not_found"
 
@@ -108,6 +115,10 @@ class UnintelligibleError(RealtimeKitError):
     """Raised for an answer that is neither what was asked for nor an error we know."""
 
     cause = "unintelligible"
+
+
+class RefusedError(UnintelligibleError):
+    """Raised when RealtimeKit itself, not Cloudflare's gateway, answers 400 or 422."""
 
 
 Observe = Callable[[str, str, float], None]
@@ -219,13 +230,15 @@ class RealtimeKit:
         self._http = http
         self._timeout = timeout
         self._observe = observe
+        self._page_size = PAGE_SIZE
 
     def recording(self, recording_id: str) -> Recording:
         """What RealtimeKit says of it now: everything but its meeting.
 
         Raises `ValueError` for an id that is not a UUID (nothing is sent), else `RealtimeKitError`.
         """
-        recording = _recording(self._get(f"/recordings/{_checked(recording_id)}")["data"])
+        recording = _recording(self._get_by_id(f"/recordings/{_checked(recording_id)}"))
+        self._observe_left_out(recording)
         if recording.recording_id != uuid(recording_id):
             raise UnintelligibleError("the answer is about another recording")
         return recording
@@ -249,22 +262,26 @@ class RealtimeKit:
         self._page({}, 1, per_page=1)
 
     def recordings(self, *, meeting_id: str) -> Iterator[Recording]:
-        """The meeting's recordings, each once, newest first: everything but the reasons.
+        """Yield the meeting's recordings, each once, newest first: everything but the reasons.
 
-        Raises `ValueError` for an id that is not a UUID (nothing is sent), else `RealtimeKitError`;
-        an unreadable item does so only after the readable ones.
+        The list has been seen with other meetings' recordings in it. These are skipped, and no
+        further page is asked for: it is the list of the whole app then. Raises `ValueError` for an
+        id that is not a UUID (nothing is sent), else `RealtimeKitError`; an unreadable item does
+        so only after the readable ones.
         """
+        wanted = _checked(meeting_id)
         seen: set[str] = set()
         unreadable = 0
-        for item in self._items({"meeting_id": _checked(meeting_id)}):
-            try:
-                recording = Recording.from_realtimekit(item)
-            except MalformedRecordingError:
-                unreadable += 1
-                continue
-            if recording.recording_id not in seen:
-                seen.add(recording.recording_id)
-                yield recording
+        for page in self._pages({"meeting_id": wanted}):
+            recordings, skipped = self._readable(page)
+            unreadable += skipped
+            for recording in recordings:
+                is_ours = recording.meeting_id in (None, wanted)
+                if is_ours and recording.recording_id not in seen:
+                    seen.add(recording.recording_id)
+                    yield recording
+            if any(recording.meeting_id not in (None, wanted) for recording in recordings):
+                break
         if unreadable:
             raise UnintelligibleError(f"{unreadable} items of the list are no recordings")
 
@@ -275,10 +292,7 @@ class RealtimeKit:
         Raises `RealtimeKitError`; also where no item is a recording, or they are not in order.
         """
         page = self._page({}, number, order="ASC")
-        recordings = []
-        for item in page.items:
-            with contextlib.suppress(MalformedRecordingError):
-                recordings.append(Recording.from_realtimekit(item))
+        recordings, _ = self._readable(page)
         if page.items and not recordings:
             raise UnintelligibleError("no item of the list is a recording")
         times = [recording.invoked_at for recording in recordings if recording.invoked_at]
@@ -293,24 +307,46 @@ class RealtimeKit:
         )
 
     def session(self, session_id: str) -> Session:
-        """Raises `ValueError` for what is no UUID (nothing is sent), else `RealtimeKitError`."""
-        data = self._get(f"/sessions/{_checked(session_id)}")["data"]
-        if not isinstance(data, Mapping):
-            raise UnintelligibleError("the session is no object")
+        """Return what RealtimeKit says of a session; seen are `data` and `data.session`.
+
+        Raises `ValueError` for what is no UUID (nothing is sent), else `RealtimeKitError`.
+        """
+        data = self._get_by_id(f"/sessions/{_checked(session_id)}")
+        outer = data if isinstance(data, Mapping) else {}
+        inner = outer.get("session")
+        fields = inner if isinstance(inner, Mapping) else outer
+        if not fields or (fields is outer and "id" not in outer):
+            raise UnintelligibleError("the answer is no session")
+        if uuid(fields.get("id", session_id)) != uuid(session_id):
+            raise UnintelligibleError("the answer is about another session")
         return Session(
-            meeting_id=text(data.get("associated_id")),
-            meeting_title=text(data.get("meeting_display_name")),
-            organization_id=text(data.get("organization_id")),
+            # Of a V1 meeting this is the name of its room, which is no id.
+            meeting_id=uuid(fields.get("associated_id")),
+            meeting_title=text(fields.get("meeting_display_name")),
+            organization_id=text(fields.get("organization_id")),
         )
 
-    def _items(self, filters: Mapping[str, str]) -> Iterator[object]:
-        """All pages' items. Whether pages count from 0 or 1 is not documented: page 1 tells."""
+    def _readable(self, page: _Page) -> tuple[list[Recording], int]:
+        """Return a page's recordings, and how many of its items are none."""
+        recordings = []
+        for item in page.items:
+            with contextlib.suppress(MalformedRecordingError):
+                recordings.append(Recording.from_realtimekit(item))
+                self._observe_left_out(recordings[-1])
+        return recordings, len(page.items) - len(recordings)
+
+    def _observe_left_out(self, recording: Recording) -> None:
+        if recording.files_left_out:
+            self._observe("FilesLeftOut", "Count", recording.files_left_out)
+
+    def _pages(self, filters: Mapping[str, str]) -> Iterator[_Page]:
+        """Yield all pages. Whether they count from 0 or 1 is not documented: page 1 tells."""
         deadline = time.monotonic() + LONGEST_LIST_SECONDS
         number, page = 1, self._page(filters, 1)
         if page.total and (not page.items or page.start > 1):
             number, page = 0, self._page(filters, 0)
         while page.items:
-            yield from page.items
+            yield page
             if page.total and page.end >= page.total:
                 return
             number, previous = number + 1, page
@@ -325,13 +361,30 @@ class RealtimeKit:
     def _page(
         self,
         filters: Mapping[str, str],
-        page: int,
-        per_page: int = PAGE_SIZE,
+        number: int,
+        per_page: int | None = None,
         order: str = "DESC",
     ) -> _Page:
-        paging = {"page_no": str(page), "per_page": str(per_page)}
+        """Return a page of the list; of a smaller size from now on, if only that is accepted."""
+        try:
+            return self._page_of(filters, number, per_page or self._page_size, order)
+        except RefusedError:
+            if per_page or self._page_size == SMALLER_PAGE_SIZE:
+                raise
+            page = self._page_of(filters, number, SMALLER_PAGE_SIZE, order)
+            self._page_size = SMALLER_PAGE_SIZE
+            return page
+
+    def _page_of(self, filters: Mapping[str, str], number: int, per_page: int, order: str) -> _Page:
+        paging = {"page_no": str(number), "per_page": str(per_page)}
         sorting = {"sort_by": "invokedTime", "sort_order": order}
         return _Page.of(self._get("/recordings", {**filters, **paging, **sorting}))
+
+    def _get_by_id(self, path: str) -> object:
+        try:
+            return self._get(path)["data"]
+        except RefusedError as error:
+            raise NotFoundError(str(error)) from error
 
     def _get(self, path: str, fields: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         try:
@@ -384,6 +437,7 @@ class RealtimeKit:
             timeout=self._timeout,
             most_bytes=LARGEST_ANSWER,
             most_seconds=LONGEST_ANSWER_SECONDS,
+            may_repeat=lambda: self._budget.take() == 0,
         )
 
 
@@ -436,7 +490,8 @@ def _payload(answer: Answer) -> Mapping[str, Any]:
     """The answer, if it is a success; an error by what its status, or its envelope, says."""
     payload = _json(answer.body)
     # An older specification of some requests said 201.
-    if answer.status in (200, 201) and payload.get("success") is True and "data" in payload:
+    succeeded = answer.status in (200, 201) and payload.get("success", True) is True
+    if succeeded and "data" in payload and not _error(payload):
         return payload
     status, detail = answer.status, f"HTTP {answer.status}: {_message(payload)}"
     code = _code(payload)
@@ -451,13 +506,15 @@ def _payload(answer: Answer) -> Mapping[str, Any]:
         raise ThrottledError(detail, retry_after=retry_after or PENALTY_SECONDS)
     if status == 408 or status >= 500:
         raise UnavailableError(detail, retry_after=retry_after)
+    if status in (400, 422) and payload and not isinstance(payload.get("errors"), list):
+        raise RefusedError(detail)
     raise UnintelligibleError(detail)
 
 
 def _json(body: bytes) -> Mapping[str, Any]:
     try:
-        payload = json.loads(body, parse_float=Decimal)
-    except (ValueError, ArithmeticError, RecursionError):
+        payload = load_json(body)
+    except (ValueError, ArithmeticError):
         return {}
     return payload if isinstance(payload, Mapping) else {}
 
@@ -474,8 +531,11 @@ def _code(payload: Mapping[str, Any]) -> object:
 
 
 def _message(payload: Mapping[str, Any]) -> str:
-    """What the error says, short, and without any URL's query, which may be a credential."""
-    message = _error(payload).get("message")
+    """Return what the error says, short, and without any URL's query: that may be a credential.
+
+    Besides the two envelopes the specification has `{"message": "Unauthorized"}`.
+    """
+    message = _error(payload).get("message") or payload.get("message")
     if not isinstance(message, str):
         return "no message" if payload else "no JSON object"
     return re.sub(r"\?\S+", "?…", message)[:200]

@@ -89,15 +89,15 @@ class PublicKeys:
 
         Raises `SignatureError` only for what is no signature, or fails under keys fetched for this
         very call; `KeyUnavailableError` where they cannot be fetched, or were a moment ago for
-        another signature that failed: so forgeries cannot make us hammer RealtimeKit, and a key
-        that was rotated in between costs a retry, not the event.
+        another signature that failed, or could not be: so forgeries cannot make us hammer
+        RealtimeKit, and a key that was rotated in between costs a retry, not the event.
         """
         decoded = _decode(signature)
         if self._pinned:
             if not _is_signed_by(self._pinned, body, decoded):
                 raise SignatureError("the signature is not of the pinned key")
             return
-        is_fresh = self.refresh()
+        is_fresh = self.refresh() if self._fetched else self._fetch_first()
         if _is_signed_by(self._fetched, body, decoded):
             return
         if not is_fresh:
@@ -109,7 +109,8 @@ class PublicKeys:
     def refresh(self) -> bool:
         """Fetch once an hour, and say if this was now; known keys outlive a failed fetch.
 
-        Raises `KeyUnavailableError` where there are none. Keys that are pinned are not fetched.
+        Raises `KeyUnavailableError` where there are none; a start that met that keeps no delivery
+        from trying again. Keys that are pinned are not fetched.
         """
         if self._pinned or self._clock() < self._refresh_at:
             return False
@@ -122,9 +123,15 @@ class PublicKeys:
             return False
         return True
 
+    def _fetch_first(self) -> bool:
+        """Fetch where no key is known: only a fetch that failed keeps the next one waiting."""
+        self._refetch()
+        self._refetch_at = float("-inf")
+        return True
+
     def _refetch(self) -> None:
         if self._clock() < self._refetch_at:
-            raise KeyUnavailableError("the keys were fetched anew less than a minute ago")
+            raise KeyUnavailableError("the keys were fetched, or not, less than a minute ago")
         self._refetch_at = self._clock() + REFETCH_SECONDS
         self._fetch()
 
@@ -197,13 +204,14 @@ def ingest_request(event: Mapping[str, Any]) -> Request | None:
 
 
 def _session_request(meeting: Mapping[str, Any]) -> SessionRequest:
+    """Ask for the session's recordings; for the meeting's where the session's id makes no sense.
+
+    A refusal would lose the event for ever.
+    """
     meeting_id = uuid(meeting.get("id"))
     if meeting_id is None:
         raise MalformedEventError("meeting.id is not a UUID")
-    session = meeting.get("sessionId") or meeting.get("session_id")
-    session_id = uuid(session)
-    if session and session_id is None:
-        raise MalformedEventError("meeting.sessionId is not a UUID")
+    session_id = uuid(meeting.get("sessionId")) or uuid(meeting.get("session_id"))
     return SessionRequest(meeting_id=meeting_id, session_id=session_id, source=Source.WEBHOOK)
 
 

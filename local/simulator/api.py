@@ -128,7 +128,9 @@ class Api:
 
     def get_recording(self, recording_id: str) -> Response:
         """GET /recordings/{recording_id}."""
-        return self._details(self._world.recording(identifier(recording_id, "recording_id")))
+        recording = self._world.recording(identifier(recording_id, "recording_id"))
+        shape = self._shape(recording)
+        return success({"recording": shape} if self._world.undocumented.wraps_recording else shape)
 
     def change_recording(self, recording_id: str) -> Response:
         """PUT /recordings/{recording_id}: stop, pause or resume."""
@@ -161,7 +163,8 @@ class Api:
     def get_session(self, session_id: str) -> Response:
         """GET /sessions/{session_id}."""
         session = self._world.session(identifier(session_id, "session_id"))
-        return success(shapes.session(self._world, session, self._world.clock.now()))
+        shape = shapes.session(self._world, session, self._world.clock.now())
+        return success({"session": shape} if self._world.undocumented.wraps_session else shape)
 
     def list_meetings(self) -> Response:
         """GET /meetings."""
@@ -206,11 +209,16 @@ class Api:
         return self._world.meeting(identifier(meeting_id, "meeting_id"))
 
     def _details(self, recording: Recording) -> Response:
+        return success(self._shape(recording))
+
+    def _shape(self, recording: Recording) -> dict[str, Any]:
         at = _seen_at(recording, self._world.clock.now())
-        return success(shapes.recording_details(self._world, recording, at))
+        return shapes.recording_details(self._world, recording, at)
 
     def _recording_filter(self, query: Query, now: datetime) -> Callable[[Recording], bool]:
         meeting_id, expired = query.identifier("meeting_id"), query.flag("expired")
+        if not self._world.undocumented.filters_by_meeting:
+            meeting_id = None
         statuses, search = query.choices("status", tuple(Status)), query.text("search")
         within, ranged_at = _time_range(query), TIME_RANGES[self._world.undocumented.time_range]
 

@@ -337,6 +337,7 @@ class Control:
             kind=Kind(options.kind),
             outcome=Status(options.outcome),
             layers=tuple(options.layers),
+            never_set=tuple(options.never_set),
         )
 
     def _recording(self, recording: Recording) -> dict[str, Any]:

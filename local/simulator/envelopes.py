@@ -31,6 +31,11 @@ def cloudflare_error(status: int, code: int, message: str) -> Response:
     return as_json(status, {"success": False, "errors": [error], "messages": [], "result": None})
 
 
+def bare_error(status: int, message: str) -> Response:
+    """A third one: `{"message": …}`, as the specification has the 401 of the webhook endpoints."""
+    return as_json(status, {"message": message})
+
+
 def storage_error(status: int, code: str, message: str) -> Response:
     """The XML of S3 and R2 (developers.cloudflare.com/r2/api/error-codes)."""
     content = f"<Code>{html.escape(code)}</Code><Message>{html.escape(message)}</Message>"

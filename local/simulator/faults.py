@@ -16,13 +16,17 @@ from typing import Any
 
 from flask import Response, g, request
 
-from .envelopes import cloudflare_error, realtimekit_error, too_many_requests
+from .envelopes import bare_error, cloudflare_error, realtimekit_error, too_many_requests
 from .options import Status
 from .streams import broken_after, hung_up
 
 
 class Effect:
     """One thing that goes wrong; by itself, nothing."""
+
+    def is_met(self) -> bool:
+        """Say whether it can befall this request; if not, the fault waits for another."""
+        return True
 
     def before(self) -> Response | None:
         """Called first; an answer given here is the answer, and the API is not asked."""
@@ -56,6 +60,18 @@ class Drop(Effect):
         connection().shutdown(socket.SHUT_RDWR)
         g.dropped = True
         return Response(status=500)
+
+
+@dataclass(frozen=True, slots=True)
+class DropKept(Drop):
+    """Do so only to a connection that was kept from an earlier request: it had been closed.
+
+    So a freeze of the client looks, which saw nothing of the closing.
+    """
+
+    def is_met(self) -> bool:
+        """Say whether the connection has brought a request before."""
+        return bool(request.environ["simulator.kept"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,11 @@ def gateway_error(status: int, code: int = 10000, message: str = "simulated faul
     return answer_of(cloudflare_error(status, code, message))
 
 
+def message_only(status: int = 401, message: str = "Unauthorized") -> Answer:
+    """An error that is a message and nothing else."""
+    return answer_of(bare_error(status, message))
+
+
 def html(status: int = 502) -> Answer:
     """An error page, as proxies send."""
     page = f"<html><head><title>{status}</title></head><body><h1>Error {status}</h1></body></html>"
@@ -165,12 +186,14 @@ def rate_limited(retry_after: float | str | None = 300) -> Answer:
 EFFECTS: Mapping[str, Callable[..., Effect]] = {
     "delay": Delay,
     "drop": Drop,
+    "drop_kept": DropKept,
     "truncate": Truncate,
     "answer": Answer,
     "stale": Stale,
     "overlay": Overlay,
     "error": error,
     "gateway_error": gateway_error,
+    "message_only": message_only,
     "html": html,
     "empty": empty,
     "garbage": garbage,
@@ -195,6 +218,8 @@ class Fault:
     def take(self, method: str, path: str) -> bool:
         """Whether this request meets the fault; one of its times is used up if so."""
         if self.times == 0 or not (self.path.search(path) and self.method.search(method)):
+            return False
+        if not all(effect.is_met() for effect in self.effects):
             return False
         if self.random.random() >= self.probability:
             return False

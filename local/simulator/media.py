@@ -96,7 +96,7 @@ class Media:
             recording = self._world.recording(recording_id)
         except UnknownError:
             raise _no_such_key() from None
-        files = {file.artifact.file_name: file for file in self._world.media_files(recording)}
+        files = {file.artifact.path: file for file in self._world.media_files(recording)}
         expires_at = recording.at(now).expires_at
         if name not in files or expires_at is None or expires_at <= now:
             raise _no_such_key()

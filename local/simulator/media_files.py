@@ -51,7 +51,7 @@ class MediaFile:
     @property
     def key(self) -> str:
         """Where it is, below the media base."""
-        return f"{self.recording_id}/{self.artifact.file_name}"
+        return f"{self.recording_id}/{self.artifact.path}"
 
     @property
     def size(self) -> int:

@@ -61,12 +61,23 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A media file in RealtimeKit's bucket. `kind` is video, audio or track; `layer` is TRACK's."""
+    """A media file in RealtimeKit's bucket. `kind` is video, audio or track.
+
+    Of a TRACK recording it has a `layer` and the id of a participant. `folder` is where it is, if
+    that is not beside the others.
+    """
 
     kind: str
     file_name: str
     size: int
     layer: str | None = None
+    participant_id: str | None = None
+    folder: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it is among the recording's files."""
+        return "/".join(filter(None, (self.folder, self.file_name)))
 
 
 class Step(NamedTuple):
@@ -242,11 +253,20 @@ class Recording:
             yield Artifact(kind="audio", file_name=name, size=self._audio_size)
 
     def _tracks(self) -> Iterator[Artifact]:
+        shares_names = self.options.layers_share_names
         for layer in self.options.layers:
-            prefix = "_".join(filter(None, (self.options.file_name_prefix, layer)))
+            names = (self.options.file_name_prefix, "default" if shares_names else layer)
+            prefix = "_".join(filter(None, names))
             for peer in self.peers:
                 name = f"{prefix}_{peer.user_id}_{peer.peer_id}_peer_audio_{self._epoch_ms}.webm"
-                yield Artifact(kind="track", file_name=name, size=self._audio_size, layer=layer)
+                yield Artifact(
+                    kind="track",
+                    file_name=name,
+                    size=self._audio_size,
+                    layer=layer,
+                    participant_id=peer.user_id,
+                    folder=layer if shares_names else None,
+                )
 
     @property
     def _audio_size(self) -> int:

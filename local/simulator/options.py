@@ -37,6 +37,11 @@ class RecordingOptions:
     `start_delay` and `upload_seconds` are how long it stays INVOKED and UPLOADING; None is for
     ever. Sizes and duration are worked out from the time recorded unless given: an empty recording
     is `RecordingOptions(file_size=0, duration=0)`, one of a fractional duration `duration=12.001`.
+
+    A TRACK recording of no `participants` is UPLOADED without a file, as is common. With
+    `layers_share_names` its layers hold files of the same names. `late_files` is how many of its
+    files, the last ones, are named without a URL. `never_set` are fields of time, such as
+    `download_url_expiry`, that are told as 0001-01-01.
     """
 
     kind: Kind = Kind.COMPOSITE
@@ -55,6 +60,9 @@ class RecordingOptions:
     file_size: int | None = None
     audio_file_size: int | None = None
     duration: float | None = None
+    layers_share_names: bool = False
+    late_files: int = 0
+    never_set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.outcome not in (Status.UPLOADED, Status.ERRORED):

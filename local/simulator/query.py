@@ -77,7 +77,10 @@ class Query:
 
     def page(self, items: Sequence[Item], rules: Undocumented) -> tuple[list[Item], dict[str, int]]:
         """The page of the items that is asked for, and its `paging`: offsets from 1, inclusive."""
-        size = min(self.number("per_page", rules.default_per_page), rules.max_per_page)
+        asked = self.number("per_page", rules.default_per_page)
+        if rules.refused_per_page is not None and asked > rules.refused_per_page:
+            abort(400, f"per_page must be {rules.refused_per_page} or less")
+        size = min(asked, rules.max_per_page)
         page = max(self.number("page_no", rules.first_page) - rules.first_page, 0)
         start = page * size
         found = list(items[start : start + size])

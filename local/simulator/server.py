@@ -22,10 +22,13 @@ class RequestHandler(WSGIRequestHandler):
 
     # Headers and body are two writes; Nagle's algorithm would hold back the second for 40 ms.
     disable_nagle_algorithm = True
+    _has_answered = False
 
     def run_wsgi(self) -> None:
         """Answer one request; its body is read first, so that the next one can be found."""
         environ = self.make_environ()
+        environ["simulator.kept"] = self._has_answered
+        self._has_answered = True
         # werkzeug has made a chunked body end by itself; others end where they say.
         size = -1 if environ.get("wsgi.input_terminated") else self._body_size()
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(size))

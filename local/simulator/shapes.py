@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from .meetings import Meeting, Reason, Recording, Session
+from .meetings import Artifact, Meeting, Reason, Recording, Session, Snapshot
 from .options import Kind, Status
 from .world import SECRET_FIELDS, World
+
+NEVER = "0001-01-01T00:00:00Z"
+"""A time that was never set, where the answer does not say null: the zero of Go."""
+
+ROOM_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 
 def timestamp(at: datetime | None) -> str | None:
@@ -33,8 +38,9 @@ def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
         "stopped_time": timestamp(seen.stopped_at),
         "download_url_expiry": timestamp(seen.expires_at),
         "file_size": rec.file_size if seen.status is Status.UPLOADED else None,
-        **_download_urls(world, rec, seen.expires_at, world.clock.now()),
+        **_download_urls(world, rec, seen, world.clock.now()),
     }
+    shape |= {name: NEVER for name in rec.options.never_set if name in shape}
     if seen.duration is not None:
         shape["recording_duration"] = seen.duration
     return shape
@@ -82,7 +88,7 @@ def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
     here = live and (run.left_at is None or at < run.left_at)
     shape = {
         "id": run.id,
-        "associated_id": run.meeting.id,
+        "associated_id": _room_name(run) if world.undocumented.room_names else run.meeting.id,
         "meeting_display_name": run.meeting.title,
         "type": "meeting",
         "status": "LIVE" if live else "ENDED",
@@ -105,32 +111,55 @@ def app(world: World) -> dict[str, Any]:
     return {"id": world.app_id, "name": world.organization_name, "created_at": timestamp(first)}
 
 
-def _download_urls(
-    world: World, rec: Recording, expires_at: datetime | None, now: datetime
-) -> dict[str, Any]:
+def _room_name(run: Session) -> str:
+    """Return the name of a V1 meeting's room, such as abcdef-ghijkl (SDK 5.9.0)."""
+    digits = run.meeting.id.replace("-", "")[:12].translate(ROOM_LETTERS)
+    return f"{digits[:6]}-{digits[6:]}"
+
+
+def _download_urls(world: World, rec: Recording, seen: Snapshot, now: datetime) -> dict[str, Any]:
+    expires_at, is_track = seen.expires_at, rec.options.kind is Kind.TRACK
     gone = expires_at is not None and expires_at <= now
-    if expires_at is None or (gone and not world.undocumented.keeps_expired_urls):
-        # Of TRACK recordings "audio_download_url" is an empty string, never null.
-        audio = "" if rec.options.kind is Kind.TRACK else None
-        return {"download_url": None, "audio_download_url": audio}
-    if rec.options.kind is Kind.TRACK:
-        return {"download_url": _layers(world, rec), "audio_download_url": ""}
+    # Of TRACK recordings "audio_download_url" is an empty string, never null.
+    nothing = {"download_url": None, "audio_download_url": "" if is_track else None}
+    if gone and not world.undocumented.keeps_expired_urls:
+        return nothing
+    if is_track and rec.options.realtimekit_bucket and seen.status is Status.UPLOADING:
+        # Seen: the list of tracks is not whole yet.
+        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts) // 2)}
+    if expires_at is None:
+        return nothing
+    if is_track:
+        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts))}
     urls = {artifact.kind: world.media_url(rec, artifact) for artifact in rec.artifacts}
     return {"download_url": urls.get("video"), "audio_download_url": urls.get("audio")}
 
 
-def _layers(world: World, rec: Recording) -> list[dict[str, Any]]:
-    return [
+def _tracks(world: World, rec: Recording, count: int) -> Any:
+    """Return the `download_url` of a TRACK recording: its first files, in layers or not."""
+    files = rec.artifacts[:count]
+    shape = world.undocumented.track_urls
+    if shape == "links":
+        return {"links": [world.media_url(rec, file) for file in files]}
+    layers = [
         {
-            "layer_name": layer,
+            **({} if world.undocumented.unnamed_layers else {"layer_name": layer}),
             "download_urls": {
-                artifact.file_name: {"download_url": world.media_url(rec, artifact)}
-                for artifact in rec.artifacts
-                if artifact.layer == layer
+                file.file_name: _track(world, rec, file) for file in files if file.layer == layer
             },
         }
         for layer in rec.options.layers
+        if any(file.layer == layer for file in files)
     ]
+    return layers if shape == "layers" else {"links": layers}
+
+
+def _track(world: World, rec: Recording, file: Artifact) -> dict[str, Any]:
+    number = len(rec.artifacts) - rec.artifacts.index(file)
+    url = None if number <= rec.options.late_files else world.media_url(rec, file)
+    if world.undocumented.track_urls == "layers":
+        return {"download_url": url}
+    return {"download_url": url, "custom_participant_id": file.participant_id}
 
 
 def _reason(reason: Reason) -> dict[str, Any]:

@@ -74,6 +74,13 @@ class Undocumented:
     `url_seconds`: download URLs are signed when the recording stops, for as long as its media is
     kept; or, if this is a number, whenever they are told, for so many seconds. `expired_url` is the
     bucket's answer to those that have expired, S3's 403 AccessDenied or R2's 400 ExpiredRequest.
+
+    `track_urls` is what the `download_url` of a TRACK recording is: `{"links": [layer, …]}` with
+    the id of each file's participant, as it was seen; `[layer, …]`, as it is documented; or
+    `{"links": [URL, …]}`. `unnamed_layers` leaves a layer's name out. `wraps_recording` and
+    `wraps_session` put get-one's object into `data.recording` and `data.session`. `room_names`: of
+    a V1 meeting a session's `associated_id` is the name of a room. `filters_by_meeting`: whether a
+    list heeds `meeting_id`. `refused_per_page`: above this, a `per_page` is answered with a 400.
     """
 
     first_page: Literal[0, 1] = 1
@@ -85,6 +92,13 @@ class Undocumented:
     internal_caller: bool = False
     url_seconds: int | None = None
     expired_url: Literal["AccessDenied", "ExpiredRequest"] = "AccessDenied"
+    track_urls: Literal["layers in links", "layers", "links"] = "layers in links"
+    unnamed_layers: bool = False
+    wraps_recording: bool = False
+    wraps_session: bool = False
+    room_names: bool = False
+    filters_by_meeting: bool = True
+    refused_per_page: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.default_per_page <= self.max_per_page:
@@ -96,6 +110,7 @@ class Undocumented:
             (self.time_range, ("recording", "session", "meeting")),
             (self.default_sort, ("ASC", "DESC")),
             (self.expired_url, ("AccessDenied", "ExpiredRequest")),
+            (self.track_urls, ("layers in links", "layers", "links")),
         ):
             if value not in allowed:
                 raise ValueError(f"{value!r} is none of {allowed}")
@@ -416,7 +431,7 @@ class World:
         seconds = self.undocumented.url_seconds
         if seconds is not None:
             signed_at = self.clock.now()
-        path = f"/{recording.id}/{quote(artifact.file_name)}"
+        path = f"/{recording.id}/{quote(artifact.path)}"
         lifetime = URL_SECONDS if seconds is None else seconds
         query = self.media_query(path, signed_at.strftime(PRESIGNED_DATE), str(lifetime))
         base = self.media_base_url or UNSERVED_MEDIA

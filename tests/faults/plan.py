@@ -7,7 +7,7 @@ the fifth invocation of a function does not depend on how the others went.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from local.simulator import (
     Chunked,
     Delay,
     Drop,
+    DropKept,
     IgnoreRange,
     Kind,
     RecordingOptions,
@@ -29,6 +30,7 @@ from local.simulator import (
     Status,
     TimelineEvent,
     Truncate,
+    Undocumented,
     World,
     empty,
     error,
@@ -119,6 +121,18 @@ CERTAIN = {
 """What is met in every run, however short it is and whatever the seed."""
 
 
+CERTAIN_RECORDINGS: Mapping[int, Mapping[str, Any]] = {
+    # Files in two layers, in one; no file at all; an expiry that was never set.
+    0: {"kind": Kind.TRACK, "participants": 2, "layers": ("default", "speakers")},
+    1: {"kind": Kind.TRACK, "participants": 2, "layers": ("default",)},
+    2: {"kind": Kind.TRACK, "participants": 0},
+    3: {"kind": Kind.COMPOSITE, "never_set": ("download_url_expiry",)},
+}
+"""What the first recording of these meetings is, in every run."""
+KEPT_CONNECTIONS = 5
+"""So many break when they are used again, beginning with the first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """An event on its way, at a time: posted as a webhook, put on the bus, or forged."""
@@ -186,23 +200,35 @@ class Plan:
             for _ in range(1 if chance.random() < 0.85 else 2):
                 length = chance.uniform(120, HOUR)
                 session = world.start_session(meeting, at=start)
-                for _ in range(chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]):
-                    self._record(world, session, length, chance)
+                count = chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]
+                certain = CERTAIN_RECORDINGS.get(number, {})
+                for index in range(max(count, len(certain) and 1)):
+                    self._record(world, session, length, chance, certain if index == 0 else {})
                 reason = chance.choice(["ALL_PARTICIPANTS_LEFT", HOST_ENDED_MEETING])
                 world.end_session(session, reason=reason, at=start + timedelta(seconds=length))
                 start += timedelta(seconds=length + chance.uniform(700, 1500))
 
-    def _record(self, world: World, session: Session, length: float, chance: random.Random) -> None:
+    def _record(
+        self,
+        world: World,
+        session: Session,
+        length: float,
+        chance: random.Random,
+        certain: Mapping[str, Any],
+    ) -> None:
         def moment(part: float) -> datetime:
             return session.started_at + timedelta(seconds=length * part)
 
         options, invoked_at = self._options(chance), moment(chance.uniform(0, 0.2))
+        if certain:
+            uploaded = {"realtimekit_bucket": True, "storage_config": None}
+            options = replace(options, **uploaded, outcome=Status.UPLOADED, **certain)
         recording = world.start_recording(session, options, allow_multiple=True, at=invoked_at)
         if chance.random() < 0.3:
             world.pause(recording, at=moment(0.4))
             if chance.random() < 0.8:
                 world.resume(recording, at=moment(0.6))
-        if chance.random() < 0.05:
+        if chance.random() < 0.05 and not certain:
             world.fail(recording, at=moment(0.8))
         elif chance.random() < 0.4:
             world.stop(recording, at=moment(0.9))
@@ -306,7 +332,12 @@ class Plan:
         return chance.choices(kinds, [45, 12, 13, 5, 2, 20, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
-        """At what time RealtimeKit begins to fail, and how."""
+        """At what time RealtimeKit begins to fail, or to answer otherwise, and how."""
+        if self.faults:
+            # The first fault that there is: the test knows it by its number.
+            kept = _fault(simulator, DropKept(), FAULTY_PATHS["api"], KEPT_CONNECTIONS)
+            yield ORIGIN.timestamp(), kept
+            yield from self._changes_of_shape(simulator.world)
         for number in range(self.meetings // 2 if self.faults else 0):
             chance = self.chance("incident", number)
             where = chance.choices(list(FAULTY_PATHS), [55, 40, 5])[0]
@@ -323,6 +354,22 @@ class Plan:
         for number in range(2 if self.faults else 0):
             at = self.chance("key", number).uniform(ORIGIN.timestamp(), self.busy_until)
             yield at, simulator.webhooks.rotate_key
+
+    def _changes_of_shape(self, world: World) -> Iterator[tuple[float, Callable[[], Any]]]:
+        """Yield when answers come to be wrapped, and lists not to be filtered, and back."""
+        begun, seconds = ORIGIN.timestamp(), self.busy_until - ORIGIN.timestamp()
+        for number in range(8):
+            shapes = replace(
+                world.undocumented,
+                wraps_recording=number % 2 == 0,
+                wraps_session=number % 4 < 2,
+                filters_by_meeting=number % 3 > 0,
+            )
+            yield begun + seconds * number / 8, _setting(world, shapes)
+
+
+def _setting(world: World, shapes: Undocumented) -> Callable[[], Any]:
+    return lambda: setattr(world, "undocumented", shapes)
 
 
 def _fault(simulator: Simulator, effect: Any, path: str, times: int) -> Callable[[], Any]:

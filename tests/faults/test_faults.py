@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from faults.plan import AWS_FAULTS, CANARY
+from faults.plan import AWS_FAULTS, CANARY, CERTAIN_RECORDINGS, KEPT_CONNECTIONS
 from faults.simulation import POISON, Simulation
 from local.simulator import Artifact, Kind, Recording, Status, World
 
@@ -66,8 +66,9 @@ def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
             assert (state["state"], state["bucket"]) == ("archived", bucket)
             assert (state["size"], state["checksum_crc32"]) == (len(body), crc32)
             archived.append(state["key"])
-        # Those that RealtimeKit put into a bucket of the owner's.
-        assert all(state["state"] == "external" for state in states.values())
+        # What is in a bucket of the owner's, or was never recorded.
+        elsewhere = "none" if recording.options.realtimekit_bucket else "external"
+        assert all(state["state"] == elsewhere for state in states.values())
     versions = s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
     assert sorted(versions.search("[Versions, DeleteMarkers][][].Key")) == sorted(archived)
     unfinished = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
@@ -192,7 +193,17 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
     kinds = {name.partition(":")[0] for name in simulated.met}
     assert kinds >= {*AWS_FAULTS, "refused in a 200", "killed before", "killed after", "stalled"}
     assert any(request.fault_id for request in simulated.simulator.requests)
+    broken = [request for request in simulated.simulator.requests if request.fault_id == 1]
+    assert len(broken) == KEPT_CONNECTIONS
     assert {request.method for request, _ in simulated.api_answers} == {"DELETE", "POST"}
+
+
+def test_what_was_seen_of_realtimekit_is_in_each_run(simulated: Simulation) -> None:
+    """Files in layers in links, a recording without a file, an expiry that was never set."""
+    options = [recording.options for recording in simulated.simulator.world.recordings()]
+    for certain in CERTAIN_RECORDINGS.values():
+        assert [one for one in options if all(getattr(one, k) == v for k, v in certain.items())]
+    assert simulated.simulator.world.undocumented.track_urls == "layers in links"
 
 
 # The truth, as a row has it.
@@ -266,11 +277,15 @@ def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
     """Each file's entry, without what became of it."""
     if not recording.artifacts:
         kind = {Kind.TRACK: "track", Kind.AUDIO: "audio"}.get(recording.options.kind, "video")
-        yield kind, {"kind": kind, "file_name": recording.file_name}
+        is_external = not recording.options.realtimekit_bucket
+        yield kind, {"kind": kind} | ({"file_name": recording.file_name} if is_external else {})
     for artifact in recording.artifacts:
         size = {"file_size": artifact.size} if artifact.kind == "video" else {}
-        expiry = written(recording.at(FAR).expires_at)
-        entry = {"kind": artifact.kind, "file_name": artifact.file_name, "url_expires_at": expiry}
+        entry = {"kind": artifact.kind, "file_name": artifact.file_name}
+        if "download_url_expiry" not in recording.options.never_set:
+            entry["url_expires_at"] = written(recording.at(FAR).expires_at)
+        if artifact.participant_id:
+            entry["participant_id"] = artifact.participant_id
         yield name_of(artifact), entry | size
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -24,6 +25,7 @@ from local.simulator import (
     Stale,
     Status,
     Truncate,
+    Undocumented,
     empty,
     error,
     garbage,
@@ -35,8 +37,8 @@ from local.simulator import (
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
-from recordings.messages import Source
-from recordings.realtimekit import Observe
+from recordings.messages import RecordingRequest, Source
+from recordings.realtimekit import NotFoundError, Observe, UnavailableError
 from recordings.worklist import UpstreamBudget, Worklist
 
 Handle = Callable[..., list[str]]
@@ -224,18 +226,218 @@ def test_what_never_ends_and_is_of_no_session_is_not_followed_for_ever(
     assert check.is_hopeless(clock())
 
 
-def test_a_session_without_recordings_is_looked_at_once_more_and_not_for_ever(
-    handle: Handle, simulator: Simulator, checks: Checks
+@pytest.mark.parametrize("source", ["webhook", "eventbridge", "follow_up"])
+def test_a_meeting_that_was_not_recorded_costs_one_request(
+    handle: Handle, simulator: Simulator, worklist: Worklist, checks: Checks, source: str
 ) -> None:
     session = simulator.world.start_session(simulator.world.create_meeting())
     simulator.world.end_session(session)
-    key = f"session#{session.meeting.id}#{session.id}"
+    message = ended(session.meeting.id, session.id, source=source)
+    if source == "follow_up":
+        worklist.check_in(60, f"session#{session.meeting.id}#{session.id}", message, "unavailable")
 
-    handle(ended(session.meeting.id, session.id))
-    assert checks() == {key: "none_listed"}
+    handle(message)
 
-    handle(ended(session.meeting.id, session.id, source="follow_up"))
     assert checks() == {}
+    assert len(simulator.requests) == 1
+
+
+def test_a_session_in_capitals_is_found(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(Overlay({"session_id": recording.session.id.upper()}))
+
+    handle(ended(recording.session.meeting.id.upper(), recording.session.id.upper()))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["session_id"] == recording.session.id
+
+
+def test_a_row_that_cannot_be_written_does_not_stop_the_others(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    recordings_table: Table,
+    logged: Callable[[], str],
+) -> None:
+    """It is as large as an item may be, so that DynamoDB refuses whatever would be added."""
+    meeting = simulator.world.create_meeting()
+    session = simulator.world.start_session(meeting)
+    for _ in range(3):
+        simulator.world.start_recording(session, allow_multiple=True)
+    simulator.world.end_session(session)
+    simulator.world.clock.advance(3600)
+    first, second, third = session.recordings
+    recordings_table.update(
+        {"recording_id": second.id},
+        "SET #version = :version, #note = :note, #fetched_at = :at, #status = :status",
+        {
+            "version": 1,
+            "note": "x" * 404_700,
+            "at": "2026-06-03T10:00:00.000Z",
+            "status": "INVOKED",
+        },
+    )
+
+    assert handle(ended(meeting.id, session.id)) == ["0"]
+
+    assert catalogue.get(first.id) is not None
+    assert catalogue.get(third.id) is not None
+    assert "ValidationException" in logged()
+
+
+@pytest.mark.parametrize(("days", "expected"), [(8, {}), (6, {"details"})])
+def test_an_old_recording_that_realtimekit_has_forgotten_is_not_asked_for_again(
+    handle: Handle,
+    simulator: Simulator,
+    checks: Checks,
+    clock: Clock,
+    days: int,
+    expected: set[str],
+) -> None:
+    """Its row is final, and has all that the list said: only the reasons can be missing."""
+    recording = simulator.world.record_meeting()
+    handle(ended(recording.session.meeting.id, recording.session.id))
+    clock.advance(days * 86_400)
+    simulator.faults.add(error(404))
+
+    handle(about(recording.id, source="follow_up"))
+
+    assert checks() == ({f"recording#{recording.id}": "not_found"} if expected else {})
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_foreign_id_that_is_refused_is_not_followed_for_longer_than_an_unknown_one(
+    handle: Handle, simulator: Simulator, checks: Checks, status: int
+) -> None:
+    simulator.faults.add(error(status), times=None)
+
+    handle(about("97cb480d-5840-4528-ace3-919b5e386c68"))
+
+    assert checks() == {"recording#97cb480d-5840-4528-ace3-919b5e386c68": "not_found"}
+
+
+def test_a_list_that_does_not_filter_costs_one_request_and_no_check_of_a_stranger(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    simulator.world.undocumented = Undocumented(filters_by_meeting=False)
+    strangers = simulator.world.record_meetings(130)
+    recording = simulator.world.record_meeting()
+
+    handle(ended(recording.session.meeting.id, recording.session.id))
+
+    assert catalogue.get(recording.id) is not None
+    assert catalogue.get(strangers[-1].id) is None
+    assert checks() == {f"recording#{recording.id}": "details_missing"}
+    assert len(simulator.requests) == 1
+
+
+def test_a_v1_meeting_is_known_by_the_id_that_its_webhook_says(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    """Its session says the name of a room, and is asked once."""
+    simulator.world.undocumented = Undocumented(room_names=True)
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert "meeting_id" not in row
+    assert row["meeting_title"] == "Weekly sync"
+
+    handle(about(recording.id))
+    assert len(simulator.requests) == 3
+
+    handle(about(recording.id, meeting_id=recording.session.meeting.id))
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_id"] == recording.session.meeting.id
+
+
+def test_an_event_of_the_bus_without_a_title_gets_it_from_the_session(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    hint = {"meeting_id": recording.session.meeting.id}
+
+    handle(about(recording.id, source="eventbridge", **hint))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_title"] == "Weekly sync"
+
+
+@pytest.mark.parametrize("undocumented", [{"wraps_recording": True}, {"wraps_session": True}])
+def test_wrapped_answers_are_catalogued_as_others_are(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    checks: Checks,
+    undocumented: dict[str, bool],
+) -> None:
+    simulator.world.undocumented = Undocumented(**undocumented)  # type: ignore[arg-type]
+    recording = simulator.world.record_meeting()
+
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert (row["status"], row["meeting_id"]) == ("UPLOADED", recording.session.meeting.id)
+    assert checks() == {}
+
+
+@pytest.fixture
+def sync(ingestion: Ingestion) -> Iterator[Callable[[str], object]]:
+    """What the API does."""
+    yield lambda recording_id: ingestion.ingest_recording(
+        RecordingRequest(recording_id=recording_id, source=Source.API)
+    )
+    # No handler has put them out.
+    ingest_recording.metrics.clear_metrics()
+
+
+def test_a_sync_that_is_cut_off_has_left_a_check(
+    ingestion: Ingestion,
+    simulator: Simulator,
+    checks: Checks,
+    secretsmanager: Any,
+    sync: Callable[[str], object],
+) -> None:
+    """As if Lambda had ended it: nothing was done after the request was sent."""
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(error(503))
+
+    with pytest.raises(UnavailableError):
+        sync(recording.id)
+
+    assert checks() == {f"recording#{recording.id}": "sync_begun"}
+
+
+def test_a_sync_that_is_done_leaves_no_check(
+    simulator: Simulator, checks: Checks, sync: Callable[[str], object]
+) -> None:
+    recording = simulator.world.record_meeting()
+
+    for _ in range(2):
+        sync(recording.id)
+        assert checks() == {}
+
+
+def test_a_sync_of_what_is_unknown_leaves_no_check_and_takes_none_away(
+    simulator: Simulator,
+    worklist: Worklist,
+    checks: Checks,
+    sync: Callable[[str], object],
+) -> None:
+    unknown, waiting = "97cb480d-5840-4528-ace3-919b5e386c68", str(UUID(int=7, version=4))
+    worklist.check_in(60, f"recording#{waiting}", {"recording_id": waiting}, "unavailable")
+
+    for recording_id in (unknown, waiting):
+        with pytest.raises(NotFoundError):
+            sync(recording_id)
+
+    assert checks() == {f"recording#{waiting}": "unavailable"}
 
 
 @pytest.mark.parametrize("status", ["INVOKED", "RECORDING", "PAUSED", "UPLOADING"])

@@ -264,9 +264,17 @@ def test_events_of_another_organization_are_acknowledged_and_dropped(
     assert len(queued()) == (1 if status == 202 else 0)
 
 
-def test_a_key_that_cannot_be_fetched_is_a_503_and_then_the_retry_is_accepted(
-    deliver: Deliver, upstream: Upstream, signer: Signer, queued: Queued
+def test_a_key_that_cannot_be_fetched_is_a_503_and_a_minute_later_the_retry_is_accepted(
+    deliver: Deliver,
+    upstream: Upstream,
+    http: urllib3.PoolManager,
+    queued: Queued,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Within the minute forgeries would make us ask without end, and look the same."""
+    seconds = [1000.0]
+    keys = PublicKeys(upstream.url + "/key", http, clock=lambda: seconds[0])
+    monkeypatch.setattr(receive_webhook, "keys", keys)
     good = upstream.answers[0]
     upstream.says(Answer(b"", 503))
 
@@ -276,8 +284,20 @@ def test_a_key_that_cannot_be_fetched_is_a_503_and_then_the_retry_is_accepted(
     assert reply.headers["Retry-After"] == "1"
     assert queued() == []
     upstream.says(good)
+    assert deliver(status_update()).status == 503
+    assert len(upstream.requests) == 1
+    seconds[0] += 60
     assert deliver(status_update()).status == 202
     assert len(queued()) == 1
+
+
+def test_an_ended_meeting_whose_session_makes_no_sense_is_queued(
+    deliver: Deliver, queued: Queued
+) -> None:
+    event = {"event": "meeting.ended", "meeting": {"id": MEETING_ID, "sessionId": "../x"}}
+
+    assert deliver(event).status == 202
+    assert queued() == [{"v": 1, "source": "webhook", "meeting_id": MEETING_ID}]
 
 
 def test_a_queue_that_is_down_is_a_503(deliver: Deliver, dynamodb: Any) -> None:

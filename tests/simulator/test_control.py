@@ -44,7 +44,8 @@ def test_a_recorded_meeting_is_made_in_one_call(control, get):
     [made] = control("POST", "/recordings", body).json()["recordings"]
 
     assert (made["title"], made["status"]) == ("Demo", "UPLOADED")
-    assert len(get(f"/recordings/{made['recording_id']}")["download_url"][0]["download_urls"]) == 3
+    [layer] = get(f"/recordings/{made['recording_id']}")["download_url"]["links"]
+    assert len(layer["download_urls"]) == 3
 
 
 def test_recorded_meetings_are_made_in_one_call(control, get):

@@ -12,6 +12,7 @@ from local.simulator import (
     Answer,
     Delay,
     Drop,
+    DropKept,
     Overlay,
     Stale,
     Status,
@@ -21,6 +22,7 @@ from local.simulator import (
     garbage,
     gateway_error,
     html,
+    message_only,
     rate_limited,
     unsuccessful,
 )
@@ -43,6 +45,11 @@ class TestAnswers:
         response = call("GET", "/recordings")
         assert response.status == 403
         assert response.json()["errors"] == [{"code": 10000, "message": "Authentication error"}]
+
+    def test_a_message_and_nothing_else(self, faults, call):
+        faults.add(message_only())
+        response = call("GET", "/recordings")
+        assert (response.status, response.json()) == (401, {"message": "Unauthorized"})
 
     def test_html(self, faults, call):
         faults.add(html(502))
@@ -238,3 +245,14 @@ def test_effects_that_make_no_sense_are_refused(make):
 def test_no_fault_reaches_the_control_api(simulator, pool: urllib3.PoolManager):
     simulator.faults.add(Drop(), times=None)
     assert pool.request("GET", f"{simulator.url}/_simulator/faults").status == 200
+
+
+def test_only_a_connection_that_was_kept_is_dropped(simulator, faults, call):
+    faults.add(DropKept())
+
+    assert call("GET", "/recordings").status == 200
+    with pytest.raises(ProtocolError):
+        call("GET", "/recordings")
+    assert call("GET", "/recordings").status == 200
+
+    assert [request.status for request in simulator.requests] == [200, None, 200]

@@ -161,11 +161,25 @@ class TestFiles:
         options = RecordingOptions(kind=Kind.TRACK, participants=3, audio_file_size=10)
         recording = simulator.world.record_meeting(options=options)
         data = call("GET", f"/recordings/{recording.id}").json()["data"]
-        files = data["download_url"][0]["download_urls"].values()
+        files = data["download_url"]["links"][0]["download_urls"].values()
         bodies = [pool.request("GET", file["download_url"]).data for file in files]
 
         assert [len(body) for body in bodies] == [10, 10, 10]
         assert len(set(bodies)) == 3
+
+    def test_of_one_name_in_two_layers_are_two(self, simulator, pool):
+        options = RecordingOptions(
+            kind=Kind.TRACK, participants=1, layers=("a", "b"), layers_share_names=True
+        )
+        world = simulator.world
+        recording = world.record_meeting(options=options)
+        bodies = [
+            pool.request("GET", world.media_url(recording, file)).data
+            for file in recording.artifacts
+        ]
+
+        assert bodies == [file.read() for file in world.media_files(recording)]
+        assert bodies[0] != bodies[1]
 
     def test_leave_the_connection_usable(self, simulator, pool, get):
         for _ in range(3):

@@ -104,13 +104,21 @@ class TestGetOne:
         options = RecordingOptions(kind=Kind.TRACK, participants=3, layers=("default", "second"))
         data = get(f"/recordings/{world.record_meeting(options=options).id}")
 
-        assert [layer["layer_name"] for layer in data["download_url"]] == ["default", "second"]
+        layers = data["download_url"]["links"]
+        assert [layer["layer_name"] for layer in layers] == ["default", "second"]
         files = [
             (name, file["download_url"])
-            for layer in data["download_url"]
+            for layer in layers
             for name, file in layer["download_urls"].items()
         ]
+        participants = {
+            file["custom_participant_id"]
+            for layer in layers
+            for file in layer["download_urls"].values()
+        }
+        assert len(participants) == 3
         assert len(dict(files)) == 6
+        assert all(105 <= len(name) <= 115 for name, _ in files)
         assert all(name.endswith(".webm") and f"/{name}?X-Amz-" in url for name, url in files)
         assert data["audio_download_url"] == ""
         assert data["file_size"] == 0
@@ -118,6 +126,78 @@ class TestGetOne:
             "{{file_name_prefix}}_{{user_id}}_{{peer_id}}_{{stream_kind}}_{{media_kind}}"
             "_{{date_time}}.webm"
         )
+
+    def test_of_a_track_recording_may_have_the_documented_layers(self, world, get):
+        world.undocumented = Undocumented(track_urls="layers")
+        options = RecordingOptions(kind=Kind.TRACK, participants=1)
+        [layer] = get(f"/recordings/{world.record_meeting(options=options).id}")["download_url"]
+
+        [file] = layer["download_urls"].values()
+        assert layer["layer_name"] == "default"
+        assert file.keys() == {"download_url"}
+
+    def test_of_a_track_recording_may_have_links_of_urls(self, world, get):
+        world.undocumented = Undocumented(track_urls="links")
+        options = RecordingOptions(kind=Kind.TRACK, participants=2)
+        links = get(f"/recordings/{world.record_meeting(options=options).id}")["download_url"]
+
+        assert [link[:17] for link in links["links"]] == ["http://127.0.0.1:"] * 2
+
+    def test_of_a_track_recording_may_have_unnamed_layers_of_one_files_name(self, world, get):
+        world.undocumented = Undocumented(unnamed_layers=True)
+        options = RecordingOptions(
+            kind=Kind.TRACK, participants=1, layers=("default", "second"), layers_share_names=True
+        )
+        recording = world.record_meeting(options=options)
+        layers = get(f"/recordings/{recording.id}")["download_url"]["links"]
+
+        assert [layer.keys() for layer in layers] == [{"download_urls"}] * 2
+        assert len({name for layer in layers for name in layer["download_urls"]}) == 1
+        assert len({file.key for file in world.media_files(recording)}) == 2
+
+    def test_of_a_track_recording_may_name_a_file_whose_url_is_late(self, world, get):
+        options = RecordingOptions(kind=Kind.TRACK, participants=2, late_files=1)
+        links = get(f"/recordings/{world.record_meeting(options=options).id}")["download_url"]
+
+        [layer] = links["links"]
+        urls = [file["download_url"] for file in layer["download_urls"].values()]
+        assert (urls[0] is None, urls[1] is None) == (False, True)
+
+    @pytest.mark.parametrize(
+        ("shape", "nothing"),
+        [("layers in links", {"links": []}), ("layers", []), ("links", {"links": []})],
+    )
+    def test_of_a_track_recording_may_have_no_file(self, world, get, shape, nothing):
+        world.undocumented = Undocumented(track_urls=shape)
+        options = RecordingOptions(kind=Kind.TRACK, participants=0)
+        data = get(f"/recordings/{world.record_meeting(options=options).id}")
+
+        assert data["status"] == "UPLOADED"
+        assert (data["download_url"], data["file_size"]) == (nothing, 0)
+
+    def test_of_a_track_recording_knows_a_part_of_the_files_while_they_are_uploaded(
+        self, world, get
+    ):
+        options = RecordingOptions(kind=Kind.TRACK, participants=4)
+        recording = world.record_meeting(options=options, status=Status.UPLOADING)
+        data = get(f"/recordings/{recording.id}")
+
+        [layer] = data["download_url"]["links"]
+        assert len(layer["download_urls"]) == 2
+        assert data["download_url_expiry"] is None
+
+    def test_may_be_wrapped(self, world, get):
+        world.undocumented = Undocumented(wraps_recording=True)
+        recording = world.record_meeting()
+
+        assert get(f"/recordings/{recording.id}")["recording"]["id"] == recording.id
+
+    def test_may_have_times_that_were_never_set(self, world, get):
+        options = RecordingOptions(never_set=("download_url_expiry", "stopped_time"))
+        data = get(f"/recordings/{world.record_meeting(options=options).id}")
+
+        assert data["download_url_expiry"] == data["stopped_time"] == "0001-01-01T00:00:00Z"
+        assert data["download_url"] is not None
 
     def test_of_an_audio_recording_has_no_video(self, world, get):
         options = RecordingOptions(kind=Kind.AUDIO, audio_codec="MP3")
@@ -207,6 +287,19 @@ class TestSecrets:
 
 
 class TestList:
+    def test_may_not_heed_the_meeting(self, world, get):
+        world.undocumented = Undocumented(filters_by_meeting=False)
+        first, second = world.record_meetings(2)
+
+        found = get(f"/recordings?meeting_id={first.meeting.id}")
+        assert [item["id"] for item in found] == [second.id, first.id]
+
+    def test_may_refuse_a_large_page(self, world, call):
+        world.undocumented = Undocumented(refused_per_page=50)
+
+        assert call("GET", "/recordings?per_page=51").status == 400
+        assert call("GET", "/recordings?per_page=50").status == 200
+
     def test_has_meeting_and_storage_and_no_reasons(self, world, get):
         recording = world.record_meeting(title="Weekly sync")
         [item] = get("/recordings")
@@ -371,7 +464,7 @@ class TestStartAndChange:
         world.clock.advance(30)
         call("PUT", f"/recordings/{started['id']}", {"action": "stop"})
         world.clock.advance(30)
-        [layer] = get(f"/recordings/{started['id']}")["download_url"]
+        [layer] = get(f"/recordings/{started['id']}")["download_url"]["links"]
 
         assert started["type"] == "TRACK"
         assert layer["layer_name"] == "floor"
@@ -426,6 +519,14 @@ class TestActiveRecording:
 
 
 class TestSessions:
+    def test_may_be_wrapped_and_name_a_room(self, world, get):
+        world.undocumented = Undocumented(wraps_session=True, room_names=True)
+        recording = world.record_meeting()
+        session = get(f"/sessions/{recording.session.id}")["session"]
+
+        assert session["id"] == recording.session.id
+        assert session["associated_id"] == "noelhg-mhnjhh"
+
     def test_of_a_meeting_are_found_by_its_id(self, world, get):
         recording = world.record_meeting(title="Weekly sync", duration=597)
         world.record_meeting()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
+import struct
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 import urllib3
@@ -115,3 +118,130 @@ def trickle() -> Iterator[str]:
 def test_what_trickles_in_is_not_waited_for(http: urllib3.PoolManager, trickle: str) -> None:
     with pytest.raises(UnboundedAnswerError, match="trickles"):
         fetch(http, trickle, most_seconds=0.2)
+
+
+class Fickle:
+    """A server that breaks a connection, before it answers, at the requests of these numbers.
+
+    `requests` is how many there were on each connection. It answers what `answer` is.
+    """
+
+    def __init__(self, *breaks: int, resets: bool = False) -> None:
+        self.requests: list[int] = []
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        self._breaks, self._resets = breaks, resets
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._connection, _ = self._server.accept()
+                self.requests.append(0)
+                with self._connection as connection:
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            self.requests[-1] += 1
+            if sum(self.requests) in self._breaks:
+                if self._resets:
+                    no_linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+                return
+            connection.sendall(self.answer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for listening in (self._server, self._connection):
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_kept_connection_that_breaks_is_replaced_once(
+    http: urllib3.PoolManager, resets: bool
+) -> None:
+    """As after a freeze of the sandbox, whether the other side said goodbye or not."""
+    with Fickle(2, resets=resets) as server:
+        fetch(http, server.url)
+
+        assert fetch(http, server.url).body == b"{}"
+
+        assert server.requests == [2, 1]
+
+
+def test_a_new_connection_that_breaks_is_not_replaced(http: urllib3.PoolManager) -> None:
+    with Fickle(1) as server:
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            fetch(http, server.url)
+
+        assert server.requests == [1]
+
+
+def test_a_request_is_sent_twice_at_most(http: urllib3.PoolManager) -> None:
+    with Fickle(2, 3) as server:
+        fetch(http, server.url)
+
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            fetch(http, server.url)
+
+        assert server.requests == [2, 1]
+
+
+def test_a_request_is_not_repeated_without_leave(http: urllib3.PoolManager) -> None:
+    with Fickle(2) as server:
+        fetch(http, server.url)
+
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            answers.fetch(
+                http,
+                server.url,
+                timeout=urllib3.Timeout(connect=1, read=1),
+                most_bytes=MIB,
+                most_seconds=5,
+                may_repeat=lambda: False,
+            )
+
+        assert server.requests == [2]
+
+
+def test_a_connection_that_the_answer_closed_is_not_a_kept_one(http: urllib3.PoolManager) -> None:
+    with Fickle(2) as server:
+        server.answer = server.answer.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        fetch(http, server.url)
+
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            fetch(http, server.url)
+
+        assert server.requests == [1, 1]
+
+
+def test_an_answer_that_breaks_after_it_began_is_not_asked_for_again(
+    http: urllib3.PoolManager, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b"{}"), Answer(b"half", headers={"Content-Length": "8"}))
+    fetch(http, upstream.url)
+
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        fetch(http, upstream.url)
+
+    assert len(upstream.requests) == 2
+
+
+def test_an_answer_that_does_not_come_is_not_asked_for_again(http: urllib3.PoolManager) -> None:
+    """It may be under way: only a connection that broke says that it is not."""
+    with Fickle() as server:
+        fetch(http, server.url)
+        server.answer = b"HTTP/1.1 "
+
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            fetch(http, server.url)
+
+        assert server.requests == [2]

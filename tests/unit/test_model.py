@@ -1,5 +1,7 @@
 """Every shape in which RealtimeKit, and Dyte before it, describes a recording."""
 
+import json
+import tracemalloc
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +15,8 @@ from recordings.model import (
     MalformedRecordingError,
     Recording,
     is_final,
+    kind_of,
+    load_json,
     rank,
     text,
     timestamp,
@@ -212,6 +216,264 @@ def test_a_track_recordings_object_of_links_is_read_too() -> None:
     assert [a.name for a in recording.artifacts] == ["track/default/p_1.webm"]
 
 
+P_1 = "https://storage.googleapis.com/b/p_1.webm?s=1"
+P_2 = "https://storage.googleapis.com/b/n/p_2.webm?s=2"
+SPEAKERS = {"layer_name": "speakers", "download_urls": {"p_2.webm": {"download_url": P_2}}}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"download_urls": {"p_1.webm": {"download_url": P_1}}}, SPEAKERS],
+        {"links": [{"download_urls": {"p_1.webm": {"download_url": P_1}}}, SPEAKERS]},
+        {"links": [{"downloadUrls": {"p_1.webm": {"downloadUrl": P_1}}}, SPEAKERS]},
+        {"links": [{"layer_name": "default", "download_urls": {"p_1.webm": P_1}}, SPEAKERS]},
+        {"links": [{"download_urls": [{"download_url": P_1}]}, SPEAKERS]},
+        {"links": [{"download_urls": [{"file_name": "p_1.webm", "url": P_1}]}, SPEAKERS]},
+        {"links": [P_1, SPEAKERS]},
+        [P_1, SPEAKERS],
+        [{"download_url": P_1}, SPEAKERS],
+        {"links": {"default": {"download_urls": {"p_1.webm": P_1}}, "speakers": SPEAKERS}},
+        {"links": {"default": {"p_1.webm": P_1}, "speakers": {"p_2.webm": {"url": P_2}}}},
+        {"default": {"download_urls": {"p_1.webm": P_1}}, "speakers": {"download_urls": [P_2]}},
+        {"default": {"links": [P_1]}, "speakers": {"links": {"p_2.webm": P_2}}},
+        json.dumps({"links": [P_1, SPEAKERS]}),
+        json.dumps([{"download_urls": {"p_1.webm": P_1}}, SPEAKERS]),
+        {"links": json.dumps([{"download_urls": {"p_1.webm": P_1}}, SPEAKERS])},
+    ],
+    ids=json.dumps,
+)
+def test_the_files_of_a_track_recording_are_found_in_every_shape(said: object) -> None:
+    recording = Recording.from_realtimekit({**MINIMAL, "download_url": said})
+
+    assert [(a.name, a.kind, a.file_name, a.url) for a in recording.artifacts] == [
+        ("track/default/p_1.webm", "track", "p_1.webm", P_1),
+        ("track/speakers/p_2.webm", "track", "p_2.webm", P_2),
+    ]
+
+
+def test_camel_case_links_and_a_wrapped_recording_come_together() -> None:
+    file = {"downloadUrl": P_1, "customParticipantId": "teacher-7"}
+    layer = {"layerName": "default", "downloadUrls": {"p_1.webm": file}}
+    data = {"recording": {**MINIMAL, "downloadUrl": {"links": [layer]}, "fileSize": "0"}}
+
+    recording = Recording.from_realtimekit(data)
+
+    assert recording.file_size == 0
+    assert recording.artifacts == (
+        Artifact(
+            name="track/default/p_1.webm",
+            kind="track",
+            file_name="p_1.webm",
+            url=P_1,
+            participant_id="teacher-7",
+        ),
+    )
+
+
+def test_a_wrapped_recording_may_have_its_meeting_beside_it() -> None:
+    meeting = {"id": "50c8940e-1b97-402a-97d6-2708b7feca41", "title": "Weekly sync"}
+
+    recording = Recording.from_realtimekit({"recording": GET_ONE, "meeting": meeting})
+
+    assert recording.meeting_id == "50c8940e-1b97-402a-97d6-2708b7feca41"
+    assert recording.start_reason == GET_ONE["start_reason"] | {
+        "caller": {
+            "name": "Ada",
+            "type": "USER",
+            "user_id": "4bd0c6c4-0000-4000-8000-0123456789ab",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        None,
+        "",
+        {},
+        {"download_url": None},
+        {"download_url": ""},
+        {"download_url": "https://example.com/" + "x" * 8192},
+        {"custom_participant_id": "teacher-7"},
+    ],
+    ids=lambda late: json.dumps(late)[:40],
+)
+def test_a_named_track_without_a_usable_url_is_still_a_file(late: object) -> None:
+    files = {"p_1.webm": {"download_url": P_1}, "p_2.webm": late}
+
+    recording = Recording.from_realtimekit(
+        {**MINIMAL, "download_url": {"links": [{"download_urls": files}]}}
+    )
+
+    assert [(a.name, a.url) for a in recording.artifacts] == [
+        ("track/default/p_1.webm", P_1),
+        ("track/default/p_2.webm", None),
+    ]
+
+
+@pytest.mark.parametrize("nothing", [[], {}, {"links": []}, {"links": {}}, "[]", '{"links":[]}'])
+def test_an_uploaded_recording_without_any_file_has_no_artifact(nothing: object) -> None:
+    fields = {**MINIMAL, "status": "UPLOADED", "file_size": 0, "download_url": nothing}
+
+    assert Recording.from_realtimekit(fields).artifacts == ()
+
+
+@pytest.mark.parametrize("junk", [{"x": "y"}, {"x": {}}, ["x"], [[[]]], {"x": [1, None]}, "{"])
+def test_what_names_no_file_is_no_track(junk: object) -> None:
+    artifacts = Recording.from_realtimekit({**MINIMAL, "download_url": junk}).artifacts
+
+    assert [artifact.kind for artifact in artifacts if artifact.kind == "track"] == []
+
+
+def unnamed(*files: dict[str, Any]) -> dict[str, Any]:
+    layers = [{"download_urls": {"p.webm": file}} for file in files]
+    return {**MINIMAL, "download_url": {"links": layers}}
+
+
+def test_two_files_of_one_name_are_two_artifacts_in_whichever_order_they_come() -> None:
+    """Layers may have no name, and hold files of one base name."""
+    first = {"download_url": "https://example.com/a/p.webm?s=1"}
+    second = {"download_url": "https://example.com/b/p.webm?s=2"}
+    signed_anew = {"download_url": "https://example.com/b/p.webm?s=3"}
+
+    named = [
+        {artifact.name: artifact.url for artifact in Recording.from_realtimekit(said).artifacts}
+        for said in (unnamed(first, second), unnamed(second, first), unnamed(first, signed_anew))
+    ]
+
+    assert named == [
+        {
+            "track/default/p.webm": "https://example.com/a/p.webm?s=1",
+            "track/default/p-0f2a455a.webm": f"https://example.com/b/p.webm?s={signature}",
+        }
+        for signature in (2, 2, 3)
+    ]
+
+
+def test_two_participants_files_of_one_name_keep_theirs_while_a_url_is_late() -> None:
+    first = {"download_url": "https://example.com/a/p.webm", "custom_participant_id": "ada"}
+    late = {"download_url": None, "custom_participant_id": "bob"}
+    there = {"download_url": "https://example.com/b/p.webm", "custom_participant_id": "bob"}
+
+    [_, before] = Recording.from_realtimekit(unnamed(first, late)).artifacts
+    [_, after] = Recording.from_realtimekit(unnamed(first, there)).artifacts
+
+    assert (before.name, before.url, before.participant_id) == (after.name, None, "bob")
+    assert after.url == "https://example.com/b/p.webm"
+
+
+def test_a_file_that_is_named_twice_is_one() -> None:
+    file = {"download_url": P_1}
+
+    assert len(Recording.from_realtimekit(unnamed(file, file)).artifacts) == 1
+
+
+def test_a_layers_name_and_a_files_do_not_run_into_each_other() -> None:
+    links = [
+        {"layer_name": "a", "download_urls": {"b/p.webm": {"download_url": P_1}}},
+        {"layer_name": "a/b", "download_urls": {"p.webm": {"download_url": P_2}}},
+    ]
+
+    artifacts = Recording.from_realtimekit({**MINIMAL, "download_url": links}).artifacts
+
+    assert len({artifact.name for artifact in artifacts}) == 2
+    assert {artifact.url for artifact in artifacts} == {P_1, P_2}
+
+
+def test_names_that_are_alike_to_where_they_are_cut_stay_two() -> None:
+    files = {"x" * 2000 + ".webm": {"download_url": P_1}, "x" * 2001: {"download_url": P_2}}
+
+    artifacts = Recording.from_realtimekit(
+        {**MINIMAL, "download_url": [{"download_urls": files}]}
+    ).artifacts
+
+    assert len({artifact.name for artifact in artifacts}) == 2
+
+
+def test_of_too_many_files_the_first_ten_thousand_are_kept_and_the_others_counted() -> None:
+    links = [f"https://example.com/{number}.webm" for number in range(10_002)]
+
+    recording = Recording.from_realtimekit({**MINIMAL, "download_url": {"links": links}})
+
+    assert len(recording.artifacts) == 10_000
+    assert recording.files_left_out == 2
+
+
+def test_of_too_long_files_some_are_kept_and_the_others_counted() -> None:
+    links = [f"https://example.com/{number}?" + "x" * 8100 for number in range(3000)]
+
+    recording = Recording.from_realtimekit({**MINIMAL, "download_url": {"links": links}})
+
+    assert len(recording.artifacts) == 2062
+    assert recording.files_left_out == 938
+
+
+@pytest.mark.parametrize("nonsense", [b"[],", b"{},", b"1,", b'"",', b'{"a":[]},'])
+def test_a_page_of_nonsense_takes_little_more_memory_than_its_bytes(nonsense: bytes) -> None:
+    """As objects each of the five million arrays takes twenty times its bytes."""
+    body = b"[" + nonsense * (15_000_000 // len(nonsense)) + b"0]"
+    tracemalloc.start()
+
+    with pytest.raises(ValueError, match="more values than any answer has"):
+        load_json(body)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_json_in_a_string_is_bounded_as_well() -> None:
+    packed = '{"links": [' + '"https://example.com/x",' * 300_000 + "0]}"
+
+    recording = Recording.from_realtimekit({**MINIMAL, "download_url": packed})
+
+    assert [artifact.url for artifact in recording.artifacts] == [None]
+
+
+def test_a_file_that_is_nested_without_end_is_none() -> None:
+    said: Any = P_1
+    for _ in range(900):
+        said = [said]
+
+    assert Recording.from_realtimekit({**MINIMAL, "download_url": said}).artifacts == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "output_file_name", "expected"),
+    [
+        ("https://example.com/x.mp3?s=1", "x.mp3", ("audio", "audio")),
+        ("https://example.com/x.AAC", None, ("audio", "audio")),
+        ("https://example.com/7f3a", "x.m4a", ("audio", "audio")),
+        ("https://example.com/x.mp4", "x.mp3", ("video", "video")),
+        ("https://example.com/7f3a", None, ("video", "video")),
+    ],
+)
+def test_sound_in_download_url_is_audio(
+    url: str, output_file_name: str | None, expected: tuple[str, str]
+) -> None:
+    fields = {**MINIMAL, "download_url": url, "output_file_name": output_file_name}
+
+    [artifact] = Recording.from_realtimekit(fields).artifacts
+
+    assert (artifact.name, artifact.kind) == expected
+    assert artifact.url == url
+
+
+def test_two_files_of_sound_are_two_artifacts_and_one_said_twice_is_one() -> None:
+    sound = {**GET_ONE, "output_file_name": "weekly-sync.aac"}
+    main = "https://bucket.r2.cloudflarestorage.com/weekly-sync.aac?X-Amz-Signature=s3"
+
+    two = Recording.from_realtimekit({**sound, "download_url": main})
+    one = Recording.from_realtimekit({**sound, "download_url": GET_ONE["audio_download_url"]})
+
+    assert [(a.name, a.kind, a.file_size) for a in two.artifacts] == [
+        ("audio-main", "audio", 2044680),
+        ("audio", "audio", None),
+    ]
+    assert [(a.name, a.kind, a.file_size) for a in one.artifacts] == [("audio", "audio", 2044680)]
+
+
 def test_audio_alone_is_no_video() -> None:
     recording = Recording.from_realtimekit({**GET_ONE, "download_url": None})
 
@@ -229,6 +491,7 @@ def test_where_the_file_is_is_kept_and_how_to_get_in_is_not() -> None:
                 "path": "meetings/",
                 "host": "sftp.example.com",
                 "port": 22,
+                "account_id": "0a6c1b5f2d3e4f708192a3b4c5d6e7f8",
                 "auth_method": "PASSWORD",
                 "username": "canary",
                 "access_key": "canary",
@@ -247,6 +510,7 @@ def test_where_the_file_is_is_kept_and_how_to_get_in_is_not() -> None:
         "path": "meetings/",
         "host": "sftp.example.com",
         "port": 22,
+        "account_id": "0a6c1b5f2d3e4f708192a3b4c5d6e7f8",
     }
     assert "canary" not in repr(recording)
 
@@ -279,6 +543,46 @@ def test_a_file_that_is_in_the_owners_storage_is_one_without_a_url(
     )
 
     assert recording.artifacts == (Artifact(name=kind, kind=kind, file_name=file_name),)
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"audio_config": {"export_file": True}}, ["video", "audio"]),
+        ({"recording_config": {"audio_config": {"export_file": True}}}, ["video", "audio"]),
+        (
+            {"meeting": {"recording_config": {"audio_config": {"export_file": True}}}},
+            ["video", "audio"],
+        ),
+        ({"audio_config": {"codec": "AAC"}}, ["video"]),
+        ({"audio_config": {"export_file": False}}, ["video"]),
+        ({"audio_config": {"export_file": True}, "output_file_name": "x.aac"}, ["audio"]),
+    ],
+)
+def test_the_owners_storage_has_the_sound_as_well_if_the_answer_says_so(
+    said: dict[str, Any], names: list[str]
+) -> None:
+    fields = {**MINIMAL, "status": "UPLOADED", "output_file_name": "x.mp4", **said}
+
+    recording = Recording.from_realtimekit({**fields, "storage_config": STORED})
+
+    assert [artifact.name for artifact in recording.artifacts] == names
+    assert [artifact.url for artifact in recording.artifacts] == [None] * len(names)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "kind"),
+    [
+        ("weekly-sync.mp4", "video"),
+        ("weekly-sync.tar", "video"),
+        ("weekly-sync.M4A", "audio"),
+        ("{{file_name_prefix}}_{{user_id}}.webm", "track"),
+        ("", "video"),
+        (None, "video"),
+    ],
+)
+def test_a_files_name_says_what_it_is(file_name: str | None, kind: str) -> None:
+    assert kind_of(file_name) == kind
 
 
 @pytest.mark.parametrize(
@@ -343,6 +647,22 @@ def test_every_format_of_time_becomes_one(said: str, known: str) -> None:
     assert timestamp(recording.invoked_at) == known
 
 
+@pytest.mark.parametrize("said", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", "2014-12-31"])
+@pytest.mark.parametrize("name", ["invoked_at", "started_at", "stopped_at"])
+def test_a_time_that_was_never_set_is_not_known(said: str, name: str) -> None:
+    wire_name = name.replace("_at", "_time")
+
+    assert getattr(Recording.from_realtimekit({**MINIMAL, wire_name: said}), name) is None
+
+
+def test_a_file_whose_expiry_was_never_set_has_none() -> None:
+    said = {**GET_ONE, "download_url_expiry": "0001-01-01T00:00:00Z"}
+
+    recording = Recording.from_realtimekit(said)
+
+    assert [artifact.url_expires_at for artifact in recording.artifacts] == [None, None]
+
+
 @pytest.mark.parametrize("said", ["yesterday", "0001-01-01T00:00:00+23:00", 1780480800, {}])
 def test_what_is_no_time_is_not_known(said: object) -> None:
     assert Recording.from_realtimekit({**MINIMAL, "invoked_time": said}).invoked_at is None
@@ -367,10 +687,37 @@ def test_what_has_no_id_or_no_status_is_no_recording(said: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://example.com/x", "/x.mp4", "https://[", "x" * 9000, "https://é"]
+    "url",
+    [
+        "ftp://example.com/x",
+        "/x.mp4",
+        "https://[",
+        "x" * 9000,
+        "https://é/x.mp4",
+        "https://example.com/" + "x" * 8192,
+        "https://example.com/" + "é" * 2000,
+    ],
 )
-def test_what_is_no_url_is_no_artifact(url: str) -> None:
-    assert Recording.from_realtimekit({**MINIMAL, "download_url": url}).artifacts == ()
+def test_a_file_whose_url_is_of_no_use_is_a_file_without_a_url(url: str) -> None:
+    fields = {**MINIMAL, "status": "UPLOADED", "download_url": url, "output_file_name": "x.mp4"}
+
+    assert Recording.from_realtimekit(fields).artifacts == (
+        Artifact(name="video", kind="video", file_name="x.mp4"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("https://example.com/é.mp4?s=ü", "https://example.com/%C3%A9.mp4?s=%C3%BC"),
+        ("https://example.com/a b.mp4?s=%2B+", "https://example.com/a%20b.mp4?s=%2B+"),
+        ("https://example.com/" + "x" * 8172, "https://example.com/" + "x" * 8172),
+    ],
+)
+def test_a_url_that_is_not_ascii_is_percent_encoded(said: str, kept: str) -> None:
+    [artifact] = Recording.from_realtimekit({**MINIMAL, "download_url": said}).artifacts
+
+    assert artifact.url == kept
 
 
 def test_an_unknown_status_is_kept_and_is_not_final() -> None:
@@ -384,6 +731,39 @@ def test_uploaded_and_errored_are_final_and_the_others_are_not() -> None:
 
     assert [is_final(status) for status in statuses] == [False, False, False, False, True, True]
     assert [rank(status) for status in statuses] == [1, 2, 2, 3, 4, 4]
+
+
+def test_a_session_and_a_meeting_have_one_key_however_they_are_written() -> None:
+    recording = Recording.from_webhook(
+        {
+            "recording": {
+                **MINIMAL,
+                "roomUUID": "05E57591-D89E-45C9-AE44-08DC1EAAD0E0",
+                "meetingId": "50C8940E-1B97-402A-97D6-2708B7FECA41",
+            }
+        }
+    )
+
+    assert recording.session_id == "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+    assert recording.meeting_id == "50c8940e-1b97-402a-97d6-2708b7feca41"
+
+
+def test_a_room_name_is_no_meetings_id() -> None:
+    meeting = {"id": "50c8940e-1b97-402a-97d6-2708b7feca41"}
+
+    named = Recording.from_realtimekit({**MINIMAL, "meeting_id": "abcdef-ghijkl"})
+    both = Recording.from_realtimekit(
+        {**MINIMAL, "meeting_id": "abcdef-ghijkl", "meeting": meeting}
+    )
+
+    assert named.meeting_id is None
+    assert both.meeting_id == "50c8940e-1b97-402a-97d6-2708b7feca41"
+
+
+def test_an_id_that_is_none_does_not_hide_one_that_is() -> None:
+    said = {"id": "7", "recordingId": GET_ONE["id"], "status": "UPLOADED"}
+
+    assert Recording.from_realtimekit(said).recording_id == GET_ONE["id"]
 
 
 def test_one_recording_has_one_key() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,6 +15,7 @@ import urllib3
 from botocore.config import Config
 
 from doubles import API_TOKEN, Answer, Upstream
+from local.simulator import Drop, Simulator
 from recordings.realtimekit import (
     TIMEOUT,
     ApiToken,
@@ -31,7 +33,11 @@ from recordings.realtimekit import (
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
 SESSION_ID = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
 MEETING_ID = "50c8940e-1b97-402a-97d6-2708b7feca41"
-FOUND = {"success": True, "data": {"id": RECORDING_ID, "status": "UPLOADED", "file_size": 7}}
+UPLOADED_CAMEL = {"recordingId": RECORDING_ID, "status": "UPLOADED", "fileSize": "7"}
+FOUND: dict[str, Any] = {
+    "success": True,
+    "data": {"id": RECORDING_ID, "status": "UPLOADED", "file_size": 7},
+}
 REFUSED = {
     "success": False,
     "errors": [{"code": 10000, "message": "Authentication error"}],
@@ -46,13 +52,14 @@ class FakeBudget:
 
     def __init__(self) -> None:
         self.wait = 0
+        self.waits: list[int] = []
         self.used = 0.0
         self.taken = 0
         self.closed_for: list[int] = []
 
     def take(self) -> int:
         self.taken += 1
-        return self.wait
+        return self.waits.pop(0) if self.waits else self.wait
 
     def close(self, seconds: int) -> None:
         self.closed_for.append(seconds)
@@ -81,6 +88,88 @@ def test_a_recording_is_fetched_with_the_token(
     [(path, headers)] = upstream.requests
     assert path == f"/accounts/a/realtime/kit/app/recordings/{RECORDING_ID}"
     assert headers["Authorization"] == f"Bearer {API_TOKEN}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"success": True, "data": {"recording": FOUND["data"]}},
+        {"data": {"recording": FOUND["data"]}},
+        {"data": FOUND["data"]},
+        {"success": True, "data": {"recording": {**UPLOADED_CAMEL}}},
+    ],
+)
+def test_a_recording_is_found_in_either_wrapper(
+    client: RealtimeKit, upstream: Upstream, answer: dict[str, Any]
+) -> None:
+    upstream.says(Answer(answer))
+
+    assert client.recording(RECORDING_ID).file_size == 7
+
+
+def test_files_that_are_left_out_are_counted(
+    upstream: Upstream, token: ApiToken, http: urllib3.PoolManager
+) -> None:
+    links = [f"https://example.com/{number}.webm" for number in range(10_003)]
+    upstream.says(Answer({"data": {**UPLOADED_CAMEL, "downloadUrl": {"links": links}}}))
+    counted = {}
+    client = RealtimeKit(
+        upstream.url,
+        token,
+        FakeBudget(),
+        http,
+        observe=lambda name, unit, value: counted.update({name: value}),
+    )
+
+    assert len(client.recording(RECORDING_ID).artifacts) == 10_000
+    assert counted["FilesLeftOut"] == 3
+
+
+def test_an_answer_of_nonsense_takes_little_memory_beyond_its_bytes(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    """340,000 links of 44 bytes took 221 MB of a function that has 256."""
+    link = '"https://example.com/0123456789012345.webm",'
+    upstream.says(Answer('{"data": {"links": [' + link * 340_000 + "0]}}"))
+    with pytest.raises(UnintelligibleError):
+        client.recording(RECORDING_ID)
+    size = 15 * 1024 * 1024
+    tracemalloc.start()
+
+    with pytest.raises(UnintelligibleError):
+        client.recording(RECORDING_ID)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * size
+
+
+def test_a_connection_that_breaks_on_reuse_is_no_outage_and_counts_twice(
+    simulator: Simulator, token: ApiToken, budget: FakeBudget, http: urllib3.PoolManager
+) -> None:
+    recording = simulator.world.record_meeting()
+    client = RealtimeKit(simulator.app_url, token, budget, http)
+    client.recording(recording.id)
+    simulator.faults.add(Drop())
+
+    assert client.recording(recording.id).status == "UPLOADED"
+
+    assert len(simulator.requests) == budget.taken == 3
+
+
+def test_a_connection_that_breaks_is_not_repeated_beyond_the_budget(
+    simulator: Simulator, token: ApiToken, budget: FakeBudget, http: urllib3.PoolManager
+) -> None:
+    recording = simulator.world.record_meeting()
+    client = RealtimeKit(simulator.app_url, token, budget, http)
+    client.recording(recording.id)
+    simulator.faults.add(Drop())
+    budget.waits = [0, 9]
+
+    with pytest.raises(UnavailableError):
+        client.recording(recording.id)
+
+    assert len(simulator.requests) == 2
 
 
 @pytest.mark.parametrize("bad", ["", "..", "../sessions", "a/b?x=1", RECORDING_ID + "/x", "7"])
@@ -120,8 +209,22 @@ def test_a_malformed_id_is_not_sent(client: RealtimeKit, upstream: Upstream, bad
             "another recording",
         ),
         (Answer(b"", 301, {"Location": "http://127.0.0.1:9/"}), UnintelligibleError, "HTTP 301"),
-        (Answer(UNKNOWN, 422), UnintelligibleError, "HTTP 422: Recording not found"),
-        (Answer({"errors": "x", "error": "y"}, 400), UnintelligibleError, "HTTP 400: no message"),
+        (Answer(UNKNOWN, 422), NotFoundError, "HTTP 422: Recording not found"),
+        (Answer(UNKNOWN, 400), NotFoundError, "HTTP 400: Recording not found"),
+        (Answer({"message": "bad id"}, 400), NotFoundError, "HTTP 400: bad id"),
+        (Answer({"errors": "x", "error": "y"}, 400), NotFoundError, "HTTP 400: no message"),
+        (
+            Answer({"success": False, "error": {"code": 422, "message": "bad id"}}),
+            NotFoundError,
+            "HTTP 200: bad id",
+        ),
+        (
+            Answer({"errors": [{"code": 7003, "message": "Could not route"}]}, 400),
+            UnintelligibleError,
+            "HTTP 400: Could not route",
+        ),
+        (Answer("<html>", 400), UnintelligibleError, "HTTP 400: no JSON object"),
+        (Answer({"message": "Unauthorized"}, 401), UnauthorizedError, "HTTP 401: Unauthorized"),
         (Answer("{", 200, {"Content-Length": "99"}), UnavailableError, "no answer: ProtocolError"),
     ],
 )
@@ -275,7 +378,7 @@ def test_no_error_tells_the_token_or_a_urls_signature(
     message = "see https://host.example/x.mp4?X-Amz-Signature=canary for more " + "x" * 1000
     upstream.says(Answer({"success": False, "error": {"message": message}}, 400))
 
-    with pytest.raises(UnintelligibleError) as raised:
+    with pytest.raises(NotFoundError) as raised:
         client.recording(RECORDING_ID)
 
     assert "canary" not in str(raised.value)
@@ -352,12 +455,57 @@ def test_a_session_tells_its_meeting(client: RealtimeKit, upstream: Upstream) ->
     )
 
 
-def test_a_session_that_is_no_object_is_unintelligible(
-    client: RealtimeKit, upstream: Upstream
+def test_a_session_is_found_in_its_wrapper_too(client: RealtimeKit, upstream: Upstream) -> None:
+    session = {"id": SESSION_ID.upper(), "associated_id": MEETING_ID.upper()}
+    upstream.says(Answer({"data": {"session": session}}))
+
+    assert client.session(SESSION_ID).meeting_id == MEETING_ID
+
+
+def test_a_v1_meetings_room_name_is_no_id(client: RealtimeKit, upstream: Upstream) -> None:
+    data = {
+        "id": SESSION_ID,
+        "associated_id": "abcdef-ghijkl",
+        "meeting_display_name": "Weekly sync",
+    }
+    upstream.says(Answer({"success": True, "data": data}))
+
+    assert client.session(SESSION_ID) == Session(
+        meeting_id=None, meeting_title="Weekly sync", organization_id=None
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        None,
+        "x",
+        {},
+        {"session": {}},
+        {"session": None},
+        {"sessions": []},
+        {"associated_id": MEETING_ID},
+        {"id": RECORDING_ID, "associated_id": MEETING_ID},
+        {"session": {"id": RECORDING_ID, "associated_id": MEETING_ID}},
+    ],
+)
+def test_a_session_that_says_neither_its_id_nor_itself_is_unintelligible(
+    client: RealtimeKit, upstream: Upstream, data: object
 ) -> None:
-    upstream.says(Answer({"success": True, "data": []}))
+    upstream.says(Answer({"success": True, "data": data}))
 
     with pytest.raises(UnintelligibleError):
+        client.session(SESSION_ID)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+def test_a_session_id_that_is_refused_is_unknown(
+    client: RealtimeKit, upstream: Upstream, status: int
+) -> None:
+    upstream.says(Answer({"success": False, "error": {"message": "bad id"}}, status))
+
+    with pytest.raises(NotFoundError):
         client.session(SESSION_ID)
 
 
@@ -384,6 +532,49 @@ def test_a_meetings_recordings_are_one_request_where_one_page_holds_them(
         f"/accounts/a/realtime/kit/app/recordings?meeting_id={MEETING_ID}"
         "&page_no=1&per_page=100&sort_by=invokedTime&sort_order=DESC"
     ]
+
+
+REFUSED_SIZE = Answer({"success": False, "error": {"code": 422, "message": "per_page"}}, 422)
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_a_smaller_size_from_then_on(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    upstream.says(
+        REFUSED_SIZE, page(listed(3, 2), 1, 2, 3), page(listed(1), 3, 3, 3), page([], 0, 0, 0)
+    )
+
+    assert found(client) == [3, 2, 1]
+    assert client.page(1).size == 0
+
+    sizes = [path.partition("per_page=")[2].partition("&")[0] for path in upstream.paths]
+    assert sizes == ["100", "25", "25", "25"]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_list_that_is_refused_in_any_size_is_not_unknown_and_asked_for_twice(
+    client: RealtimeKit, upstream: Upstream, status: int
+) -> None:
+    upstream.says(Answer({"success": False, "error": {"message": "bad meeting"}}, status))
+
+    for _ in range(2):
+        with pytest.raises(UnintelligibleError, match="bad meeting"):
+            found(client)
+
+    sizes = [path.partition("per_page=")[2].partition("&")[0] for path in upstream.paths]
+    assert sizes == ["100", "25", "100", "25"]
+
+
+def test_other_meetings_recordings_are_skipped_and_no_further_page_is_asked_for(
+    client: RealtimeKit, upstream: Upstream
+) -> None:
+    ours, other, silent = listed(3, 2, 1)
+    ours["meeting"] = {"id": MEETING_ID.upper()}
+    other["meeting"] = {"id": SESSION_ID}
+    upstream.says(page([other, ours, silent], 1, 3, 900))
+
+    assert found(client) == [3, 1]
+    assert len(upstream.requests) == 1
 
 
 def test_pages_are_followed_to_the_end(client: RealtimeKit, upstream: Upstream) -> None:

@@ -204,14 +204,45 @@ def test_a_signature_that_fails_while_the_key_cannot_be_fetched_is_undecided(
     ],
 )  # fmt: skip
 def test_without_any_key_nothing_can_be_told(
-    keys: PublicKeys, upstream: Upstream, signer: Signer, answer: Answer
+    keys: PublicKeys, upstream: Upstream, signer: Signer, stopwatch: Stopwatch, answer: Answer
 ) -> None:
     upstream.says(answer)
 
     with pytest.raises(KeyUnavailableError):
         keys.verify(BODY, signer.sign(BODY))
 
+    stopwatch.seconds += 60
     upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+
+
+def test_a_flood_of_forgeries_while_no_key_is_known_fetches_it_once_a_minute(
+    keys: PublicKeys,
+    upstream: Upstream,
+    signer: Signer,
+    successor: Signer,
+    stopwatch: Stopwatch,
+) -> None:
+    upstream.says(Answer(b"", 503))
+    for _ in range(50):
+        with pytest.raises(KeyUnavailableError):
+            keys.verify(BODY, successor.sign(BODY))
+        stopwatch.seconds += 1
+    assert len(upstream.requests) == 1
+
+    stopwatch.seconds += 10
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    assert len(upstream.requests) == 2
+
+
+def test_a_start_without_the_key_does_not_keep_the_first_delivery_from_fetching_it(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    upstream.says(Answer(b"", 503), published(signer))
+    with pytest.raises(KeyUnavailableError):
+        keys.refresh()
+
     keys.verify(BODY, signer.sign(BODY))
 
 
@@ -285,6 +316,31 @@ def test_an_ended_meeting_asks_for_its_sessions_recordings() -> None:
     )
 
 
+@pytest.mark.parametrize("session_id", ["../x", 7, {}, "abcdef-ghijkl", "", None])
+def test_an_ended_meeting_whose_session_makes_no_sense_asks_for_all_of_its_recordings(
+    session_id: object,
+) -> None:
+    event = {"event": "meeting.ended", "meeting": {"id": MEETING_ID, "sessionId": session_id}}
+
+    assert webhook.ingest_request(event) == SessionRequest(
+        meeting_id=MEETING_ID, session_id=None, source=Source.WEBHOOK
+    )
+
+
+@pytest.mark.parametrize("others", [{}, {"id": None}, {"id": "7"}, {"id": {}}])
+def test_a_status_update_may_name_its_recording_by_recording_id_alone(
+    others: dict[str, object],
+) -> None:
+    event = {
+        "event": "recording.statusUpdate",
+        "recording": {**others, "recordingId": RECORDING_ID.upper()},
+    }
+
+    assert webhook.ingest_request(event) == RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.WEBHOOK
+    )
+
+
 def test_a_status_update_asks_for_its_recording_with_what_only_it_knows() -> None:
     event = {
         "event": "recording.statusUpdate",
@@ -323,10 +379,6 @@ def test_a_status_update_without_a_status_is_still_about_its_recording() -> None
     [
         ({"event": "meeting.ended"}, "meeting.id is not a UUID"),
         ({"event": "meeting.ended", "meeting": {"id": "x"}}, "meeting.id is not a UUID"),
-        (
-            {"event": "meeting.ended", "meeting": {"id": MEETING_ID, "sessionId": "../x"}},
-            "meeting.sessionId is not a UUID",
-        ),
         ({"event": "recording.statusUpdate"}, "recording.id is not a UUID"),
         ({"event": "recording.statusUpdate", "recording": []}, "recording.id is not a UUID"),
     ],
