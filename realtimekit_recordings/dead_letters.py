@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .stack import Stack
+from .stack import Stack, cause
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -462,9 +462,9 @@ def _refusal(verb: str, failed: Sequence[Mapping[str, Any]]) -> str | None:
 def _asking() -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, KeyError) as error:
         raise DeadLetterError(_told(error)) from error
 
 
-def _told(error: BotoCoreError | ClientError) -> str:
-    return f"SQS does not do it: {str(error).rstrip('.')}."
+def _told(error: Exception) -> str:
+    return f"SQS does not do it: {cause(error)}."

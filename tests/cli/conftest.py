@@ -25,7 +25,7 @@ from realtimekit_recordings.__main__ import main
 
 STACK_NAME = "realtimekit-recordings"
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k"
-WEBHOOK_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+WEBHOOK_URL = "http://127.0.0.1:8787/v1/webhooks/realtimekit"
 API_TOKEN = "canary-token-6d0f"
 QUEUES = (
     "IngestQueue",

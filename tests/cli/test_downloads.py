@@ -29,6 +29,7 @@ from local.simulator import MediaFile as Source
 from realtimekit_recordings import api as api_module
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
+from realtimekit_recordings.connections import Connections
 from realtimekit_recordings.download import Download, DownloadError
 
 MIB = 1024 * 1024
@@ -51,8 +52,15 @@ def link(simulator: Simulator, recording: Recording, source: Source) -> dict[str
     return {"name": "video", "url": url, "size": source.size, "file_name": "sync.mp4"}
 
 
+def file_of(link: dict[str, Any], checksum: str | None, folder: Path, **row: Any) -> Download:
+    archive = {"checksum_crc32": checksum} if checksum else {}
+    recording = {"artifacts": {link["name"]: {"archive": archive}}, **row}
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-central-1")
+    return Download(link, recording, folder, Connections(session))
+
+
 def downloaded(link: dict[str, Any], checksum: str | None, folder: Path) -> list[int]:
-    return list(Download(link, checksum, folder).chunks())
+    return list(file_of(link, checksum, folder).chunks())
 
 
 def test_a_file_comes_whole_and_how_far_it_is_is_said(
@@ -81,7 +89,7 @@ def test_what_breaks_off_is_taken_up(
 def test_another_run_goes_on_where_one_ended(
     link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
 ) -> None:
-    steps = Download(link, None, tmp_path).chunks()
+    steps = file_of(link, None, tmp_path).chunks()
     next(steps)
     steps.close()  # type: ignore[attr-defined]
 
@@ -216,7 +224,7 @@ def test_a_file_of_unknown_size_goes_on_where_it_was(
 ) -> None:
     simulator.faults.add(Truncate(size=MIB), path="^/media/")
     del link["size"]
-    download = Download(link, None, tmp_path)
+    download = file_of(link, None, tmp_path)
 
     steps = list(download.chunks())
 
@@ -312,7 +320,7 @@ def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_pat
     url = "https://example.com/folder/video.mp4?X-Amz-Signature=s"
     link = {"name": "video", "url": url, "file_name": file_name}
 
-    assert Download(link, None, tmp_path).path == tmp_path / "video" / expected
+    assert file_of(link, None, tmp_path).path == tmp_path / "video" / expected
 
 
 @pytest.mark.parametrize(
@@ -326,7 +334,7 @@ def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_pat
     ],
 )
 def test_an_artifacts_name_is_that_of_one_folder(name: str, folder: str, tmp_path: Path) -> None:
-    path = Download({"name": name, "url": "https://x/a.mp4"}, None, tmp_path).path
+    path = file_of({"name": name, "url": "https://x/a.mp4"}, None, tmp_path).path
 
     assert path.parent.parent == tmp_path
     assert path.parent.name.startswith(folder)
@@ -336,7 +344,7 @@ def test_artifacts_with_names_alike_have_folders_of_their_own(tmp_path: Path) ->
     names = ("track/host/a.webm", "track/Host/a.webm", "track/host-a/webm", "track/host:a.webm")
 
     folders = {
-        Download({"name": name, "url": "https://x/a"}, None, tmp_path).path.parent.name.lower()
+        file_of({"name": name, "url": "https://x/a"}, None, tmp_path).path.parent.name.lower()
         for name in names
     }
 

@@ -11,7 +11,7 @@ import pytest
 
 from local.simulator import DEFAULT_TOKEN, Overlay, rate_limited
 
-URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+URL = "http://127.0.0.1:8787/v1/webhooks/realtimekit"
 OLD_URL = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
 OTHERS = {"name": "Chat export", "url": "https://other.example/hook"}
 
