@@ -16,6 +16,7 @@ from .dead_letters import DeadLetterError
 from .download import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .stack import StackError
+from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
@@ -76,7 +77,7 @@ def main() -> None:
     """
 
 
-for command in (*COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
+for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
     main.add_command(command)
 
 if __name__ == "__main__":

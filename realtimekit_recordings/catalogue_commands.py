@@ -157,8 +157,10 @@ def download(
     except ApiError as error:
         if error.status not in NO_LINK:
             raise
-        click.echo(str(error), err=True)
-        context.exit(1)
+        files.missing.append(str(error))
+    finally:
+        for why in (*files.missing, *files.failed):
+            click.echo(printable(why), err=True)
     context.exit(2 if files.failed else 1 if files.missing else 0)
 
 

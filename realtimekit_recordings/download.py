@@ -204,8 +204,8 @@ class Download:
 
     def _followed(self, url: str, location: str) -> str:
         """Return where a redirect leads: S3 sends the callers of a new bucket to its region."""
-        target = urljoin(url, location)
         with suppress(ValueError):
+            target = urljoin(url, location)
             old, new = urlsplit(url), urlsplit(target)
             is_same = (old.scheme, _domain(old.hostname)) == (new.scheme, _domain(new.hostname))
             if is_same and new.username is None:

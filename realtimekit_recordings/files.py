@@ -29,15 +29,18 @@ Link = Mapping[str, Any]
 
 
 class Files:
-    """A recording's files on their way to a folder; `missing` and `failed` count those that did not
-    come: the former because there is no such file to be had."""
+    """A recording's files on their way to a folder.
+
+    `missing` and `failed` say why files did not come: because there is no such file to be had, or
+    because of trouble on the way.
+    """
 
     def __init__(self, api: Api, recording_id: str, output: Path) -> None:
         self._api = api
         self._recording_id = recording_id
         self._folder = output / recording_id
-        self.missing = 0
-        self.failed = 0
+        self.missing: list[str] = []
+        self.failed: list[str] = []
 
     def download(self, names: Collection[str]) -> None:
         """Download all files, or those named; print their paths. Raises `ApiError`, and
@@ -69,7 +72,7 @@ class Files:
             if one["reason"] == ASK_BY_NAME:
                 yield from self._link(one["name"])
             else:
-                self._miss(f"{one['name']}: {one['reason']}")
+                self.missing.append(f"{one['name']}: {one['reason']}")
 
     def _link(self, name: str) -> Iterator[Link]:
         """Yield a new link to a file, if there is one."""
@@ -79,10 +82,9 @@ class Files:
             # An API that does not answer at all will not answer for the others either.
             if error.transient or error.status in (401, 403):
                 raise
-            self._miss(f"{name}: {error}")
+            self.missing.append(f"{name}: {error}")
             return
-        for one in found["missing"]:
-            self._miss(f"{one['name']}: {one['reason']}")
+        self.missing += [f"{one['name']}: {one['reason']}" for one in found["missing"]]
         yield from found["links"]
 
     def _download(self, link: Link, recording: Mapping[str, Any], progress: Progress) -> None:
@@ -94,10 +96,9 @@ class Files:
                 for new in self._link(link["name"]):
                     self._fetch(new, recording, progress)
         except FileMissingError as error:
-            self._miss(str(error))
+            self.missing.append(str(error))
         except DownloadError as error:
-            self.failed += 1
-            click.echo(printable(str(error)), err=True)
+            self.failed.append(str(error))
 
     def _fetch(self, link: Link, recording: Mapping[str, Any], progress: Progress) -> None:
         file = Download(link, recording, self._folder, self._api.connections)
@@ -105,7 +106,3 @@ class Files:
         for done in file.chunks():
             progress.update(task, completed=done, total=file.size)
         click.echo(str(file.path))
-
-    def _miss(self, why: str) -> None:
-        self.missing += 1
-        click.echo(printable(why), err=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -50,7 +50,11 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequ
         table.add_column(name, no_wrap=True, min_width=None if is_last else widths[name])
     for row in cells:
         table.add_row(*(Text(row[names.index(name)], overflow="ellipsis") for name in shown))
-    print_rendered(table)
+    with console.capture() as captured:
+        console.print(table)
+    # Not rich's own print, which exits with 1 where stdout is closed.
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _fitting(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> list[str]:
@@ -60,15 +64,6 @@ def _fitting(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> li
             break
         shown.remove(name)
     return shown
-
-
-def print_rendered(what: RenderableType) -> None:
-    """Print something of rich's, as wide as the terminal."""
-    console = _console()
-    with console.capture() as captured:
-        console.print(what)
-    # rich itself would exit with 1 where stdout is closed.
-    click.echo(captured.get(), nl=False)
 
 
 def _console() -> Console:

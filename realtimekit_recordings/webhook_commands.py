@@ -69,7 +69,8 @@ def webhook() -> None:
 def register(stack: Stack, url: str | None, name: str | None, more_events: tuple[str, ...]) -> None:
     """Create the stack's webhook, or correct what differs."""
     wanted = _wanted(stack, url, name, more_events)
-    _require_reachable(stack, wanted.url)
+    if url is None:
+        _require_reachable(stack, wanted.url)
     with _app(stack) as app:
         found = webhooks.compare(wanted, app.webhooks())
         if found.webhook is None:

@@ -345,9 +345,25 @@ def test_what_would_only_come_back_keeps_eventbridges_word(run, put, on):
     result = run("dead-letters", "redrive", "--queue", "event-rule")
 
     assert result.exit_code == 1
-    assert result.stderr == "event-rule: 1 left there that are malformed\n"
+    assert "is left there, malformed: v is None, not 1\n" in result.stderr
+    assert "event-rule: 1 left there that would only come back." in result.stderr
     assert on("IngestQueue") == []
     assert len(on("EventRuleDeadLetterQueue")) == 1
+
+
+def test_malformed_messages_stay_and_say_why_and_the_others_are_sent(run, put, on, sqs):
+    """SQS would move all of them, and the function would fail the malformed one again."""
+    put("IngestDeadLetterQueue", recording())
+    bad = put("IngestDeadLetterQueue", recording("7"))
+    sqs.move_tasks = [[], task("COMPLETED", 2, 3)]
+
+    result = run("dead-letters", "redrive", "--queue", "ingest")
+
+    assert (result.exit_code, result.stdout) == (1, "ingest: 1 sent again\n")
+    assert f"{bad} is left there, malformed: recording_id is not a UUID\n" in result.stderr
+    assert on("IngestQueue") == [recording()]
+    assert on("IngestDeadLetterQueue") == [recording("7")]
+    assert moves(sqs) == []
 
 
 def test_messages_too_large_for_one_call_are_sent_one_by_one(run, put, on, sqs):
@@ -458,14 +474,13 @@ def test_one_recordings_dead_letters_are_purged(run, put, on):
     )
 
 
-def test_a_purge_asks_only_at_a_terminal(run, put, on, aws):
+def test_a_purge_deletes_nothing_where_nobody_answers(run, put, on, aws):
     put("IngestDeadLetterQueue", recording())
 
-    result = run("dead-letters", "purge", "--queue", "ingest", answer="y\n")
+    result = run("dead-letters", "purge", "--queue", "ingest", answer="")
 
-    assert result.exit_code == 2
-    assert "'--yes': it must be given where there is no terminal to ask at" in result.stderr
-    assert aws.calls == []
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Error: There is no terminal to ask at: give --yes.\n")
     assert on("IngestDeadLetterQueue") == [recording()]
 
 
@@ -495,7 +510,10 @@ def test_at_a_terminal_it_says_how_many_are_lost_and_asks(put, on, answer, code,
     os.close(ours)
     os.close(theirs)
 
-    assert "Delete 2 dead letters of archive, for good? [y/N]" in result.stdout
+    assert (
+        "Delete 2 dead letters of archive, for good, from the stack realtimekit-recordings in "
+        "eu-central-1? [y/N]" in result.stderr
+    )
     assert result.returncode == code
     assert len(on("ArchiveDeadLetterQueue")) == left
 
@@ -505,12 +523,17 @@ def test_what_comes_while_it_asks_is_not_deleted(put, on):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "realtimekit_recordings", "dead-letters", "purge"]
     with subprocess.Popen(
-        [*command, "--queue", "ingest"], stdin=theirs, stdout=subprocess.PIPE, bufsize=0
+        [*command, "--queue", "ingest"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
     ) as purge:
         assert purge.stdout
+        assert purge.stderr
         asked = b""
         while b"[y/N]" not in asked:
-            read = purge.stdout.read(100)
+            read = purge.stderr.read(100)
             assert read, asked
             asked += read
         put("IngestDeadLetterQueue", recording(OTHER_ID))
