@@ -41,15 +41,15 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequ
         name: max(cell_len(text) for text in (name, *(row[index] for row in cells)))
         for index, name in enumerate(names)
     }
-    widths[names[-1]] = min(widths[names[-1]], LEAST_LAST_COLUMN)
     console = _console()
     shown = _fitting(widths, lesser, console.width)
+    # On a terminal that is narrower still, lines wrap, and no id is cut.
+    console.width = max(console.width, _total(shown))
     table = Table(box=None, padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
     for name in shown:
-        is_last = name == names[-1]
-        table.add_column(name, no_wrap=True, min_width=None if is_last else widths[name])
+        table.add_column(name, no_wrap=True, overflow="ellipsis", width=shown[name])
     for row in cells:
-        table.add_row(*(Text(row[names.index(name)], overflow="ellipsis") for name in shown))
+        table.add_row(*(Text(row[names.index(name)]) for name in shown))
     with console.capture() as captured:
         console.print(table)
     # Not rich's own print, which exits with 1 where stdout is closed.
@@ -57,13 +57,20 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequ
         click.echo(line.rstrip())
 
 
-def _fitting(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> list[str]:
-    shown = list(widths)
+def _fitting(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> dict[str, int]:
+    """Return the columns that there is room for, and how wide each is."""
+    last = list(widths)[-1]
+    shown = {**widths, last: min(widths[last], LEAST_LAST_COLUMN)}
     for name in lesser:
-        if sum(widths[one] + COLUMN_GAP for one in shown) - COLUMN_GAP <= width:
+        if _total(shown) <= width:
             break
-        shown.remove(name)
-    return shown
+        del shown[name]
+    room = shown[last] + width - _total(shown)
+    return {**shown, last: max(shown[last], min(widths[last], room))}
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + COLUMN_GAP * (len(widths) - 1)
 
 
 def _console() -> Console:

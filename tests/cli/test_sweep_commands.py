@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -388,15 +389,17 @@ def interrupted(sweep_api: Upstream) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupted")
-def test_ctrl_c_leaves_it_running_and_says_how_to_go_on(run: Run, sweep_api: Upstream) -> None:
-    place = ("--api-url", f"{sweep_api.url}/#a b", "--region", "eu-west-1")
+def test_ctrl_c_leaves_it_running_and_says_how_to_go_on(
+    run: Run, sweep_api: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "other-config"
+    config.write_text('[profile "second one"]\naws_access_key_id = a\naws_secret_access_key = s\n')
+    place = ("--profile", "second one", "--region", "eu-west-1")
 
-    result = run("backfill", "--from", "2026-05-26", *WAITLESS, *place)
+    result = run("backfill", "--from", "2026-05-26", *WAITLESS, *place, AWS_CONFIG_FILE=str(config))
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith(
-        HINT.format(f" --region=eu-west-1 '--api-url={sweep_api.url}/#a b'")
-    )
+    assert result.stderr.endswith(HINT.format(" --region=eu-west-1 '--profile=second one'"))
     assert asked(sweep_api) == [("POST", "/sweeps"), *[("GET", PATH)] * 2]
 
 
