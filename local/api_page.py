@@ -21,6 +21,11 @@ from .aws import LOOPBACK
 
 DOCUMENT = stack.ROOT / "functions" / "openapi.json"
 PAGE, API = "/api-docs", "/api"
+_DESCRIPTION = (
+    "This page signs your requests with the local stack's AWS credentials. The callers of a deployed "
+    "stack sign theirs with AWS Signature Version 4, for the service execute-api. Errors are RFC "
+    "9457 problems."
+)
 _PASSED_ON = ("Content-Type", "ETag", "Retry-After", "Cache-Control")
 
 
@@ -69,10 +74,18 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
 
     @app.get("/openapi.json")
     def describe() -> dict[str, Any]:
-        """Without the webhook, which only RealtimeKit can sign."""
+        """Return the document of what can be tried here.
+
+        Without the webhook, which only RealtimeKit can sign, and without the dialogue that asks for
+        a signature, which the page makes itself.
+        """
         found: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
         del found["paths"]["/webhooks/realtimekit"], found["security"]
-        return {**found, "servers": [{"url": API, "description": "The local stack."}]}
+        del found["components"]["securitySchemes"]
+        tags = [tag for tag in found["tags"] if tag["name"] != "webhooks"]
+        info = {**found["info"], "description": _DESCRIPTION}
+        servers = [{"url": API, "description": "The local stack."}]
+        return {**found, "info": info, "tags": tags, "servers": servers}
 
     @app.route(f"{API}/<path:path>", methods=["GET", "POST", "DELETE"])
     def call(path: str) -> Response:

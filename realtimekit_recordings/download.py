@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from .connections import Connections
-from .error_pages import error_page
+from .error_pages import is_error_page
 from .file_lock import LockedError, locked
 from .file_names import artifact_folder, file_name
 
@@ -270,11 +270,12 @@ class Download:
 
     def _require_media(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
         """Raise `DownloadError` for an error page; a known checksum tells better."""
-        found = error_page(response.headers.get("Content-Type", ""), start)
+        if self._checksum is not None:
+            return
         if not start and not self.size:
-            found = "an empty file"
-        if found and self._checksum is None:
-            raise DownloadError(f"The storage does not give {self.path.name}, but {found}.")
+            raise DownloadError(f"The storage does not give {self.path.name}, but an empty file.")
+        if is_error_page(start, response.headers.get("Content-Type", "")):
+            raise DownloadError(f"The storage does not give {self.path.name}, but an error page.")
 
 
 def _pause(retry_after: str) -> float:

@@ -461,7 +461,7 @@ def test_a_damaged_part_begins_anew_where_the_checksum_is_known(
     [
         (b"<html>sign in</html>", {}, "an error page"),
         (b'\n {"error": "no such file"}', {}, "an error page"),
-        (b"please sign in", {"Content-Type": "text/html; charset=utf-8"}, "type text/html"),
+        (b"please sign in", {"Content-Type": "text/html; charset=utf-8"}, "an error page"),
         (b"", {}, "an empty file"),
     ],
 )
