@@ -22,9 +22,9 @@ from .aws import LOOPBACK
 DOCUMENT = stack.ROOT / "functions" / "openapi.json"
 PAGE, API = "/api-docs", "/api"
 _DESCRIPTION = (
-    "This page signs your requests with the local stack's AWS credentials. The callers of a deployed "
-    "stack sign theirs with AWS Signature Version 4, for the service execute-api. Errors are RFC "
-    "9457 problems."
+    "This page signs your requests with the local stack's AWS credentials. The callers of a "
+    "deployed stack sign theirs with AWS Signature Version 4, for the service execute-api. Errors "
+    "are RFC 9457 problems."
 )
 _PASSED_ON = ("Content-Type", "ETag", "Retry-After", "Cache-Control")
 

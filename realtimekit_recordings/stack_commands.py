@@ -43,7 +43,7 @@ def _archive_message(recording_id: str) -> str:
     The function takes the real deadline from the row.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    message = {"v": 1, "source": "api", "task": "archive", "recording_id": recording_id}
+    message = {"v": 1, "source": "follow_up", "task": "archive", "recording_id": recording_id}
     return json.dumps({**message, "deadline": now})
 
 

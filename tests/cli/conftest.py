@@ -318,6 +318,7 @@ def run(aws: Aws) -> Callable[..., Result]:
     def run(*arguments: str, answer: str | None = None, **environment: str) -> Result:
         result = CliRunner().invoke(main, arguments, input=answer, env=environment)
         assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "Traceback" not in result.output
         assert "canary" not in result.output
         return result
 
