@@ -15,8 +15,8 @@ MAX_BYTES = 200
 # Paths, and Namespaces"), and drops dots and spaces at the end.
 _DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
-# RealtimeKit names a file after the id of its meeting or recording, and a time (facts as seen;
-# the prefix is the owner's to choose).
+# RealtimeKit names a file after its meeting's id and the milliseconds of a time, unless the owner
+# chose a prefix (seen in its answers).
 _SAYS_NOTHING = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}([_-]?\d*)|\d+|", re.IGNORECASE
 )
