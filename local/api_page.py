@@ -21,6 +21,11 @@ from .aws import LOOPBACK
 
 DOCUMENT = stack.ROOT / "functions" / "openapi.json"
 PAGE, API = "/api-docs", "/api"
+_DESCRIPTION = (
+    "This page signs your requests with the local stack's AWS credentials. The callers of a "
+    "deployed stack sign theirs with AWS Signature Version 4, for the service execute-api. Errors "
+    "are RFC 9457 problems."
+)
 _PASSED_ON = ("Content-Type", "ETag", "Retry-After", "Cache-Control")
 
 
@@ -77,10 +82,18 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
 
     @app.get("/openapi.json")
     def describe() -> dict[str, Any]:
-        """Return the API's document without the webhook route, which only RealtimeKit can sign."""
+        """Return the document of what can be tried here.
+
+        It lacks the webhook, which only RealtimeKit can sign, and the dialogue that asks for a
+        signature, which the page makes itself.
+        """
         described: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
         del described["paths"]["/webhooks/realtimekit"], described["security"]
-        return {**described, "servers": [{"url": API, "description": "The local stack."}]}
+        del described["components"]["securitySchemes"]
+        tags = [tag for tag in described["tags"] if tag["name"] != "webhooks"]
+        info = {**described["info"], "description": _DESCRIPTION}
+        servers = [{"url": API, "description": "The local stack."}]
+        return {**described, "info": info, "tags": tags, "servers": servers}
 
     @app.route(f"{API}/<path:path>", methods=["GET", "POST", "DELETE"])
     def call(path: str) -> Response:

@@ -1,39 +1,67 @@
-"""The root of all commands, where their failures become one line and an exit code."""
+"""The root of all commands, where each failure becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import Any
 
 import click
+from botocore.exceptions import BotoCoreError, ClientError
 
 from .api import ApiError
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
 from .dead_letters import DeadLetterError
 from .download import DownloadError
+from .output import Failure, abandon_stdout, make_encodable
 from .stack import StackError
+from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
 
-
-class Failure(click.ClickException):
-    """What a command could not do, said in one line on stderr."""
-
-    exit_code = 2
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(" ".join(str(error).split()))
+FAILURES = (
+    StackError,
+    RealtimeKitError,
+    ApiError,
+    DownloadError,
+    DeadLetterError,
+    BotoCoreError,
+    ClientError,
+)
 
 
 class Commands(click.Group):
-    """Commands of which none ends in a traceback when AWS or RealtimeKit fails it."""
+    """Commands that exit with 2 and one line when AWS, RealtimeKit or this machine fails them.
+
+    Python's own code for an uncaught exception, 1, means "something is missing" here.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command and exit. A fault of our own shows its traceback, and exits with 2."""
+        try:
+            return super().main(*arguments, **options)
+        except Exception:
+            abandon_stdout()
+            traceback.print_exc()
+            sys.exit(Failure.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the context names. Raises `Failure`."""
+        if sys.stdout is None:
+            raise Failure("There is no stdout to write to.")
+        make_encodable()
         try:
             return super().invoke(ctx)
-        except (StackError, RealtimeKitError, ApiError, DownloadError, DeadLetterError) as error:
-            raise Failure(error) from error
+        except FAILURES as error:
+            raise Failure(str(error)) from error
+        except OSError as error:
+            # Commands explain the errors of their own files; stdout, closed or full, is left.
+            abandon_stdout()
+            raise Failure(f"Cannot write to stdout: {error.strerror or error}.") from error
+        except KeyboardInterrupt:
+            raise Failure("Stopped.") from None
 
 
 @click.group(
@@ -44,12 +72,12 @@ def main() -> None:
     """Operate a deployed stack of RealtimeKit recordings.
 
     The stack is found with the AWS credentials, profile and region that the AWS command line would
-    use. Exit codes: 0 done, or all is right; 1 something is not as it should be, or you said no; 2
-    it could not be done, and stderr says why.
+    use. Exit codes: 0 done, or all is right; 1 something is missing or wrong, or you said no; 2 the
+    command could not do its work, and stderr says why.
     """
 
 
-for command in (*COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
+for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
     main.add_command(command)
 
 if __name__ == "__main__":

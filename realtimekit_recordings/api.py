@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 import boto3
@@ -14,10 +14,24 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .connections import Connections
+from .output import printable
+from .stack import Stack
+
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
-# Of reads: throttling, and what passes.
-RETRIES = urllib3.Retry(3, status_forcelist=(502, 503, 504), backoff_factor=0.5, redirect=False)
+# For reads only: throttling, and outages that pass.
+RETRIES = urllib3.Retry(
+    3, status_forcelist=(429, 502, 503, 504), backoff_factor=0.5, redirect=False
+)
 MOST_LISTED = 100
+# No request left this machine, or none reached the API.
+NOT_SENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+    urllib3.exceptions.LocationValueError,
+)
 
 _REGION = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")
 
@@ -25,28 +39,44 @@ _REGION = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")
 class ApiError(Exception):
     """Raised when the API did not do what was asked; says what it said.
 
-    `status` is 0 without an answer, `instance` the path of what is in the way, if the API names it.
-    `transient` tells whether the same request may be answered later.
+    `status` is 0 without an answer, `instance` the path of what is in the way, if the API names
+    it. `transient` tells whether the same request may be answered later, and `sent` whether this
+    one may have been carried out.
     """
 
     def __init__(
-        self, status: int, detail: str, *, instance: str = "", transient: bool = False
+        self,
+        status: int,
+        detail: str,
+        *,
+        instance: str = "",
+        transient: bool = False,
+        sent: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.instance = instance
         self.transient = transient
+        self.sent = sent
 
 
 class Api:
-    """The API of one stack. `url` is its output ApiUrl."""
+    """The API of one stack, which `place` names for people. `url` is its output ApiUrl."""
 
-    def __init__(self, url: str, session: boto3.Session) -> None:
+    def __init__(self, url: str, session: boto3.Session, place: str = "") -> None:
         self._url = url.rstrip("/")
+        self._host = _host(url)
         self._session = session
-        found = _REGION.search(urlsplit(url).netloc)
-        self._region = found[1] if found else session.region_name or "us-east-1"
-        self._http = urllib3.PoolManager()
+        found = _REGION.search(self._host)
+        self._region = found[1] if found else _configured_region(session)
+        self.connections = Connections(session)
+        self.place = place or self._url
+
+    @classmethod
+    def of(cls, stack: Stack) -> Self:
+        """Return the API of a deployed stack. Raises `StackError`."""
+        place = f"the stack {stack.name} in {stack.session.region_name}"
+        return cls(stack.output("ApiUrl"), stack.session, place)
 
     def recordings(self, filters: Mapping[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
         """Up to `limit` items of the list, or all of them. Raises `ApiError`."""
@@ -56,9 +86,15 @@ class Api:
         """The row. Raises `ApiError`."""
         return self._get(f"/recordings/{recording_id}")
 
-    def links(self, recording_id: str, expires_in: int) -> dict[str, Any]:
-        """Where its files can be downloaded now, and why one cannot. Raises `ApiError`."""
-        return self._get(f"/recordings/{recording_id}/links", {"expires_in": str(expires_in)})
+    def links(
+        self, recording_id: str, expires_in: int, artifact: str | None = None
+    ) -> dict[str, Any]:
+        """Return where its files, or the one named, can be downloaded now, and why one cannot.
+
+        Raises `ApiError`.
+        """
+        query = {"expires_in": str(expires_in), **({"artifact": artifact} if artifact else {})}
+        return self._get(f"/recordings/{recording_id}/links", query)
 
     def sync(self, recording_id: str) -> dict[str, Any]:
         """The row, as RealtimeKit has it now. Raises `ApiError`."""
@@ -119,19 +155,36 @@ class Api:
         data = b"" if body is None else json.dumps(body).encode()
         headers = signed_headers(self._session, self._region, method, url, data)
         try:
-            response = self._http.request(
+            response = self.connections.to(url).request(
                 method, url, body=data or None, headers=headers, retries=retries, timeout=TIMEOUT
             )
-        except urllib3.exceptions.MaxRetryError as error:
-            raise _unanswered(_reason(error)) from None
         except urllib3.exceptions.HTTPError as error:
-            raise _unanswered(type(error).__name__) from None
+            raise self._unanswered(error) from None
         said = _json(response.data)
         if said and response.status in (200, 202):
             return said
         if response.status == also and "parts" in said:
             return said
-        raise _refused(response.status, said)
+        raise self._refused(response, said)
+
+    def _unanswered(self, error: urllib3.exceptions.HTTPError) -> ApiError:
+        detail = f"The API at {self._host} does not answer: {_reason(error)}."
+        sent = not isinstance(_cause(error), NOT_SENT)
+        return ApiError(0, detail, transient=True, sent=sent)
+
+    def _refused(self, response: urllib3.BaseHTTPResponse, said: Mapping[str, Any]) -> ApiError:
+        status = response.status
+        if said:
+            detail = _advice(status, said, self._host)
+        else:
+            kind = response.headers.get("Content-Type", "").partition(";")[0] or "something"
+            detail = (
+                f"{self._host} answered {printable(kind)[:50]} instead of JSON (HTTP {status}): "
+                "this is not the API. Is the address right, and is there a proxy in between?"
+            )
+        instance = str(said.get("instance", ""))
+        is_trouble = status >= 500
+        return ApiError(status, detail, instance=instance, transient=is_trouble, sent=is_trouble)
 
 
 def signed_headers(
@@ -142,7 +195,8 @@ def signed_headers(
         credentials = session.get_credentials()
         # They may have to be renewed: a sweep is watched for hours.
         frozen = credentials and credentials.get_frozen_credentials()
-    except (BotoCoreError, ClientError) as error:
+    # A credential_process that says nonsense, or does not exist, is no error of botocore's.
+    except (BotoCoreError, ClientError, ValueError, KeyError, OSError) as error:
         raise ApiError(0, f"There are no AWS credentials: {error}.") from error
     if frozen is None:
         raise ApiError(0, "There are no AWS credentials. Set AWS_PROFILE, or give --profile.")
@@ -154,23 +208,33 @@ def signed_headers(
     return dict(request.headers.items())
 
 
-def _unanswered(reason: str) -> ApiError:
-    return ApiError(0, f"The API does not answer: {reason}.", transient=True)
+def _host(url: str) -> str:
+    """Return the host that a URL names, and its port. Raises `ApiError`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ApiError(0, f"The API's URL is no https:// address: {printable(url)[:200]}")
+    return parts.netloc.rpartition("@")[2]
 
 
-def _refused(status: int, said: Mapping[str, Any]) -> ApiError:
-    return ApiError(
-        status,
-        _advice(status, said),
-        instance=str(said.get("instance", "")),
-        transient=status >= 500,
-    )
+def _configured_region(session: boto3.Session) -> str:
+    if session.region_name is None:
+        raise ApiError(0, "There is no AWS region to sign for. Set AWS_REGION, or give --region.")
+    return session.region_name
 
 
-def _reason(error: urllib3.exceptions.MaxRetryError) -> str:
-    if isinstance(error.reason, urllib3.exceptions.ResponseError):
-        return str(error.reason)
-    return type(error.reason).__name__
+def _cause(error: urllib3.exceptions.HTTPError) -> Exception:
+    return getattr(error, "reason", None) or error
+
+
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """Return the cause's name, since most texts hold the whole URL."""
+    cause = _cause(error)
+    if isinstance(cause, urllib3.exceptions.ResponseError):
+        return str(cause)
+    return type(cause).__name__
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -181,11 +245,11 @@ def _json(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _advice(status: int, body: Mapping[str, Any]) -> str:
+def _advice(status: int, body: Mapping[str, Any], host: str) -> str:
     said = str(body.get("detail") or body.get("message") or "no reason given")
     if status == 403:
         return (
-            f"The API refuses these AWS credentials (HTTP 403: {said}) They need the right "
-            "execute-api:Invoke, and the region must be the stack's."
+            f"The API at {host} refuses these AWS credentials (HTTP 403: {said}) They need the "
+            "right execute-api:Invoke, and the region must be the stack's."
         )
     return f"{said} (HTTP {status})"

@@ -2,98 +2,89 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
-from .api import Api
-from .download import Download, DownloadError
-from .options import with_api, with_json
-from .output import print_json, print_json_line, print_table, printable
+from .api import Api, ApiError
+from .files import Files
+from .options import with_api, with_json, with_yes
+from .output import confirm, print_json, print_json_line, print_rows, printable
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
-# Long enough for a large file: what breaks off later is taken up with a new link.
-LINK_SECONDS = 3600
+COLUMNS = ("Recording", "Invoked", "Status", "Archived", "Seconds", "Size", "Meeting")
+LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
+
+# The API has no link to a file, or to none of a recording's.
+NO_LINK = (409, 410)
 
 with_id = click.argument("recording_id", type=click.UUID)
+with_meeting = click.option(
+    "--meeting-id", "--meeting", "meeting_id", type=click.UUID, help="The recordings of a meeting."
+)
 
 
 @click.command("list")
 @with_api
-@click.option("--meeting-id", type=click.UUID, help="Of this meeting.")
-@click.option("--session-id", type=click.UUID, help="Of this session.")
-@click.option("--status", type=click.Choice(STATUSES), help="With this status.")
-@click.option("--archived", type=click.Choice(["yes", "partly", "no"]), help="So far archived.")
-@click.option("--from", "from_", metavar="TIME", help="Invoked then or later: 2026-06-03, or …Z.")
-@click.option("--to", metavar="TIME", help="Invoked before then.")
+@with_meeting
+@click.option("--session-id", type=click.UUID, help="Only recordings of this session.")
+@click.option(
+    "--title",
+    metavar="TEXT",
+    help="Only recordings whose meeting's title contains this, in any case. The command reads all "
+    "recordings that the other options allow.",
+)
+@click.option("--status", type=click.Choice(STATUSES), help="Only recordings with this status.")
+@click.option("--archived", type=click.Choice(["yes", "partly", "no"]), help="How far archived.")
+@click.option(
+    "--from",
+    "from_",
+    metavar="TIME",
+    help="Start of the window: a date, or a time with its offset.",
+)
+@click.option("--to", metavar="TIME", help="End of the window, exclusive.")
 @click.option("--order", type=click.Choice(["newest", "oldest"]), help="Which come first.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, help="How many at most.")
 @click.option("--all", "everything", is_flag=True, help="All there are.")
 @with_json
 def list_recordings(
     api: Api,
-    meeting_id: UUID | None,
-    session_id: UUID | None,
-    status: str | None,
-    archived: str | None,
-    from_: str | None,
-    to: str | None,
-    order: str | None,
+    title: str | None,
     limit: int,
     everything: bool,
     as_json: bool,
+    **filters: object,
 ) -> None:
     """List recordings by time."""
-    filters = {
-        "meeting_id": meeting_id,
-        "session_id": session_id,
-        "status": status,
-        "archived": archived,
-        "from": from_,
-        "to": to,
-        "order": order,
-    }
-    given = {name: str(value) for name, value in filters.items() if value is not None}
-    found = api.recordings(given, None if everything else limit)
+    given = {name.rstrip("_"): str(value) for name, value in filters.items() if value is not None}
+    most = None if everything else limit
+    found: Iterable[dict[str, Any]] = api.recordings(given, most if title is None else None)
+    if title is not None:
+        found = itertools.islice((row for row in found if _is_titled(row, title)), most)
     if as_json:
         for recording in found:
             print_json_line(recording)
         return
-    table = Table(box=None)
-    for name in ("Invoked", "Status", "Archived", "Seconds", "Size"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("Meeting", no_wrap=True, overflow="ellipsis")
-    # An id that is cut is none.
-    table.add_column("Recording", no_wrap=True, min_width=36)
-    for recording in found:
-        table.add_row(*_cells(recording))
-    print_table(table if table.rows else "No recordings.")
+    rows = [_cells(recording) for recording in found]
+    print_rows(COLUMNS, rows, LESSER_COLUMNS) if rows else click.echo("No recordings.")
 
 
-def _cells(recording: Mapping[str, Any]) -> list[str | Text]:
+def _is_titled(recording: Mapping[str, Any], title: str) -> bool:
+    return title.casefold() in str(recording.get("meeting_title", "")).casefold()
+
+
+def _cells(recording: Mapping[str, Any]) -> list[str]:
     names = ("status", "archived", "duration_seconds")
     return [
+        str(recording["recording_id"]),
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
-        # Others gave it its title: it is no markup of ours, and no command to the terminal.
-        Text(printable(str(recording.get("meeting_title", "")))),
-        str(recording["recording_id"]),
+        str(recording.get("meeting_title", "")),
     ]
 
 
@@ -118,10 +109,17 @@ def show(api: Api, recording_id: UUID) -> None:
     default=900,
     help="For how many seconds the archive's links are good.",
 )
+@click.option("--artifact", help="Only this file.")
 @with_json
-def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
-    """Print where a recording's files can be downloaded. Whoever has a link can use it."""
-    found = api.links(str(recording_id), expires_in)
+def links(
+    api: Api, recording_id: UUID, expires_in: int, artifact: str | None, as_json: bool
+) -> None:
+    """Print where a recording's files can be downloaded. Whoever has a link can use it.
+
+    A recording with very many files has more than one answer holds: those that are left are named
+    on stderr (ask_by_name), for --artifact, or for `download`.
+    """
+    found = api.links(str(recording_id), expires_in, artifact)
     if as_json:
         print_json(found)
         return
@@ -135,7 +133,7 @@ def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
 @click.command()
 @with_api
 @with_id
-@click.option("--artifact", "names", multiple=True, help="Only this one; repeatable.")
+@click.option("--artifact", "names", multiple=True, help="Only this file; repeatable.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -146,40 +144,24 @@ def links(api: Api, recording_id: UUID, expires_in: int, as_json: bool) -> None:
 def download(
     context: click.Context, api: Api, recording_id: UUID, names: tuple[str, ...], output: Path
 ) -> None:
-    """Download a recording's files. What broke off is taken up where it broke off.
+    """Download a recording's files. What broke off is continued where it broke off.
 
-    Each is put at OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and its path is printed. Exit code 1 if
-    there is no link to one of them: because it is not there yet (not_yet), or in a storage of
-    your own (external), or gone. Then stderr says which, and why.
+    Each is put at OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and its path is printed. One file's
+    trouble does not stop the others; stderr says why a file did not come. Exit code 1 if a file is
+    missing: not there yet (not_yet), in a storage of your own (external), or gone. Exit code 2 if
+    one could not be downloaded; running the command again continues.
     """
-    identifier = str(recording_id)
-    found = api.links(identifier, LINK_SECONDS)
-    wanted = [link for link in found["links"] if not names or link["name"] in names]
-    if unknown := set(names) - {link["name"] for link in wanted}:
-        raise DownloadError(f"There is no link to {', '.join(sorted(unknown))}.")
-    checksums = {
-        name: artifact.get("archive", {}).get("checksum_crc32")
-        for name, artifact in api.recording(identifier)["artifacts"].items()
-    }
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        for link in wanted:
-            file = Download(link, checksums.get(link["name"]), output / identifier)
-            task = progress.add_task(file.path.name, total=file.size)
-            for done in file.chunks():
-                progress.update(task, completed=done, total=file.size)
-            click.echo(str(file.path))
-    # Of those that were named, there is a link to each.
-    missing = [] if names else found["missing"]
-    for one in missing:
-        click.echo(f"{printable(one['name'])}: {one['reason']}", err=True)
-    context.exit(1 if missing else 0)
+    files = Files(api, str(recording_id), output)
+    try:
+        files.download(names)
+    except ApiError as error:
+        if error.status not in NO_LINK:
+            raise
+        files.missing.append(str(error))
+    finally:
+        for why in (*files.missing, *files.failed):
+            click.echo(printable(why), err=True)
+    context.exit(2 if files.failed else 1 if files.missing else 0)
 
 
 @click.command()
@@ -192,17 +174,57 @@ def sync(api: Api, recording_id: UUID) -> None:
 
 @click.command()
 @with_api
-@with_id
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def erase(api: Api, recording_id: UUID, yes: bool) -> None:
-    """Erase a recording: all versions of its files, and all that the catalogue says of it."""
+@click.argument("recording_id", type=click.UUID, required=False)
+@with_meeting
+@with_yes
+@click.pass_context
+def erase(
+    context: click.Context,
+    api: Api,
+    recording_id: UUID | None,
+    meeting_id: UUID | None,
+    yes: bool,
+) -> None:
+    """Erase a recording: all versions of its files, and all that the catalogue says of it.
+
+    With --meeting-id instead of a RECORDING_ID, erase all recordings of that meeting that the
+    catalogue has now; stderr names them before the question.
+    """
+    if (recording_id is None) == (meeting_id is None):
+        raise click.UsageError("Give either a RECORDING_ID or --meeting-id.")
+    ids = [str(recording_id)] if recording_id else _of_meeting(api, str(meeting_id))
+    if not ids:
+        click.echo("Nothing to do: the catalogue has no recordings of this meeting.")
+        return
+    what = ids[0] if recording_id else f"{len(ids)} recordings"
     if not yes:
-        click.confirm(f"Erase {recording_id} and its files, for good?", abort=True)
-    state = api.erase(str(recording_id))
+        confirm(f"Erase {what} with all files, for good, from {api.place}?")
+    refused = [identifier for identifier in ids if not _erase(api, identifier)]
+    context.exit(2 if refused else 0)
+
+
+def _of_meeting(api: Api, meeting_id: str) -> list[str]:
+    found = api.recordings({"meeting_id": meeting_id}, None)
+    ids = [str(recording["recording_id"]) for recording in found]
+    for identifier in ids:
+        click.echo(identifier, err=True)
+    return ids
+
+
+def _erase(api: Api, recording_id: str) -> bool:
+    """Erase one recording; return False, having said why, if the API refuses this one."""
+    try:
+        state = api.erase(recording_id)
+    except ApiError as error:
+        if error.transient or error.status == 403:
+            raise
+        click.echo(f"Error: {recording_id}: {printable(str(error))}", err=True)
+        return False
     if "erased_at" in state:
-        click.echo(f"Erased at {state['erased_at']}.")
+        click.echo(f"{recording_id}: erased at {state['erased_at']}.")
     else:
-        click.echo("Its files are being archived right now. It is erased when that is over.")
+        click.echo(f"{recording_id}: its files are being archived; it is erased after that.")
+    return True
 
 
 @click.command()
@@ -215,12 +237,22 @@ def health(context: click.Context, api: Api, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        table = Table("Part", "Status", "", box=None)
-        for name, part in report["parts"].items():
-            more = {key: value for key, value in part.items() if key != "status"}
-            table.add_row(name, part["status"], Text(json.dumps(more) if more else ""))
-        print_table(table)
+        rows = [_part_cells(name, part) for name, part in report["parts"].items()]
+        print_rows(("", "Part", "Status", "Details"), rows, ())
     context.exit(0 if report["status"] == "ok" else 1)
+
+
+def _part_cells(name: str, part: Mapping[str, Any]) -> list[str]:
+    """Return a part's row, marked where it is not well."""
+    details = [f"{key}: {_shown(value)}" for key, value in part.items() if key != "status"]
+    mark = "" if part["status"] == "ok" else "!"
+    return [mark, name, part["status"], ", ".join(details)]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    return str(value)
 
 
 COMMANDS = (list_recordings, show, links, download, sync, erase, health)

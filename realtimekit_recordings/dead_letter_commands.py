@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -14,15 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from . import dead_letters
 from .dead_letters import MOST, DeadLetter, DeadLetters, Queue
-from .options import with_stack
-from .output import print_json_line, printable
-from .stack import TIMEOUTS, Stack
+from .options import with_stack, with_yes
+from .output import confirm, print_json_line, printable
+from .stack import TIMEOUTS, Stack, asking
 
 NOT_SENDABLE = (
     "The dead letters of publish cannot be sent again: each says where in the table's stream some "
     "changes were, and within the hour the stream forgets those. docs/operations.md, "
     "PublishDeadLettersAlarm, says how subscribers catch up; then purge them."
 )
+
+MAX_EXPLAINED = 10
 
 with_queue = click.option(
     "--queue", "name", type=click.Choice(dead_letters.NAMES), help="Only of this queue."
@@ -38,12 +39,6 @@ def _checked_sendable(
     if name == "publish":
         raise click.BadParameter(NOT_SENDABLE)
     return name
-
-
-def _checked_terminal(_context: click.Context, _option: click.Parameter, yes: bool) -> bool:
-    if not yes and not sys.stdin.isatty():
-        raise click.BadParameter("it must be given where there is no terminal to ask at")
-    return yes
 
 
 @click.group("dead-letters")
@@ -132,8 +127,9 @@ def redrive(
 ) -> None:
     """Send dead letters to the queue that they came from. Nothing is done twice.
 
-    A whole queue is moved by SQS itself where it can do that: then the task goes on even if this
-    command is stopped. Exit code 1 if something is left that cannot be sent again.
+    Malformed ones stay, since they would only come back. A whole queue without any is moved by SQS
+    itself where it can do that: then the task goes on even if this command is stopped. Exit code 1
+    if something is left that cannot be sent again; stderr says why.
     """
     is_left = False
     with _opened(stack, name) as opened:
@@ -143,12 +139,15 @@ def redrive(
 
 
 def _redrive(letters: DeadLetters, recording_id: UUID | None) -> bool:
-    """Whether something was left that cannot be sent again."""
-    with letters:
-        if letters.queue.name == "publish":
+    """Send what can be sent; return whether something was left."""
+    if letters.queue.name == "publish":
+        with letters:
             return recording_id is None and _is_left(letters)
-        if recording_id is None and _move(letters):
-            return False
+    if recording_id is None and letters.queue.arn and not _has_malformed(letters):
+        with letters:
+            if _move(letters):
+                return False
+    with letters:
         return _send_again(letters, recording_id)
 
 
@@ -159,10 +158,14 @@ def _is_left(letters: DeadLetters) -> bool:
     return found
 
 
+def _has_malformed(letters: DeadLetters) -> bool:
+    """Look at all messages, and give them back: SQS moves only those that are visible."""
+    with letters:
+        return any(one.malformed for batch in letters.batches() for one in batch)
+
+
 def _move(letters: DeadLetters) -> bool:
-    """Whether SQS moved them all."""
-    if letters.queue.arn is None:
-        return False
+    """Have SQS move all messages; return False if it cannot."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -175,21 +178,25 @@ def _move(letters: DeadLetters) -> bool:
 
 
 def _send_again(letters: DeadLetters, recording_id: UUID | None) -> bool:
-    """Whether something was left because it would only come back."""
-    queue, sent, left = letters.queue.name, 0, 0
+    """Send the messages that are not malformed one by one; return whether others were left."""
+    queue, sent, left = letters.queue.name, 0, list[DeadLetter]()
     try:
         for batch in letters.batches():
             chosen = _about(batch, recording_id)
-            # There they would be dead letters again, without EventBridge's word on them.
-            sendable = [one for one in chosen if queue != "event-rule" or not one.malformed]
-            left += len(chosen) - len(sendable)
-            for count in letters.send_again(sendable):
+            left += [one for one in chosen if one.malformed]
+            for count in letters.send_again([one for one in chosen if not one.malformed]):
                 sent += count
     finally:
         click.echo(f"{queue}: {sent} sent again")
+    for one in left[:MAX_EXPLAINED]:
+        click.echo(f"{queue}: {one.message_id} is left there, {printable(one.cause)}", err=True)
     if left:
-        click.echo(f"{queue}: {left} left there that are malformed", err=True)
-    return left > 0
+        click.echo(
+            f"{queue}: {len(left)} left there that would only come back. Once they are understood: "
+            f"realtimekit-recordings dead-letters purge --queue {queue}",
+            err=True,
+        )
+    return bool(left)
 
 
 @dead_letters_group.command()
@@ -198,7 +205,7 @@ def _send_again(letters: DeadLetters, recording_id: UUID | None) -> bool:
     "--queue", "name", type=click.Choice(dead_letters.NAMES), required=True, help="Of this queue."
 )
 @with_recording
-@click.option("--yes", is_flag=True, callback=_checked_terminal, help="Do not ask.")
+@with_yes
 def purge(stack: Stack, name: str, recording_id: UUID | None, yes: bool) -> None:
     """Delete dead letters for good, after asking; not those that come meanwhile."""
     with _opened(stack, name) as [letters]:
@@ -208,7 +215,8 @@ def purge(stack: Stack, name: str, recording_id: UUID | None, yes: bool) -> None
             click.echo("Nothing to do: there are no such dead letters.")
             return
         if not yes:
-            click.confirm(f"Delete {_counted(len(found))} of {name}, for good?", abort=True)
+            place = f"the stack {stack.name} in {stack.session.region_name}"
+            confirm(f"Delete {_counted(len(found))} of {name}, for good, from {place}?")
         with letters:
             click.echo(f"Deleted {_delete(letters, found)} of {len(found)}.")
 
@@ -240,6 +248,8 @@ def _opened(stack: Stack, name: str | None) -> Iterator[list[DeadLetters]]:
             f"the stack {stack.name} has no queue {name}: its parameter Archiving is off.",
             param_hint="'--queue'",
         )
-    with closing(stack.session.client("sqs", config=TIMEOUTS)) as sqs:
+    with asking("SQS"):
+        sqs = stack.session.client("sqs", config=TIMEOUTS)
+    with closing(sqs):
         chosen = queues.values() if name is None else [queues[name]]
         yield [DeadLetters(queue, sqs) for queue in chosen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .stack import Stack
+from .stack import Stack, cause
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -40,6 +40,13 @@ _NOT_SERVED = (
 
 _SOURCES = ("webhook", "eventbridge", "api", "follow_up", "sweep", "catalogue")
 _TASKS = ("archive", "erase")
+_SENDERS = {"archive": ("catalogue", "follow_up"), "erase": ("api", "follow_up")}
+_KEYS = {
+    "archive": {"task", "recording_id", "deadline"},
+    "erase": {"task", "recording_id"},
+    "recording": {"recording_id", "recordingId", "hint"},
+    "session": {"meeting_id", "session_id"},
+}
 _IDS = ("recording_id", "meeting_id", "session_id")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -47,6 +54,10 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 class DeadLetterError(Exception):
     """Raised when SQS did not do as it was asked; says what became of the messages."""
+
+
+class _DoubledKeyError(Exception):
+    """Raised when an object of a message has a key twice."""
 
 
 # Which queues there are.
@@ -216,7 +227,9 @@ def printable(text: object) -> str:
 def read(queue: str, body: str) -> tuple[dict[str, str], str | None]:
     """What a message of that queue says of itself, and why it can never be worked on, if so."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_pairs_hook=_unique)
+    except _DoubledKeyError:
+        return {}, "a key comes twice"
     except (ValueError, RecursionError):
         return {}, "the message is not JSON"
     if not isinstance(message, dict):
@@ -224,28 +237,44 @@ def read(queue: str, body: str) -> tuple[dict[str, str], str | None]:
     if queue == "publish":
         return _read_stream_failure(message)
     says = {name: _uuid(message.get(name)) for name in _IDS}
+    says["recording_id"] = says["recording_id"] or _uuid(message.get("recordingId"))
     says["source"] = next((one for one in _SOURCES if one == message.get("source")), None)
     says["task"] = next((one for one in _TASKS if one == message.get("task")), None)
     said = {name: value for name, value in says.items() if value}
     return said, _fault(message, said) or _misplaced(queue, said)
 
 
-def _fault(message: Mapping[str, Any], said: Collection[str]) -> str | None:
-    """What the functions say (`recordings.messages.parse`, which is not installed with this)."""
+def _fault(message: Mapping[str, Any], said: Mapping[str, str]) -> str | None:
+    """Return what the functions say (`recordings.messages.parse`, which is not installed here)."""
     if message.get("v") != 1:
         return printable(f"v is {str(message.get('v'))[:20]}, not 1")
     if "source" not in said:
         return "source is none of those known"
+    kind = _kind(message)
+    if said["source"] not in _SENDERS.get(kind, _SOURCES):
+        return f"{said['source']} may not ask for this task"
+    if unknown := message.keys() - {"v", "source"} - _KEYS.get(kind, set()):
+        return printable(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
     deadline = message.get("deadline")
-    if message.get("task") == "archive" and not (
-        isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)
-    ):
+    needed = "meeting_id" if kind == "session" else "recording_id"
+    if needed not in said:
+        return f"{needed} is not a UUID"
+    if kind == "archive" and not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
         return "deadline is not a timestamp"
-    if "task" in said or "recording_id" in message:
-        needed = ["recording_id"]
-    else:
-        needed = ["session_id", "meeting_id"] if message.get("session_id") else ["meeting_id"]
-    return next((f"{name} is not a UUID" for name in needed if name not in said), None)
+    return None
+
+
+def _kind(message: Mapping[str, Any]) -> str:
+    if "task" in message:
+        return str(message["task"])
+    return "recording" if message.keys() & {"recording_id", "recordingId"} else "session"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Raises `_DoubledKeyError`: EventBridge may not escape what it puts in."""
+    if len(members := dict(pairs)) < len(pairs):
+        raise _DoubledKeyError
+    return members
 
 
 def _misplaced(queue: str, said: Mapping[str, str]) -> str | None:
@@ -462,9 +491,9 @@ def _refusal(verb: str, failed: Sequence[Mapping[str, Any]]) -> str | None:
 def _asking() -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, KeyError) as error:
         raise DeadLetterError(_told(error)) from error
 
 
-def _told(error: BotoCoreError | ClientError) -> str:
-    return f"SQS does not do it: {str(error).rstrip('.')}."
+def _told(error: Exception) -> str:
+    return f"SQS does not do it: {cause(error)}."

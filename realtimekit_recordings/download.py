@@ -1,62 +1,124 @@
-"""A file from its link to this machine, resumable, and only whole under its name."""
+"""A file from its link to this machine: resumable, and under its name only when it is whole.
+
+DownloadError
+├── FileMissingError   the storage has no such file
+└── LinkExpiredError   the storage refuses the link: a new one is needed
+"""
 
 from __future__ import annotations
 
 import base64
-import hashlib
+import ipaddress
 import re
+import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from .connections import Connections
+from .error_pages import is_error_page
+from .file_lock import LockedError, locked
+from .file_names import artifact_folder, file_name
+
 CHUNK_SIZE = 1024 * 1024
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
-MOST_FRUITLESS = 3
+MAX_FRUITLESS = 3
+MAX_REDIRECTS = 3
+PAUSE_SECONDS = 2
+MAX_PAUSE_SECONDS = 60
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
 class DownloadError(Exception):
-    """Raised when a file could not be had; says why, and never the link."""
+    """Raised when a file could not be downloaded; says why, and never the link."""
+
+
+class FileMissingError(DownloadError):
+    """Raised when the storage has no such file."""
+
+
+class LinkExpiredError(DownloadError):
+    """Raised when the storage refuses the link: R2 says 400 to an expired one, S3 403."""
+
+
+class _BeginAnewError(Exception):
+    """Raised when an answer is not the rest of the file that there is a part of."""
+
+
+class _BusyError(DownloadError):
+    """Raised for 429 and 5xx; `seconds` is how long to wait."""
+
+    def __init__(self, detail: str, seconds: float) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
 
 
 class Download:
     """One file of a recording, whose own folder that is, and in it the artifact's own.
 
-    What there is of it is beside it, with `.part` at its end, until it is whole. `size` is None
-    while nobody said it.
+    Until it is whole, its bytes are beside it, with `.part` at the end. `size` is None while it is
+    unknown.
     """
 
-    def __init__(self, link: Mapping[str, Any], checksum_crc32: str | None, folder: Path) -> None:
+    def __init__(
+        self,
+        link: Mapping[str, Any],
+        recording: Mapping[str, Any],
+        folder: Path,
+        connections: Connections,
+    ) -> None:
         self._url: str = link["url"]
-        self._checksum = checksum_crc32
+        artifact = recording.get("artifacts", {}).get(link["name"], {})
+        self._checksum: str | None = artifact.get("archive", {}).get("checksum_crc32")
         self._linked_size: int | None = link.get("size")
         self.size = self._linked_size
-        self.path = folder / _artifact_folder(link["name"]) / _file_name(link)
+        self.path = folder / artifact_folder(link["name"]) / file_name(link, recording)
         self._part = self.path.with_name(f"{self.path.name}.part")
-        # Which file it is a part of: another one's must not be gone on with.
+        # Says which file it is a part of, so that another one's is not continued.
         self._tag = self.path.with_name(f"{self.path.name}.part.etag")
-        self._http = urllib3.PoolManager()
+        self._lock = self.path.with_name(f"{self.path.name}.part.lock")
+        self._connections = connections
 
     def chunks(self) -> Iterator[int]:
-        """Download it, and say after each piece how many bytes there are. Raises `DownloadError`.
+        """Download the file; yield after each piece how many bytes there are.
 
-        A file that is there is taken as it is if its size is known and right, and so is its
-        checksum, if that is known. Any other is replaced, once the right one is whole.
+        Raises `DownloadError`. A file that is there is kept if its size is known and right, and so
+        is its checksum, if that is known. Any other is replaced, once the right one is whole.
         """
         try:
             if self.path.exists() and self._is_right(self.path):
                 yield self.path.stat().st_size
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            yield from self._fetch_all()
-            self._verify()
-            self._part.replace(self.path)
-            self._tag.unlink(missing_ok=True)
+            with locked(self._lock):
+                yield from self._replace()
+        except LockedError:
+            raise DownloadError(
+                f"{self.path.name} is being downloaded by another command."
+            ) from None
         except OSError as error:
             raise DownloadError(f"{self.path}: {error.strerror or error}.") from error
+
+    def _replace(self) -> Iterator[int]:
+        is_resumed = self._done() > 0
+        yield from self._fetch_all()
+        if is_resumed and not self._has_checksum(self._part):
+            # The part of an earlier run was damaged.
+            self._drop()
+            yield from self._fetch_all()
+        if not self._has_checksum(self._part):
+            self._drop()
+            raise DownloadError(f"{self.path.name} has another checksum than the archive says.")
+        self._part.replace(self.path)
+        self._tag.unlink(missing_ok=True)
 
     def _is_right(self, path: Path) -> bool:
         return path.stat().st_size == self.size and self._has_checksum(path)
@@ -65,21 +127,25 @@ class Download:
         return self._checksum is None or self._checksum == _crc32(path)
 
     def _fetch_all(self) -> Iterator[int]:
-        fruitless, furthest, reason = 0, self._done(), ""
+        fruitless, furthest, reason, has_paused = 0, self._done(), "", False
         while not self._is_complete():
-            if fruitless == MOST_FRUITLESS:
+            if fruitless == MAX_FRUITLESS:
                 raise DownloadError(f"{self.path.name} broke off again and again: {reason}.")
             try:
                 yield from self._fetch()
+                reason = "it ended too early"
             except urllib3.exceptions.HTTPError as error:
                 # urllib3's errors quote the link.
                 reason = type(error).__name__
-            else:
-                if self.size is None:
-                    # It ended in good order, and nothing else tells where its end is.
-                    return
-                reason = "it ended too early"
-            # What begins anew each time gets somewhere each time, and nowhere in the end.
+            except _BeginAnewError as error:
+                self._drop()
+                reason = str(error)
+            except _BusyError as busy:
+                if has_paused:
+                    raise
+                has_paused = True
+                time.sleep(busy.seconds)
+            # An answer that begins anew each time gets somewhere each time, and nowhere in the end.
             fruitless = 0 if self._done() > furthest else fruitless + 1
             furthest = max(furthest, self._done())
 
@@ -89,94 +155,141 @@ class Download:
     def _done(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
+    def _drop(self) -> None:
+        """Forget the part, so that the next request is for the whole file."""
+        self._part.unlink(missing_ok=True)
+        self._tag.unlink(missing_ok=True)
+
     def _fetch(self) -> Iterator[int]:
-        response = self._http.request(
-            "GET",
-            self._url,
-            headers={"Accept-Encoding": "identity", **self._range()},
-            preload_content=False,
-            redirect=False,
-            retries=False,
-            timeout=TIMEOUT,
-        )
+        etag = self._etag()
+        done = self._done() if etag else 0
+        response = self._open({"Range": f"bytes={done}-", "If-Range": etag} if done else {})
         try:
-            self._note_size(response)
-            if response.status == 416 and self._is_complete():
-                return
-            self._check_status(response.status)
-            yield from self._write(response)
+            if response.status == 416:
+                self._reject_part(response)
+            elif response.status == 206:
+                self._require_rest(response, done, etag)
+                yield from self._write(response, done)
+            else:
+                self._require_success(response)
+                yield from self._write(response, 0)
         finally:
             response.close()
 
-    def _range(self) -> Mapping[str, str]:
-        """Nothing, if there is nothing to go on with, or no telling whether it is the same file."""
-        etag = self._tag.read_text() if self._tag.exists() else ""
-        done = self._done()
-        return {"Range": f"bytes={done}-", "If-Range": etag} if done and etag else {}
+    def _etag(self) -> str:
+        """Return the strong ETag of the part's file, or "" if there is none, or it is damaged."""
+        try:
+            etag = self._tag.read_text(encoding="ascii")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
+        return etag if _STRONG_ETAG.fullmatch(etag) else ""
 
-    def _note_size(self, response: urllib3.BaseHTTPResponse) -> None:
-        if response.status not in (200, 206, 416):
+    def _open(self, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        url = self._url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._connections.to(url).request(
+                "GET",
+                url,
+                headers={"Accept-Encoding": "identity", **headers},
+                preload_content=False,
+                redirect=False,
+                retries=False,
+                timeout=TIMEOUT,
+            )
+            if response.status not in _REDIRECTS:
+                return response
+            response.close()
+            url = self._followed(url, response.headers.get("Location", ""))
+        raise DownloadError(f"{self.path.name} cannot be had: too many redirects.")
+
+    def _followed(self, url: str, location: str) -> str:
+        """Return where a redirect leads: S3 sends the callers of a new bucket to its region."""
+        with suppress(ValueError):
+            target = urljoin(url, location)
+            old, new = urlsplit(url), urlsplit(target)
+            is_same = (old.scheme, _domain(old.hostname)) == (new.scheme, _domain(new.hostname))
+            if is_same and new.username is None:
+                return target
+        raise DownloadError(f"{self.path.name} cannot be had: a redirect leads to another domain.")
+
+    def _reject_part(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Take a 416 for the end of the file if that is where we are. Raises `_BeginAnewError`."""
+        found = re.fullmatch(r"bytes \*/(\d{1,15})", response.headers.get("Content-Range", ""))
+        if found and int(found[1]) == self._done() and self.size in (None, self._done()):
+            self.size = self._done()
             return
-        size = _whole_size(response)
+        raise _BeginAnewError("HTTP 416")
+
+    def _require_rest(self, response: urllib3.BaseHTTPResponse, done: int, etag: str) -> None:
+        """Raise `_BeginAnewError` for a 206 that is not the rest of the file we have a part of."""
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        start, stop, size = (int(number) for number in found.groups()) if found else (0, 0, 0)
+        is_rest = (start, stop + 1) == (done, size) and response.headers.get("ETag") == etag
+        if not done or not is_rest or self.size not in (None, size):
+            raise _BeginAnewError("another part came than was asked for")
+        self.size = size
+
+    def _require_success(self, response: urllib3.BaseHTTPResponse) -> None:
+        status, name = response.status, self.path.name
+        if status in (400, 401, 403):
+            raise LinkExpiredError(
+                f"The link to {name} has expired (HTTP {status}). Run the command again to go on."
+            )
+        if status in (404, 410):
+            raise FileMissingError(f"{name} is not there (HTTP {status}).")
+        if status == 429 or status >= 500:
+            detail = f"The storage does not give {name} (HTTP {status}). Try again later."
+            raise _BusyError(detail, _pause(response.headers.get("Retry-After", "")))
+        if status != 200:
+            raise DownloadError(f"The storage does not give {name} (HTTP {status}).")
+        length = response.headers.get("Content-Length", "")
+        size = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
         if self._linked_size is None:
             self.size = size
         elif size not in (None, self._linked_size):
-            raise DownloadError(f"{self.path.name} is not as long as it should be.")
+            raise DownloadError(f"{name} is not as long as it should be.")
 
-    def _check_status(self, status: int) -> None:
-        if status == 416:
-            # No part of what is there now: the next run must not ask for its rest again.
-            self._part.unlink(missing_ok=True)
-        if status not in (200, 206):
-            raise DownloadError(_refusal(self.path.name, status))
-
-    def _write(self, response: urllib3.BaseHTTPResponse) -> Iterator[int]:
-        goes_on = response.status == 206
-        done = self._done() if goes_on else 0
-        self._tag.write_text(response.headers.get("ETag", ""))
-        with self._part.open("ab" if goes_on else "wb") as part:
-            while chunk := response.read(CHUNK_SIZE, decode_content=False):
-                part.write(chunk)
+    def _write(self, response: urllib3.BaseHTTPResponse, done: int) -> Iterator[int]:
+        chunk = response.read(CHUNK_SIZE, decode_content=False)
+        if done == 0:
+            self._require_media(response, chunk)
+        with self._part.open("ab" if done else "wb") as part:
+            # After the old bytes are gone, so that these are never taken for a part of this file.
+            etag = response.headers.get("ETag", "")
+            self._tag.write_text(etag if _STRONG_ETAG.fullmatch(etag) else "", encoding="ascii")
+            while chunk:
                 done += len(chunk)
+                if self.size is not None and done > self.size:
+                    raise _BeginAnewError("it is longer than it should be")
+                part.write(chunk)
                 yield done
+                chunk = response.read(CHUNK_SIZE, decode_content=False)
+        if self.size is None:
+            # It ended in good order, and nothing else tells where its end is.
+            self.size = done
 
-    def _verify(self) -> None:
-        """What is not the file that was archived is not kept."""
-        if not self._has_checksum(self._part):
-            self._part.unlink()
-            raise DownloadError(f"{self.path.name} has another checksum than the archive says.")
-
-
-def _artifact_folder(name: str) -> str:
-    """Another one for each name, also where `A` and `a` are one; others chose parts of it."""
-    if re.fullmatch("[a-z]+", name):
-        return name
-    safe = re.sub("[^a-z0-9]+", "-", name.lower())
-    return f"{safe[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _file_name(link: Mapping[str, Any]) -> str:
-    """A name without a way in it: others chose it."""
-    name = link.get("file_name") or urlsplit(link["url"]).path.rpartition("/")[2]
-    safe = re.sub(r"[\x00-\x1f\x7f-\x9f/\\:]", "_", str(name)).lstrip(".")
-    return safe[-200:] or "recording"
+    def _require_media(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
+        """Raise `DownloadError` for an error page; a known checksum tells better."""
+        if self._checksum is not None:
+            return
+        if not start and not self.size:
+            raise DownloadError(f"The storage does not give {self.path.name}, but an empty file.")
+        if is_error_page(start, response.headers.get("Content-Type", "")):
+            raise DownloadError(f"The storage does not give {self.path.name}, but an error page.")
 
 
-def _whole_size(response: urllib3.BaseHTTPResponse) -> int | None:
-    """Of the file, whatever part of it this is; None if the answer does not say."""
-    if response.status == 200:
-        size = response.headers.get("Content-Length", "")
-    else:
-        size = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(size) if size.isdecimal() else None
+def _pause(retry_after: str) -> float:
+    """Return how many seconds to wait, as the storage says or as is usual."""
+    seconds = int(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else PAUSE_SECONDS
+    return min(seconds, MAX_PAUSE_SECONDS)
 
 
-def _refusal(name: str, status: int) -> str:
-    if status in (400, 401, 403):
-        return f"The link to {name} has expired (HTTP {status}). Run the command again to go on."
-    if status in (404, 410):
-        return f"{name} is not there (HTTP {status})."
-    return f"The storage does not give {name} (HTTP {status}). Run the command again to go on."
+def _domain(host: str | None) -> str:
+    """Return a host's registered domain, near enough for the storages there are; an IP address
+    as it is."""
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(host or ""))
+    return ".".join((host or "").lower().split(".")[-2:])
 
 
 def _crc32(path: Path) -> str:

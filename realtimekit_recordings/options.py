@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .api import Api
 from .stack import Stack, session
 
 with_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+with_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say which stack; the command gets the `Stack` as its first argument."""
+    """Add options that say which stack; the command gets the `Stack` as its first argument."""
 
     @_with_place
     @functools.wraps(command)
@@ -26,14 +28,15 @@ def with_stack(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_api(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say which stack's API; the command gets the `Api` as its first argument."""
+    """Add options that say which API; the command gets the `Api` as its first argument."""
 
     @_with_place
     @click.option(
         "--api-url",
         envvar="REALTIMEKIT_RECORDINGS_API_URL",
         show_envvar=True,
-        help="The API itself, if not that of the stack: a custom domain, the local stack.",
+        help="The API itself, instead of the stack's: a custom domain, the local stack. A "
+        "--stack-name outweighs the environment variable.",
     )
     @functools.wraps(command)
     def found(
@@ -43,14 +46,24 @@ def with_api(command: Callable[..., None]) -> Callable[..., None]:
         api_url: str | None,
         **arguments: Any,
     ) -> None:
-        if api_url:
+        if api_url and not _is_stack_named_instead():
             api = Api(api_url, session(region=region, profile=profile))
         else:
-            stack = Stack.find(stack_name, region=region, profile=profile)
-            api = Api(stack.output("ApiUrl"), stack.session)
+            api = Api.of(Stack.find(stack_name, region=region, profile=profile))
         command(api, **arguments)
 
     return found
+
+
+def _is_stack_named_instead() -> bool:
+    """Whether a stack is named, and the API's URL only in the environment."""
+    context = click.get_current_context()
+    given = ParameterSource.COMMANDLINE
+    if context.get_parameter_source("stack_name") is not given:
+        return False
+    if context.get_parameter_source("api_url") is given:
+        raise click.UsageError("Give --stack-name or --api-url, not both.")
+    return True
 
 
 def _with_place(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,6 +11,7 @@ from typing import Self
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 # An operator is waiting; how often to try again is for the AWS configuration to say.
 TIMEOUTS = Config(connect_timeout=5, read_timeout=20)
@@ -35,7 +36,7 @@ class Stack:
         """The stack of that name; region and profile are boto3's own where they are None."""
         found = session(region=region, profile=profile)
         with (
-            _asking("CloudFormation"),
+            asking("CloudFormation"),
             closing(found.client("cloudformation", config=TIMEOUTS)) as cloudformation,
         ):
             [described] = cloudformation.describe_stacks(StackName=name)["Stacks"]
@@ -65,7 +66,7 @@ class Stack:
         """RealtimeKit's API token, out of the stack's secret."""
         arn = self.output("ApiTokenSecretArn")
         with (
-            _asking("Secrets Manager"),
+            asking("Secrets Manager"),
             closing(self.session.client("secretsmanager", config=TIMEOUTS)) as secretsmanager,
         ):
             try:
@@ -85,7 +86,7 @@ class Stack:
 
 def session(*, region: str | None, profile: str | None) -> boto3.Session:
     """AWS as the AWS command line would reach it. Raises `StackError`."""
-    with _asking("The AWS configuration"):
+    with asking("The AWS configuration"):
         return boto3.Session(region_name=region, profile_name=profile)
 
 
@@ -108,12 +109,23 @@ def _to_put_it(arn: str) -> str:
 
 
 @contextmanager
-def _asking(service: str) -> Iterator[None]:
-    """Whatever keeps AWS from answering is a `StackError`."""
+def asking(service: str) -> Iterator[None]:
+    """Raise `StackError` for whatever keeps AWS from answering.
+
+    botocore itself raises ValueError for an endpoint's URL, and OSError for a credential_process,
+    that makes no sense. An answer without what the service promises comes from somebody else.
+    """
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError, OSError, KeyError) as error:
         raise StackError(
-            f"{service} does not tell: {str(error).rstrip('.')}. "
+            f"{service} does not tell: {cause(error)}. "
             "Are stack name, region, profile and credentials right?"
         ) from error
+
+
+def cause(error: Exception) -> str:
+    """Return why AWS did not answer, without the page that a proxy sent instead."""
+    if isinstance(error, (ResponseParserError, KeyError)):
+        return "the answer is not one of AWS; is there a proxy in between?"
+    return str(error).rstrip(".")

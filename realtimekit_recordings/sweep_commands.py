@@ -8,16 +8,17 @@ from uuid import UUID
 
 import click
 from click.core import ParameterSource
-from rich.table import Table
 
 from .api import Api, ApiError
 from .options import with_api, with_json
-from .output import print_json, print_json_line, print_table
-from .sweep_report import Report, doubts, lines, minute, percent
+from .output import print_json, print_json_line, print_rows
+from .sweep_report import Report, doubts, lines, minute, percent, repairs, state
 from .sweep_watch import watch
 
 # RealtimeKit keeps files for seven days.
 RECONCILED_DAYS = 8
+COLUMNS = ("Sweep", "Requested", "By", "Done", "From", "To", "Seen", "Missing", "State")
+LESSER_COLUMNS = ("To", "From", "By", "Seen", "Missing", "Requested", "Done")
 PLACE = ("stack_name", "region", "profile", "api_url")
 
 with_interval = click.option(
@@ -102,6 +103,9 @@ def reconcile(
     sweep = _watched(api, _requested(api, since, to, dry_run=True), interval)
     _tell(sweep, as_json=as_json)
     kinds = ("missing", "behind", "gone", *(() if ignore_expired else ("expired",)))
+    window = (f"--from={sweep['from']}", f"--to={sweep['to']}")
+    for repair in repairs(sweep, kinds, _command("backfill", *window)):
+        click.echo(repair, err=True)
     is_doubtful = _is_doubtful(sweep)
     if any(sweep["counts"][kind] for kind in kinds):
         context.exit(1)
@@ -124,25 +128,22 @@ def list_sweeps(api: Api, limit: int, as_json: bool) -> None:
         for sweep in found:
             print_json_line(sweep)
         return
-    names = ("Requested", "By", "State", "Done", "From", "To", "Seen", "Missing", "Sweep")
-    table = Table(*names, box=None)
-    for sweep in found:
-        table.add_row(*_cells(sweep))
-    print_table(table if table.rows else "No sweeps.")
+    rows = [_cells(sweep) for sweep in found]
+    print_rows(COLUMNS, rows, LESSER_COLUMNS) if rows else click.echo("No sweeps.")
 
 
 def _cells(sweep: Report) -> list[str]:
     counts = sweep["counts"]
     return [
+        sweep["sweep_id"],
         minute(sweep["created_at"]),
         sweep["trigger"],
-        sweep["state"],
         percent(sweep),
         minute(sweep["from"]),
         minute(sweep["to"]),
         f"{counts['seen']:,}",
         f"{counts['missing']:,}",
-        sweep["sweep_id"],
+        state(sweep),
     ]
 
 
@@ -184,7 +185,7 @@ def _requested(api: Api, since: str, until: str | None, *, dry_run: bool) -> Rep
     try:
         return api.request_sweep(window, dry_run=dry_run)
     except ApiError as error:
-        if error.transient:
+        if error.sent:
             click.echo(f"It may be under way all the same: {_command('sweeps', 'list')}", err=True)
         if not error.instance.startswith("/sweeps/"):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Report = dict[str, Any]
@@ -26,6 +26,13 @@ _FINDINGS = {
     "unreadable": "items of the list that are no recordings",
     "unwritable": "DynamoDB refuses their rows",
 }
+_BACKFILL = "{backfill}"
+_REPAIRS = {
+    "missing": _BACKFILL,
+    "behind": _BACKFILL,
+    "gone": "files were deleted from the bucket; see ArtifactsGoneAlarm in docs/operations.md",
+    "expired": "these files are lost; --ignore-expired leaves them out",
+}
 _COMPLETE = {
     True: "as many as the list itself counts",
     False: "the list itself counts more",
@@ -41,7 +48,7 @@ def lines(sweep: Report) -> Iterator[str]:
     yield f"Recordings invoked from {minute(sweep['from'])} to before {minute(sweep['to'])}"
     yield ""
     yield from _counted(sweep, _HOLDERS)
-    if ended:
+    if sweep["state"] == "completed":
         yield f"complete: {_COMPLETE[sweep.get('complete')]}"
     yield ""
     yield from _counted(sweep, _FINDINGS)
@@ -64,6 +71,23 @@ def doubts(sweep: Report) -> Iterator[str]:
         yield f"Of RealtimeKit's list, {unreadable:,} items could not be read."
     if unwritable := sweep["counts"]["unwritable"]:
         yield f"{unwritable:,} recordings could not be written to the table."
+
+
+def repairs(sweep: Report, kinds: Iterable[str], backfill: str) -> Iterator[str]:
+    """Yield what to do about each kind that a dry run found; `backfill` is the command for some."""
+    found = [kind for kind in kinds if sweep["counts"][kind]]
+    for repair in dict.fromkeys(_REPAIRS[kind] for kind in found):
+        repaired = " and ".join(kind for kind in found if _REPAIRS[kind] == repair)
+        yield f"To repair {repaired}: {repair.format(backfill=backfill)}"
+
+
+def state(sweep: Report) -> str:
+    """Return a sweep's state in a few words: whether it is a dry run, and what it waits for."""
+    said = f"{sweep['state']}, dry run" if sweep["dry_run"] else str(sweep["state"])
+    if "cause" not in sweep:
+        return said
+    cause = str(sweep["cause"]).replace("_", " ")
+    return f"{said}, waits: {cause}" if sweep["state"] in UNFINISHED else f"{said}: {cause}"
 
 
 def percent(sweep: Report) -> str:

@@ -7,15 +7,18 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 import click
 
 from . import webhooks
-from .options import with_stack
+from .options import with_stack, with_yes
+from .output import Failure, confirm
 from .stack import Stack
 from .webhooks import App, Settings, Webhook
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Presigned URLs are posted to it; only on this very machine may they go unencrypted.
 _POSTABLE_URL = r"https://\S+|http://(127\.0\.0\.1|localhost)[:/]\S*"
 
@@ -66,6 +69,8 @@ def webhook() -> None:
 def register(stack: Stack, url: str | None, name: str | None, more_events: tuple[str, ...]) -> None:
     """Create the stack's webhook, or correct what differs."""
     wanted = _wanted(stack, url, name, more_events)
+    if url is None:
+        _require_reachable(stack, wanted.url)
     with _app(stack) as app:
         found = webhooks.compare(wanted, app.webhooks())
         if found.webhook is None:
@@ -126,7 +131,7 @@ def show(stack: Stack, url: str | None, name: str | None, *, as_json: bool) -> N
 @with_stack
 @with_url
 @with_name
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_yes
 def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) -> None:
     """Remove the stack's webhook. To be done before the stack is deleted."""
     wanted = _wanted(stack, url, name)
@@ -136,7 +141,7 @@ def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) ->
             _tell("Nothing to do: the stack has no webhook.")
         for one in ours:
             if not yes:
-                click.confirm(f"Remove {one.id}, which posts to {one.settings.url}?", abort=True)
+                confirm(f"Remove {one.id}, which posts to {one.settings.url}?")
             app.remove(one)
             _tell(f"Removed {one.id}.")
 
@@ -149,6 +154,22 @@ def _wanted(
         url=url or stack.output("WebhookUrl"),
         events=frozenset((*webhooks.REQUIRED_EVENTS, *more_events)),
     )
+
+
+def _require_reachable(stack: Stack, url: str) -> None:
+    """Raise `Failure` for AWS's address where RealtimeKit is a simulator on this machine."""
+    api_url = stack.parameter("RealtimeKitApiUrl")
+    if _is_local(api_url) and not _is_local(url):
+        raise Failure(
+            f"RealtimeKit is simulated at {api_url}, and must not post to {url}, which is not on "
+            "this machine. Give --url with the address of the local stack's own receiver."
+        )
+
+
+def _is_local(url: str) -> bool:
+    with suppress(ValueError):
+        return urlsplit(url).hostname in _LOOPBACK
+    return False
 
 
 @contextmanager

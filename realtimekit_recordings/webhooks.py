@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import cloudflare
+import httpx
 
 Event = Literal[
     "meeting.started",
@@ -209,9 +210,13 @@ def connect(api_url: str, api_token: str) -> Iterator[cloudflare.Cloudflare]:
     # What no header can hold would be shown in the HTTP library's exception.
     if not re.fullmatch(r"[!-~]+", api_token):
         raise RealtimeKitError("The API token is empty, or has characters that no token has.")
-    client = cloudflare.Cloudflare(
-        api_token=api_token, base_url=api_url, timeout=TIMEOUT, max_retries=MAX_RETRIES
-    )
+    try:
+        client = cloudflare.Cloudflare(
+            api_token=api_token, base_url=api_url, timeout=TIMEOUT, max_retries=MAX_RETRIES
+        )
+    # httpx reads the proxies: of an unknown scheme, one that needs a package, or no URL at all.
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise RealtimeKitError(f"RealtimeKit cannot be reached: {error}.") from error
     with client:
         yield _with_token_only(client)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import threading
@@ -15,6 +16,7 @@ from xml.sax.saxutils import escape
 import boto3
 import pytest
 from botocore import xform_name
+from botocore.exceptions import ClientError
 from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
 from moto import mock_aws
@@ -25,7 +27,7 @@ from realtimekit_recordings.__main__ import main
 
 STACK_NAME = "realtimekit-recordings"
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k"
-WEBHOOK_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+WEBHOOK_URL = "http://127.0.0.1:8787/v1/webhooks/realtimekit"
 API_TOKEN = "canary-token-6d0f"
 QUEUES = (
     "IngestQueue",
@@ -49,6 +51,7 @@ class Aws:
     errors: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     sqs: Sqs | None = None
+    dynamodb: DynamoDb | None = None
 
     def answer(self, target: str, body: str) -> tuple[int, str]:
         """What the service says to an operation, and its HTTP status."""
@@ -62,6 +65,8 @@ class Aws:
                 status, code, message = self.errors[operation]
                 return status, json.dumps({"__type": code, "message": message})
             return self.sqs.answer(operation, json.loads(body))
+        if self.dynamodb and target.startswith("DynamoDB_"):
+            return self.dynamodb.answer(operation, body)
         return self._get_secret_value(json.loads(body)["SecretId"])
 
     def _describe_stacks(self, name: str) -> tuple[int, str]:
@@ -144,6 +149,33 @@ class Sqs:
         request["Entries"] = [entry for entry in request["Entries"] if entry not in refused]
         failure = {"Code": "InternalError", "Message": "try again", "SenderFault": False}
         return [{"Id": entry["Id"], **failure} for entry in refused]
+
+
+@dataclass
+class DynamoDb:
+    """Moto's DynamoDB, one request at a time."""
+
+    client: Any
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, operation: str, body: str) -> tuple[int, str]:
+        request = json.loads(body, object_hook=_with_bytes)
+        try:
+            with self.lock:
+                found = getattr(self.client, xform_name(operation))(**request)
+        except ClientError as error:
+            said = error.response["Error"]
+            return 400, json.dumps({"__type": said["Code"], "message": said["Message"]})
+        return 200, json.dumps(found, default=_jsonable)
+
+
+def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:
+    """Binary values are base64 on the wire."""
+    return {"B": base64.b64decode(value["B"])} if value.keys() == {"B"} else value
+
+
+def _jsonable(value: object) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else 0
 
 
 def _xml(**elements: str) -> str:
@@ -261,12 +293,32 @@ def sqs(aws: Aws) -> Iterator[Sqs]:
 
 
 @pytest.fixture
+def dynamodb(aws: Aws) -> Iterator[Any]:
+    """The stack's table and one that was restored, both empty; their client."""
+    with mock_aws():
+        client = boto3.client(
+            "dynamodb", endpoint_url="https://dynamodb.eu-central-1.amazonaws.com"
+        )
+        aws.outputs["RecordingsTableName"] = "RecordingsTable"
+        for name in ("RecordingsTable", "restored"):
+            client.create_table(
+                TableName=name,
+                KeySchema=[{"AttributeName": "recording_id", "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": "recording_id", "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        aws.dynamodb = DynamoDb(client)
+        yield client
+
+
+@pytest.fixture
 def run(aws: Aws) -> Callable[..., Result]:
     """Run a command; whatever it does, it shows no token and no traceback."""
 
     def run(*arguments: str, answer: str | None = None, **environment: str) -> Result:
         result = CliRunner().invoke(main, arguments, input=answer, env=environment)
         assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "Traceback" not in result.output
         assert "canary" not in result.output
         return result
 

@@ -179,6 +179,13 @@ def test_a_record_of_the_stream_is_told_by_its_place_and_time(run, put):
         ("IngestDeadLetterQueue", "[]", "the message is no JSON object"),
         ("IngestDeadLetterQueue", recording("7"), "recording_id is not a UUID"),
         ("IngestDeadLetterQueue", ARCHIVE, "the message is for the archive queue"),
+        ("IngestDeadLetterQueue", '{"v": 1, "v": 1}', "a key comes twice"),
+        ("IngestDeadLetterQueue", recording(x="\x1b"), "unknown keys: x"),
+        (
+            "ArchiveDeadLetterQueue",
+            recording(source="eventbridge", task="erase"),
+            "eventbridge may not ask for this task",
+        ),
         ("ArchiveDeadLetterQueue", recording(), "the message is not for the archive queue"),
         ("PublishDeadLetterQueue", "{}", "it is no record of Lambda's of a failure"),
         ("PublishDeadLetterQueue", "[]", "the message is no JSON object"),
@@ -221,7 +228,7 @@ VALUES = st.one_of(
     st.lists(st.integers(), max_size=1),
 )
 NAMES = st.sampled_from(
-    ["v", "source", "task", "recording_id", "meeting_id", "session_id", "deadline", "hint"]
+    ["v", "source", "task", "recording_id", "recordingId", "meeting_id", "session_id", "deadline"]
 )
 LIKELY = st.fixed_dictionaries(
     {},
@@ -345,9 +352,25 @@ def test_what_would_only_come_back_keeps_eventbridges_word(run, put, on):
     result = run("dead-letters", "redrive", "--queue", "event-rule")
 
     assert result.exit_code == 1
-    assert result.stderr == "event-rule: 1 left there that are malformed\n"
+    assert "is left there, malformed: v is None, not 1\n" in result.stderr
+    assert "event-rule: 1 left there that would only come back." in result.stderr
     assert on("IngestQueue") == []
     assert len(on("EventRuleDeadLetterQueue")) == 1
+
+
+def test_malformed_messages_stay_and_say_why_and_the_others_are_sent(run, put, on, sqs):
+    """SQS would move all of them, and the function would fail the malformed one again."""
+    put("IngestDeadLetterQueue", recording())
+    bad = put("IngestDeadLetterQueue", recording("7"))
+    sqs.move_tasks = [[], task("COMPLETED", 2, 3)]
+
+    result = run("dead-letters", "redrive", "--queue", "ingest")
+
+    assert (result.exit_code, result.stdout) == (1, "ingest: 1 sent again\n")
+    assert f"{bad} is left there, malformed: recording_id is not a UUID\n" in result.stderr
+    assert on("IngestQueue") == [recording()]
+    assert on("IngestDeadLetterQueue") == [recording("7")]
+    assert moves(sqs) == []
 
 
 def test_messages_too_large_for_one_call_are_sent_one_by_one(run, put, on, sqs):
@@ -458,14 +481,13 @@ def test_one_recordings_dead_letters_are_purged(run, put, on):
     )
 
 
-def test_a_purge_asks_only_at_a_terminal(run, put, on, aws):
+def test_a_purge_deletes_nothing_where_nobody_answers(run, put, on, aws):
     put("IngestDeadLetterQueue", recording())
 
-    result = run("dead-letters", "purge", "--queue", "ingest", answer="y\n")
+    result = run("dead-letters", "purge", "--queue", "ingest", answer="")
 
-    assert result.exit_code == 2
-    assert "'--yes': it must be given where there is no terminal to ask at" in result.stderr
-    assert aws.calls == []
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Error: There is no terminal to ask at: give --yes.\n")
     assert on("IngestDeadLetterQueue") == [recording()]
 
 
@@ -495,7 +517,10 @@ def test_at_a_terminal_it_says_how_many_are_lost_and_asks(put, on, answer, code,
     os.close(ours)
     os.close(theirs)
 
-    assert "Delete 2 dead letters of archive, for good? [y/N]" in result.stdout
+    assert (
+        "Delete 2 dead letters of archive, for good, from the stack realtimekit-recordings in "
+        "eu-central-1? [y/N]" in result.stderr
+    )
     assert result.returncode == code
     assert len(on("ArchiveDeadLetterQueue")) == left
 
@@ -505,12 +530,17 @@ def test_what_comes_while_it_asks_is_not_deleted(put, on):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "realtimekit_recordings", "dead-letters", "purge"]
     with subprocess.Popen(
-        [*command, "--queue", "ingest"], stdin=theirs, stdout=subprocess.PIPE, bufsize=0
+        [*command, "--queue", "ingest"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
     ) as purge:
         assert purge.stdout
+        assert purge.stderr
         asked = b""
         while b"[y/N]" not in asked:
-            read = purge.stdout.read(100)
+            read = purge.stderr.read(100)
             assert read, asked
             asked += read
         put("IngestDeadLetterQueue", recording(OTHER_ID))

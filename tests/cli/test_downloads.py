@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,18 @@ from local.simulator import (
 )
 from local.simulator import MediaFile as Source
 from realtimekit_recordings import api as api_module
+from realtimekit_recordings import download as download_module
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
+from realtimekit_recordings.connections import Connections
 from realtimekit_recordings.download import Download, DownloadError
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -51,8 +60,15 @@ def link(simulator: Simulator, recording: Recording, source: Source) -> dict[str
     return {"name": "video", "url": url, "size": source.size, "file_name": "sync.mp4"}
 
 
+def file_of(link: dict[str, Any], checksum: str | None, folder: Path, **row: Any) -> Download:
+    archive = {"checksum_crc32": checksum} if checksum else {}
+    recording = {"artifacts": {link["name"]: {"archive": archive}}, **row}
+    session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-central-1")
+    return Download(link, recording, folder, Connections(session))
+
+
 def downloaded(link: dict[str, Any], checksum: str | None, folder: Path) -> list[int]:
-    return list(Download(link, checksum, folder).chunks())
+    return list(file_of(link, checksum, folder).chunks())
 
 
 def test_a_file_comes_whole_and_how_far_it_is_is_said(
@@ -81,7 +97,7 @@ def test_what_breaks_off_is_taken_up(
 def test_another_run_goes_on_where_one_ended(
     link: dict[str, Any], source: Source, simulator: Simulator, tmp_path: Path
 ) -> None:
-    steps = Download(link, None, tmp_path).chunks()
+    steps = file_of(link, None, tmp_path).chunks()
     next(steps)
     steps.close()  # type: ignore[attr-defined]
 
@@ -216,7 +232,7 @@ def test_a_file_of_unknown_size_goes_on_where_it_was(
 ) -> None:
     simulator.faults.add(Truncate(size=MIB), path="^/media/")
     del link["size"]
-    download = Download(link, None, tmp_path)
+    download = file_of(link, None, tmp_path)
 
     steps = list(download.chunks())
 
@@ -275,15 +291,13 @@ def test_a_part_that_was_the_whole_is_known_as_such(
     assert [request.range for request in simulator.requests] == [f"bytes={3 * MIB}-"]
 
 
-def test_a_part_that_is_longer_than_the_file_is_given_up(
+def test_a_part_that_is_longer_than_the_file_begins_anew(
     link: dict[str, Any], source: Source, tmp_path: Path
 ) -> None:
     (tmp_path / "video").mkdir()
     (tmp_path / "video" / "sync.mp4.part").write_bytes(b"x" * 4 * MIB)
     (tmp_path / "video" / "sync.mp4.part.etag").write_text(source.etag)
 
-    with pytest.raises(DownloadError, match=r"HTTP 416.*Run the command again"):
-        downloaded(link, None, tmp_path)
     downloaded(link, None, tmp_path)
 
     assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
@@ -312,7 +326,7 @@ def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_pat
     url = "https://example.com/folder/video.mp4?X-Amz-Signature=s"
     link = {"name": "video", "url": url, "file_name": file_name}
 
-    assert Download(link, None, tmp_path).path == tmp_path / "video" / expected
+    assert file_of(link, None, tmp_path).path == tmp_path / "video" / expected
 
 
 @pytest.mark.parametrize(
@@ -326,7 +340,7 @@ def test_a_name_leads_nowhere_else(file_name: str | None, expected: str, tmp_pat
     ],
 )
 def test_an_artifacts_name_is_that_of_one_folder(name: str, folder: str, tmp_path: Path) -> None:
-    path = Download({"name": name, "url": "https://x/a.mp4"}, None, tmp_path).path
+    path = file_of({"name": name, "url": "https://x/a.mp4"}, None, tmp_path).path
 
     assert path.parent.parent == tmp_path
     assert path.parent.name.startswith(folder)
@@ -336,11 +350,283 @@ def test_artifacts_with_names_alike_have_folders_of_their_own(tmp_path: Path) ->
     names = ("track/host/a.webm", "track/Host/a.webm", "track/host-a/webm", "track/host:a.webm")
 
     folders = {
-        Download({"name": name, "url": "https://x/a"}, None, tmp_path).path.parent.name.lower()
+        file_of({"name": name, "url": "https://x/a"}, None, tmp_path).path.parent.name.lower()
         for name in names
     }
 
     assert len(folders) == 4
+
+
+RANGED = Answer(b"67890", 206, {"ETag": '"a"', "Content-Range": "bytes 5-9/10"})
+WHOLE = Answer(b"abcdefghij", 200, {"ETag": '"b"'})
+
+
+def given_part(folder: Path, part: bytes = b"12345", tag: bytes = b'"a"') -> Path:
+    """Have a part of a file in its place, as an earlier run left it; the place of the whole."""
+    (folder / "video").mkdir()
+    (folder / "video" / "a.mp4.part").write_bytes(part)
+    (folder / "video" / "a.mp4.part.etag").write_bytes(tag)
+    return folder / "video" / "a.mp4"
+
+
+def link_to(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    return {"name": "video", "url": f"{upstream.url}/media", "file_name": "a.mp4", **more}
+
+
+def test_a_part_is_continued_with_the_rest_of_the_same_file(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    path = given_part(tmp_path)
+    upstream.says(RANGED)
+
+    downloaded(link_to(upstream), None, tmp_path)
+
+    assert path.read_bytes() == b"1234567890"
+
+
+@pytest.mark.parametrize("size", [{}, {"size": 10}], ids=["unknown size", "known size"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"other"', "Content-Range": "bytes 5-9/10"},
+        {"Content-Range": "bytes 5-9/10"},
+        {"ETag": 'W/"a"', "Content-Range": "bytes 5-9/10"},
+        {"ETag": '"a"', "Content-Range": "bytes 0-4/10"},
+        {"ETag": '"a"', "Content-Range": "bytes 5-9/20"},
+        {"ETag": '"a"', "Content-Range": "bytes 5-9/*"},
+        {"ETag": '"a"', "Content-Range": "bytes 5-9"},
+        {"ETag": '"a"'},
+    ],
+)
+def test_a_206_that_is_not_the_rest_of_the_part_begins_anew(
+    upstream: Upstream, tmp_path: Path, headers: dict[str, str], size: dict[str, int]
+) -> None:
+    path = given_part(tmp_path)
+    upstream.says(Answer(b"67890", 206, headers), WHOLE)
+
+    downloaded(link_to(upstream, **size), None, tmp_path)
+
+    assert path.read_bytes() == b"abcdefghij"
+    assert [headers.get("Range") for _, headers in upstream.requests] == ["bytes=5-", None]
+
+
+def test_a_206_that_nobody_asked_for_is_no_file(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.says(RANGED)
+
+    with pytest.raises(DownloadError, match="another part came than was asked for"):
+        downloaded(link_to(upstream), None, tmp_path)
+
+
+@pytest.mark.parametrize("status", [200, 206])
+def test_a_file_does_not_grow_beyond_its_size(
+    upstream: Upstream, tmp_path: Path, status: int
+) -> None:
+    given_part(tmp_path)
+    body = b"5\r\n67890\r\n5\r\n67890\r\n5\r\n67890\r\n0\r\n\r\n"
+    headers = {**RANGED.headers, "Transfer-Encoding": "chunked", "Content-Length": ""}
+    upstream.says(Answer(body, status, headers))
+
+    steps = []
+    with pytest.raises(DownloadError, match="broke off again and again"):
+        for done in file_of(link_to(upstream, size=10), None, tmp_path).chunks():
+            steps.append(done)
+
+    assert steps == []
+    assert list((tmp_path / "video").iterdir()) == []
+
+
+@pytest.mark.parametrize("tag", [b"\xff\xfe", b'"a"\r\nX: y', b"", b'W/"a"', b"a"])
+def test_a_damaged_tag_begins_anew(upstream: Upstream, tmp_path: Path, tag: bytes) -> None:
+    path = given_part(tmp_path, tag=tag)
+    upstream.says(WHOLE)
+
+    downloaded(link_to(upstream), None, tmp_path)
+
+    assert path.read_bytes() == b"abcdefghij"
+    assert "Range" not in upstream.requests[0][1]
+
+
+@pytest.mark.parametrize("part", [b"12345", b"1234567890"], ids=["a part", "of full length"])
+def test_a_damaged_part_begins_anew_where_the_checksum_is_known(
+    upstream: Upstream, tmp_path: Path, part: bytes
+) -> None:
+    path = given_part(tmp_path, part)
+    upstream.says(*([RANGED] if len(part) == 5 else []), WHOLE)
+    checksum = base64.b64encode(zlib.crc32(b"abcdefghij").to_bytes(4, "big")).decode()
+
+    downloaded(link_to(upstream, size=10), checksum, tmp_path)
+
+    assert path.read_bytes() == b"abcdefghij"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (b"<html>sign in</html>", {}, "an error page"),
+        (b'\n {"error": "no such file"}', {}, "an error page"),
+        (b"please sign in", {"Content-Type": "text/html; charset=utf-8"}, "an error page"),
+        (b"", {}, "an empty file"),
+    ],
+)
+def test_an_error_page_is_no_file_whatever_its_status_says(
+    upstream: Upstream, tmp_path: Path, body: bytes, headers: dict[str, str], said: str
+) -> None:
+    upstream.says(Answer(body, 200, headers))
+
+    with pytest.raises(DownloadError, match=said):
+        downloaded(link_to(upstream), None, tmp_path)
+
+    assert list((tmp_path / "video").iterdir()) == []
+
+
+def test_what_the_archive_has_is_taken_for_what_it_is(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.says(Answer(b"<smil/>", 200, {"Content-Type": "application/xml"}))
+    checksum = base64.b64encode(zlib.crc32(b"<smil/>").to_bytes(4, "big")).decode()
+
+    downloaded(link_to(upstream, size=7), checksum, tmp_path)
+
+    assert (tmp_path / "video" / "a.mp4").read_bytes() == b"<smil/>"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_storage_is_asked_once_more_after_a_pause(
+    upstream: Upstream, tmp_path: Path, status: int
+) -> None:
+    busy = Answer("<Error/>", status, {"Retry-After": "0"})
+    upstream.says(busy, WHOLE)
+
+    downloaded(link_to(upstream), None, tmp_path)
+
+    upstream.says(busy)
+    with pytest.raises(DownloadError, match=f"HTTP {status}"):
+        downloaded(link_to(upstream, file_name="b.mp4"), None, tmp_path)
+    assert len(upstream.requests) == 4
+
+
+def test_a_redirect_within_the_domain_is_followed_with_the_range(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    path = given_part(tmp_path)
+    upstream.says(Answer(b"", 307, {"Location": "/elsewhere"}), RANGED)
+
+    downloaded(link_to(upstream), None, tmp_path)
+
+    assert path.read_bytes() == b"1234567890"
+    assert upstream.paths == ["/media", "/elsewhere"]
+    assert upstream.requests[1][1]["Range"] == "bytes=5-"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://localhost/media",
+        "https://127.0.0.1/media",
+        "http://user@127.0.0.1/media",
+        "http://[::1/",
+        "file:///etc/passwd",
+        "//example.com/media",
+    ],
+)
+def test_a_redirect_to_somewhere_else_is_not_followed(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    upstream.says(Answer(b"", 302, {"Location": location}))
+
+    with pytest.raises(DownloadError, match="leads to another domain"):
+        downloaded(link_to(upstream), None, tmp_path)
+
+
+def test_redirects_end(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.says(Answer(b"", 307, {"Location": "/media"}))
+
+    with pytest.raises(DownloadError, match="too many redirects"):
+        downloaded(link_to(upstream), None, tmp_path)
+
+    assert len(upstream.requests) == 4
+
+
+def test_two_downloads_of_one_file_do_not_fight(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.says(WHOLE)
+    first = file_of(link_to(upstream), None, tmp_path).chunks()
+    next(first)
+
+    with pytest.raises(DownloadError, match=r"a.mp4 is being downloaded by another command"):
+        downloaded(link_to(upstream), None, tmp_path)
+
+    assert list(first) == []
+    assert [path.name for path in (tmp_path / "video").iterdir()] == ["a.mp4"]
+    assert (tmp_path / "video" / "a.mp4").read_bytes() == b"abcdefghij"
+
+
+def test_a_lock_file_that_somebody_left_locks_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    path = given_part(tmp_path)
+    path.with_name("a.mp4.part.lock").touch()
+    upstream.says(RANGED)
+
+    downloaded(link_to(upstream), None, tmp_path)
+
+    assert path.read_bytes() == b"1234567890"
+
+
+def test_a_download_goes_through_the_proxy_that_botocore_would_use(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", upstream.url.replace("http://", "http://user:pass@"))
+    monkeypatch.setenv("no_proxy", "")
+    upstream.says(WHOLE)
+
+    downloaded({**link_to(upstream), "url": "http://storage.example/media"}, None, tmp_path)
+
+    assert upstream.paths == ["http://storage.example/media"]
+    assert upstream.requests[0][1]["Proxy-Authorization"] == "Basic dXNlcjpwYXNz"
+
+
+def test_certificates_are_those_that_botocore_would_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ca_certs() -> Any:
+        connections = Connections(boto3.Session(region_name="eu-central-1"))
+        return connections.to("https://storage.example/").connection_pool_kw["ca_certs"]
+
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/requests.pem")
+    assert ca_certs() == "/requests.pem"
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/aws.pem")
+    assert ca_certs() == "/aws.pem"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("50c8940e-1b97-402a-97d6-2708b7feca41_1780480777000.mp4", "2026-06-03 Weekly – sync_.mp4"),
+        ("1780480777000.mp4", "2026-06-03 Weekly – sync_.mp4"),
+        ("weekly_1780480777000.mp4", "weekly_1780480777000.mp4"),
+    ],
+)
+def test_a_name_that_says_nothing_is_the_date_and_the_title(
+    tmp_path: Path, given: str, expected: str
+) -> None:
+    link = {"name": "video", "url": "https://x/a", "file_name": given}
+    row = {"meeting_title": "Weekly – sync?", "invoked_at": "2026-06-03T10:00:00.000Z"}
+
+    assert file_of(link, None, tmp_path, **row).path.name == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("con.mp4", "_con.mp4"),
+        ("LPT1", "_LPT1"),
+        ("console.mp4", "console.mp4"),
+        ('a<b>c:d"e|f?g*.mp4', "a_b_c_d_e_f_g_.mp4"),
+        ("a.mp4. ", "a.mp4"),
+        ("é" * 300 + ".webm", "é" * 97 + ".webm"),
+        ("x" * 300, "x" * 200),
+        ("\udcff.mp4", "?.mp4"),
+    ],
+)
+def test_a_name_is_one_on_every_system(tmp_path: Path, given: str, expected: str) -> None:
+    link = {"name": "video", "url": "https://x/a", "file_name": given}
+
+    assert file_of(link, None, tmp_path).path.name == expected
 
 
 @pytest.fixture
@@ -377,9 +663,13 @@ def test_what_changes_something_is_asked_for_once(api: Api, upstream: Upstream, 
     [
         (problem(404), "What is wrong. (HTTP 404)"),
         (Answer({"message": "Forbidden"}, 403), "refuses these AWS credentials"),
-        (Answer("<html>", 500), "no reason given (HTTP 500)"),
-        (Answer("[]", 500), "no reason given (HTTP 500)"),
-        (problem(503), "The API does not answer: too many 503 error responses."),
+        (Answer("<html>", 500), "answered something instead of JSON (HTTP 500)"),
+        (
+            Answer("<html>", 200, {"Content-Type": "text/html; charset=utf-8"}),
+            "answered text/html instead of JSON (HTTP 200): this is not the API.",
+        ),
+        (Answer("[]", 500), "answered something instead of JSON (HTTP 500)"),
+        (problem(503), " does not answer: too many 503 error responses."),
     ],
 )
 def test_what_the_api_says_is_told(api: Api, upstream: Upstream, answer: Answer, said: str) -> None:
@@ -389,6 +679,8 @@ def test_what_the_api_says_is_told(api: Api, upstream: Upstream, answer: Answer,
         api.recording("x")
 
     assert said in str(raised.value)
+    # An upstream's answer to a request is told apart from that of another host.
+    assert raised.value.status == 404 or "127.0.0.1:" in str(raised.value)
 
 
 def test_an_api_that_is_not_there_is_told() -> None:
@@ -489,7 +781,7 @@ def test_a_title_is_shown_as_it_is(upstream: Upstream, title: str) -> None:
     result = CliRunner().invoke(main, ["list", "--api-url", upstream.url])
 
     assert result.exit_code == 0
-    assert f" {title} " in result.stdout
+    assert f" {title}\n" in result.stdout
 
 
 def test_what_is_wrong_with_a_part_is_shown_as_it_is(upstream: Upstream) -> None:
@@ -499,7 +791,7 @@ def test_what_is_wrong_with_a_part_is_shown_as_it_is(upstream: Upstream) -> None
     result = CliRunner().invoke(main, ["health", "--api-url", upstream.url])
 
     assert result.exit_code == 1
-    assert '{"detail": "[/queue]"}' in result.stdout
+    assert "!  queues  degraded  detail: [/queue]\n" in result.stdout
 
 
 OTHER_ID = "2f1c8d43-3fd9-43a5-b6d8-5f4a0e5d9e0c"

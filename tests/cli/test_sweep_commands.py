@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,14 +266,14 @@ def test_a_window_that_makes_no_sense_is_one_line(
 def test_a_request_whose_answer_is_lost_is_not_sent_again(
     backfill: Run, sweep_api: Upstream
 ) -> None:
-    sweep_api.says(Answer("<html>", 503))
+    sweep_api.says(problem(503, "Try again."))
 
     result = backfill()
 
     assert result.exit_code == 2
     assert result.stderr == (
         "It may be under way all the same: realtimekit-recordings sweeps list\n"
-        "Error: no reason given (HTTP 503)\n"
+        "Error: Try again. (HTTP 503)\n"
     )
     assert asked(sweep_api) == [("POST", "/sweeps")]
 
@@ -389,13 +390,17 @@ def interrupted(sweep_api: Upstream) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupted")
-def test_ctrl_c_leaves_it_running_and_says_how_to_go_on(run: Run, sweep_api: Upstream) -> None:
-    place = ("--stack-name", "second stack", "--region", "eu-west-1")
+def test_ctrl_c_leaves_it_running_and_says_how_to_go_on(
+    run: Run, sweep_api: Upstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "other-config"
+    config.write_text('[profile "second one"]\naws_access_key_id = a\naws_secret_access_key = s\n')
+    place = ("--profile", "second one", "--region", "eu-west-1")
 
-    result = run("backfill", "--from", "2026-05-26", *WAITLESS, *place)
+    result = run("backfill", "--from", "2026-05-26", *WAITLESS, *place, AWS_CONFIG_FILE=str(config))
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith(HINT.format(" '--stack-name=second stack' --region=eu-west-1"))
+    assert result.stderr.endswith(HINT.format(" --region=eu-west-1 '--profile=second one'"))
     assert asked(sweep_api) == [("POST", "/sweeps"), *[("GET", PATH)] * 2]
 
 
@@ -481,9 +486,57 @@ def test_what_is_missing_for_certain_is_1_whatever_else_is_not_known(
 
     assert result.exit_code == 1
     assert result.stderr.endswith("The sweep failed: unavailable.\n")
+    assert "complete:" not in result.stdout
+
+
+def test_it_names_what_repairs_each_kind(reconcile: Run, sweep_api: Upstream) -> None:
+    counts = {"missing": 1, "behind": 2, "gone": 3, "expired": 4}
+    sweep_api.says(QUEUED, says(dry_run=True, counts=counts))
+
+    assert reconcile().stderr.splitlines()[-3:] == [
+        "To repair missing and behind: realtimekit-recordings backfill "
+        "--from=2026-05-26T10:30:00.000Z --to=2026-06-03T10:30:00.000Z",
+        "To repair gone: files were deleted from the bucket; see ArtifactsGoneAlarm in "
+        "docs/operations.md",
+        "To repair expired: these files are lost; --ignore-expired leaves them out",
+    ]
 
 
 # sweeps
+
+
+def test_a_list_of_sweeps_marks_dry_runs_and_why_one_waits_or_failed(
+    run: Run, sweep_api: Upstream
+) -> None:
+    listed = [
+        report("running", dry_run=True, cause="rate_limited"),
+        report("failed", cause="unauthorized"),
+    ]
+    sweep_api.says(Answer({"sweeps": listed}))
+
+    waiting, failed = run("sweeps", "list").stdout.splitlines()[1:]
+
+    assert waiting.endswith("  running, dry run, waits: rate limited")
+    assert failed.endswith("  failed: unauthorized")
+
+
+def test_whole_ids_of_sweeps_are_shown_on_a_narrow_terminal(run: Run, sweep_api: Upstream) -> None:
+    sweep_api.says(Answer({"sweeps": [report("running", dry_run=True, cause="rate_limited")]}))
+
+    shown = run("sweeps", "list", FORCE_COLOR="1", COLUMNS="80").stdout.splitlines()
+
+    assert [line.split()[0] for line in shown] == ["Sweep", SWEEP_ID]
+    assert max(map(len, shown)) <= 80
+    assert "running," in shown[1]
+
+
+def test_a_request_that_was_never_sent_is_not_under_way(run: Run, aws: Any) -> None:
+    result = run("backfill", "--from", "2026-05-26", "--api-url", "http://127.0.0.1:9")
+
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: The API at 127.0.0.1:9 does not answer: NewConnectionError.\n",
+    )
 
 
 def test_sweeps_are_listed(run: Run, sweep_api: Upstream) -> None:
@@ -493,9 +546,10 @@ def test_sweeps_are_listed(run: Run, sweep_api: Upstream) -> None:
 
     running, completed = run("sweeps", "list").stdout.splitlines()[1:]
 
-    assert running.split()[3:6] == ["request", "running", "50%"]
-    assert completed.split()[3:6] == ["hourly", "completed", "100%"]
-    assert completed.split()[-3:] == ["1,204", "3", SWEEP_ID]
+    assert running.split()[:6] == [SWEEP_ID, "2026-06-03", "10:30", "UTC", "request", "50%"]
+    assert running.endswith("running")
+    assert completed.split()[4:6] == ["hourly", "100%"]
+    assert completed.split()[-3:] == ["1,204", "3", "completed"]
     assert asked(sweep_api) == [
         ("GET", "/sweeps?limit=20"),
         ("GET", "/sweeps?limit=19&cursor=" + "eA-_" * 20),

@@ -11,7 +11,7 @@ import pytest
 
 from local.simulator import DEFAULT_TOKEN, Overlay, rate_limited
 
-URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+URL = "http://127.0.0.1:8787/v1/webhooks/realtimekit"
 OLD_URL = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
 OTHERS = {"name": "Chat export", "url": "https://other.example/hook"}
 
@@ -118,6 +118,18 @@ def test_register_takes_a_custom_domain_and_a_name(run, registered, aws):
 
     [webhook] = registered()
     assert (webhook.name, webhook.url) == ("staging", "https://hooks.example.com/realtimekit")
+
+
+def test_register_does_not_register_an_address_of_aws_with_a_simulator(run, registered, aws):
+    address = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"
+    aws.outputs["WebhookUrl"] = address
+
+    result = run("webhook", "register")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert f"must not post to {address}, which is not on this machine" in result.stderr
+    assert registered() == []
 
 
 def test_register_creates_one_in_a_single_try(run, registered, realtimekit):
@@ -252,14 +264,14 @@ def test_unregister_removes_only_ours_once_it_is_confirmed(run, existing, regist
 
     assert [webhook.id for webhook in registered()] == [others]
     assert result.exit_code == 0
-    assert f"Remove {our_own}, which posts to {URL}? [y/N]" in result.stdout
+    assert f"Remove {our_own}, which posts to {URL}? [y/N]" in result.stderr
     assert f"Removed {our_own}.\n" in result.stdout
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_unregister_removes_nothing_unless_it_is_confirmed(run, existing, changes, answer):
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("", 2)])
+def test_unregister_removes_nothing_unless_it_is_confirmed(run, existing, changes, answer, code):
     existing()
-    assert run("webhook", "unregister", answer=answer).exit_code == 1
+    assert run("webhook", "unregister", answer=answer).exit_code == code
     assert changes() == []
 
 

@@ -114,6 +114,31 @@ def test_links_are_printed(run: Run, recording: Recording) -> None:
     assert [link["name"] for link in as_json["links"]] == ["audio", "video"]
 
 
+def test_archiving_can_be_asked_for_and_rows_restored(
+    run: Run, stack: Deployment, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", stack.stack.description["aws_endpoint_url"])
+    table = stack.stack.description["tables"]["RecordingsTable"]["name"]
+    stack.dynamodb.create_table(
+        TableName="restored",
+        KeySchema=[{"AttributeName": "recording_id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "recording_id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    key = {"recording_id": {"S": recording.id}}
+    row = stack.dynamodb.get_item(TableName=table, Key=key)["Item"]
+    stack.dynamodb.put_item(TableName="restored", Item=row)
+    stack.dynamodb.delete_item(TableName=table, Key=key)
+
+    restored = run("restore-table", "restored", "--yes")
+    asked = run("archive", recording.id)
+    stack.dynamodb.delete_table(TableName="restored")
+
+    assert (restored.exit_code, restored.stdout) == (0, "1 rows written, 0 left as they were.\n")
+    assert (asked.exit_code, asked.stdout) == (0, f"{recording.id}: archiving asked for.\n")
+    assert stack.dynamodb.get_item(TableName=table, Key=key)["Item"] == row
+
+
 def test_files_are_downloaded_whole(
     run: Run, stack: Deployment, recording: Recording, tmp_path: Path
 ) -> None:
@@ -136,7 +161,10 @@ def test_one_file_can_be_chosen(run: Run, recording: Recording, tmp_path: Path) 
 
     assert chosen.exit_code == 0
     assert len(list(tmp_path.iterdir())) == 1
-    assert (unknown.exit_code, unknown.stderr) == (2, "Error: There is no link to subtitles.\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        2,
+        "Error: The recording has no file subtitles.\n",
+    )
 
 
 def test_health_is_an_exit_code(run: Run, stack: Deployment, recording: Recording) -> None:
@@ -159,7 +187,7 @@ def test_an_erasure_is_asked_about_first(run: Run, stack: Deployment) -> None:
 
     assert run("erase", recording.id, input="n\n").exit_code == 1
     assert run("show", recording.id).exit_code == 0
-    assert run("erase", recording.id, input="y\n").stdout.splitlines()[-1].startswith("Erased at ")
+    assert run("erase", recording.id, input="y\n").stdout.startswith(f"{recording.id}: erased at ")
     assert run("erase", recording.id, "--yes").exit_code == 0
     assert "was erased" in run("show", recording.id).stderr
 

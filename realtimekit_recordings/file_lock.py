@@ -1,0 +1,44 @@
+"""A lock that ends with the process that holds it, so that none is ever left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class LockedError(Exception):
+    """Raised when another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of that name. Raises `LockedError`."""
+    with path.open("ab") as file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise LockedError from None
+        # The holder before us has removed the file that we opened: another may lock a new one.
+        if os.fstat(file.fileno()).st_nlink == 0:
+            raise LockedError
+        try:
+            yield
+        finally:
+            # Windows removes no open file; an empty one stays there.
+            with suppress(PermissionError, FileNotFoundError):
+                path.unlink()
