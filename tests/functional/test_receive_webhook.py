@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -300,3 +301,19 @@ def test_the_same_delivery_twenty_times_is_twenty_messages_of_one_key(
     replies = [deliver(status_update()).status for _ in range(20)]
 
     assert replies == [202] * 20
+
+
+def test_a_queue_that_cannot_be_reached_is_a_503(
+    deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDKs raise no `ClientError` where there is no answer."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        unreachable = boto3.client("sqs", endpoint_url=url, config=receive_webhook.quick)
+        monkeypatch.setattr(receive_webhook, "sqs", unreachable)
+
+        reply = deliver(status_update())
+
+    assert reply.status == 503
+    assert reply.headers["Retry-After"] == "1"

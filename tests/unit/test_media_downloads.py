@@ -432,3 +432,18 @@ def test_without_a_strong_etag_no_range_is_sure_to_be_of_the_same_file(
 
     assert file.etag is None
     assert not file.has_ranges
+
+
+def test_a_range_is_asked_for_only_of_the_file_that_was_opened(
+    media: Media, upstream: Upstream
+) -> None:
+    """A storage that knows `If-Match` refuses to send what would be thrown away."""
+    upstream.says(
+        Answer(b"\0" * 10, 206, {**VIDEO, "Content-Range": "bytes 0-9/10"}),
+        Answer(b"\0" * 4, 206, {**VIDEO, "Content-Range": "bytes 2-5/10"}),
+    )
+
+    assert b"".join(media.open(f"{upstream.url}/a.mp4").chunks(2, 6)) == b"\0" * 4
+
+    asked = [(headers["Range"], headers.get("If-Match")) for _, headers in upstream.requests]
+    assert asked == [("bytes=0-511", None), ("bytes=2-5", '"one"')]
