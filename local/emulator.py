@@ -5,13 +5,19 @@ checksums, and refuses a completion that gives the CRC-32 of all bytes, which S3
 "Checking object integrity in Amazon S3", full object checksums). And a queue's MaximumConcurrency
 that is a parameter of the template stays text, which stops the delivery of all queues. And its
 CloudFormation does not know saved queries of CloudWatch Logs, which nothing here reads.
+
+It also ends with its parent, however that ended: the parent holds the other end of standard input.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import os
 import runpy
+import signal
+import sys
+import threading
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +71,23 @@ def _forget_query(*_: Any) -> None:
     pass
 
 
+def _end_with_parent() -> None:
+    """Kill this process and the function runtimes, its group, when standard input is closed."""
+    # The runtimes are to inherit an empty input, not the parent's pipe.
+    pipe = os.dup(sys.stdin.fileno())
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+
+    def wait_and_kill() -> None:
+        while os.read(pipe, 1024):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {
         "create": _save_query,
         "delete": _forget_query,
