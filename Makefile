@@ -1,6 +1,6 @@
 # The first run of a target sets up what it needs, and only that, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
+.PHONY: help demo up put-event request invoke test test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -14,6 +14,7 @@ RECORDINGS ?= 20000
 ROUNDS ?= 5
 SEED ?= 1
 MEETINGS ?= 2000
+MODULE ?= worklist
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,6 +24,8 @@ TESTS := .venv/.tests
 SAM := .venv-sam/.ready
 RIC := .venv-runtime/.ready
 SECURITY := .venv-security/.ready
+MUTANTS := .venv-mutants/.ready
+DYNALITE := .local/dynalite/node_modules/dynalite/cli.js
 # sam finds uv by name; uv is to install nothing that has no hash.
 SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" UV_REQUIRE_HASHES=1 sam build
 COMPILE := .venv-sam/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
@@ -51,8 +54,17 @@ test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
+TABLE_TESTS := tests/unit/test_worklist.py tests/unit/test_catalogue.py tests/unit/test_listing.py \
+	tests/unit/test_interleavings.py tests/functional
+
+test-dynalite: $(TESTS) $(DYNALITE) ## Run the tests with tables against another DynamoDB (needs Node 20) [ARGS="-k erased"]
+	@.venv/bin/python tests/dynalite.py $(DYNALITE) $(TABLE_TESTS) $(ARGS)
+
+mutants: $(MUTANTS) ## See which small faults in a module its tests let pass [MODULE=worklist ARGS="*is_urgent*"]
+	@.venv-mutants/bin/python tests/mutants.py $(MODULE) $(if $(ARGS),'$(ARGS)')
+
 soak: $(TESTS) ## Run the fault suite at length; a seed is a run, odd ones to the last request [SEED=1 MEETINGS=2000]
-	@.venv/bin/python -m pytest tests/faults --seed $(SEED) --meetings $(MEETINGS)
+	@.venv/bin/python -m pytest tests/faults --timeout 0 --seed $(SEED) --meetings $(MEETINGS)
 
 bench: package plain-package ## Measure cold starts, a recording's life and cost, and the list [ROUNDS=5]
 	@.venv/bin/python -m bench --rounds $(ROUNDS)
@@ -102,7 +114,7 @@ deploy: build ## Build, and deploy to AWS with questions asked
 	@.venv-sam/bin/sam deploy --guided
 
 clean: ## Remove all that was set up or built
-	rm -rf .venv .venv-sam .venv-runtime .venv-security .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- for this machine ---
@@ -145,3 +157,10 @@ $(RIC): local/runtime-requirements.txt
 
 $(SECURITY): local/security-requirements.txt
 	$(call create,,local/security-requirements.txt)
+
+$(MUTANTS): tests/mutants-requirements.txt tests/requirements.txt requirements.txt
+	$(call create,requirements.txt,tests/mutants-requirements.txt)
+
+# Its install scripts build a store on disk; the tests' tables are in memory.
+$(DYNALITE):
+	@npm install --prefix .local/dynalite --no-save --no-audit --no-fund --ignore-scripts --silent dynalite@4.0.0
