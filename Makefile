@@ -15,6 +15,7 @@ ROUNDS ?= 5
 SEED ?= 1
 MEETINGS ?= 2000
 MODULE ?= worklist
+CONFIG_ENV ?= default
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -26,8 +27,17 @@ RIC := .venv-runtime/.ready
 SECURITY := .venv-security/.ready
 MUTANTS := .venv-mutants/.ready
 DYNALITE := .local/dynalite/node_modules/dynalite/cli.js
+# What `sam deploy --guided` is answered, the account's id among it: not in a file that git tracks.
+DEPLOYMENTS := samconfig.local.toml
 # sam finds uv by name; uv is to install nothing that has no hash.
 SAM_BUILD := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" UV_REQUIRE_HASHES=1 sam build
+PACKAGE := .local/build/.ready
+PACKAGE_SOURCES := template.yaml samconfig.toml requirements.txt local/package.py local/bytecode.py \
+	local/template.py $(shell find functions -type f ! -path '*/__pycache__/*')
+# Tests that are named, and do not use the package, do not wait for it.
+USE_PACKAGE := tests tests/ tests/e2e% tests/test_package%
+PACKAGE_FOR_TESTS := $(if $(filter-out $(USE_PACKAGE),$(filter tests%,$(ARGS))),$(if \
+	$(filter $(USE_PACKAGE),$(ARGS)),$(PACKAGE)),$(PACKAGE))
 COMPILE := .venv-sam/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
 	--python-version 3.11 --no-python-downloads --custom-compile-command "make lock"
 
@@ -40,17 +50,23 @@ demo: $(LOCAL) ## See it work: a meeting ends, and its recording is catalogued (
 up: $(LOCAL) ## Run the local stack until Ctrl-C [PORT= REALTIMEKIT_PORT= SPEED=]
 	@.venv/bin/python -m local up --port $(PORT) --realtimekit-port $(REALTIMEKIT_PORT) --speed $(SPEED)
 
+# By way of the environment, unexpanded: a & or a ' is a character like any other there, to make and
+# to the shell.
+override API_PATH := $(value API_PATH)
+override BODY := $(value BODY)
+export METHOD API_PATH BODY EVENT FUNCTION
+
 put-event: $(LOCAL) ## Put a sample entry on the running stack's event bus [EVENT=eventbridge-entry.meeting-ended]
-	@.venv/bin/python -m local put-event $(EVENT)
+	@.venv/bin/python -m local put-event "$${EVENT:-eventbridge-entry.meeting-ended}"
 
 request: $(LOCAL) ## Send a signed request to the running stack's API [METHOD=GET API_PATH=/recordings/… BODY=]
-	@.venv/bin/python -m local request $(METHOD) $(API_PATH) '$(BODY)'
+	@.venv/bin/python -m local request "$${METHOD:-GET}" "$${API_PATH:-/recordings}" "$${BODY:-}"
 
 invoke: $(LOCAL) ## Invoke a function of the running stack [FUNCTION=follow_up EVENT=follow-up.schedule-tick]
-	@.venv/bin/python -m local invoke $(FUNCTION) $(EVENT)
+	@.venv/bin/python -m local invoke "$${FUNCTION:-follow_up}" "$${EVENT:-follow-up.schedule-tick}"
 
 # More workers than two cores: many tests wait. Of a selection no coverage is asked.
-test: package ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
+test: $(PACKAGE_FOR_TESTS) $(TESTS) ## Run all tests, or some [ARGS="-k erased" WORKERS=4]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
@@ -79,9 +95,12 @@ bench-copy: $(TESTS) ## Measure the copy to S3 beside what it can be compared to
 	@.venv/bin/python -m bench.archive_copy --sizes $(SIZES)
 
 # What would be deployed, but for this machine's Python and architecture.
-package: $(TESTS) $(SAM) $(RIC)
+package: $(PACKAGE)
+
+$(PACKAGE): $(PACKAGE_SOURCES) $(TESTS) $(SAM) $(RIC)
 	$(call build_here,.local/build)
-	@.venv/bin/python -m local.package $(THIS_RUNTIME) .local/build
+	@.venv/bin/python -m local.package $(THIS_RUNTIME) $(THIS_ARCHITECTURE) .local/build
+	@touch $@
 
 # The same as sam build alone delivers it, for comparison.
 plain-package: $(TESTS) $(SAM)
@@ -106,12 +125,15 @@ lock: $(SAM) ## Renew requirements.txt and local/sam-requirements.txt from their
 	@$(COMPILE) --output-file local/sam-requirements.txt local/sam-requirements.in
 
 build: $(SAM) ## Build what is deployed, trimmed and with its bytecode [RUNTIME= ARCHITECTURE=]
+	@.venv-sam/bin/python -m local.package $(RUNTIME) $(ARCHITECTURE)
 	@$(SAM_BUILD) --parameter-overrides \
 		"ParameterKey=Runtime,ParameterValue=$(RUNTIME) ParameterKey=Architecture,ParameterValue=$(ARCHITECTURE)"
-	@.venv-sam/bin/python -m local.package $(RUNTIME) .aws-sam/build
+	@.venv-sam/bin/python -m local.package $(RUNTIME) $(ARCHITECTURE) .aws-sam/build
 
-deploy: build ## Build, and deploy to AWS with questions asked
-	@.venv-sam/bin/sam deploy --guided
+deploy: build ## Build, and deploy to AWS with questions asked [RUNTIME= ARCHITECTURE= STACK= CONFIG_ENV=]
+	@test -f $(DEPLOYMENTS) || cp samconfig.toml $(DEPLOYMENTS)
+	@.venv-sam/bin/sam deploy --guided --config-file $(CURDIR)/$(DEPLOYMENTS) --config-env $(CONFIG_ENV) \
+		$(if $(STACK),--stack-name $(STACK))
 
 clean: ## Remove all that was set up or built
 	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -131,10 +153,17 @@ endef
 
 # --- environments ---
 
+NEEDED := Install Python 3.11 or newer with both (Debian, Ubuntu: apt-get install python3 python3-venv), \
+	or name one with PYTHON=/path/to/python3.
+
 # $(1) is a lock, which names all there is to install with its hashes; $(2) is pinned without.
 define create
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
-	@echo "Setting up $(@D): once, about half a minute"
+	@command -v $(PYTHON) > /dev/null || { echo "There is no $(PYTHON). $(NEEDED)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11. $(NEEDED)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+		{ echo "$(PYTHON) lacks the modules venv and ensurepip. $(NEEDED)"; exit 1; }
+	@echo "Setting up $(@D): once, half a minute to two"
 	@mkdir -p .local && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	$(if $(1),@$(@D)/bin/pip install --quiet --require-hashes --no-deps -r $(1))
 	$(if $(2),@$(@D)/bin/pip install --quiet -r $(2))

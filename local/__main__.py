@@ -28,6 +28,7 @@ from .simulator import (
 from .stack import ROOT, SEED, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
+EVENTS = ROOT / "events"
 WEBHOOK_EVENTS = ("meeting.ended", "recording.statusUpdate")
 
 
@@ -88,7 +89,7 @@ def put_event(arguments: argparse.Namespace) -> int:
     described = _described()
     entries = [
         {**entry, "EventBusName": described["event_bus"]["name"]}
-        for entry in json.loads(_event(arguments.event))
+        for entry in _entries(arguments.event)
     ]
     events = stack.client("events", described["aws_endpoint_url"])
     answer = events.put_events(Entries=entries)
@@ -167,11 +168,23 @@ def _function(described: Mapping[str, Any], name: str) -> str:
 
 
 def _event(name: str) -> str:
-    path = ROOT / "events" / f"{name.removesuffix('.json')}.json"
+    path = EVENTS / f"{name.removesuffix('.json')}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
         sys.exit(f"There is no events/{path.name}; there are {known}.")
     return path.read_text()
+
+
+def _entries(name: str) -> list[dict[str, Any]]:
+    """Return the bus entries of a file of events/; exit with a message if the file has none."""
+    entries: list[dict[str, Any]] = json.loads(_event(name))
+    if not isinstance(entries, list):
+        known = ", ".join(sorted(file.stem for file in EVENTS.glob("eventbridge-entry.*.json")))
+        sys.exit(
+            f"events/{name.removesuffix('.json')}.json is what a function receives, and no entry"
+            f" for the event bus; those are {known}. For a function there is: make invoke"
+        )
+    return entries
 
 
 def _welcome(described: Mapping[str, Any], recording_id: str, page_url: str) -> str:
@@ -183,12 +196,13 @@ The stack is up; Ctrl-C stops it. All of it is described in {DESCRIPTION_FILE.re
   … to read and to try     {page_url}
   RealtimeKit (simulated)  {described["realtimekit_url"]}/_simulator
 
-For the AWS command line and SDKs:
+For the AWS command line and SDKs, and for realtimekit-recordings:
 
   export AWS_ENDPOINT_URL={described["aws_endpoint_url"]} \\
     AWS_REGION={described["region"]} AWS_DEFAULT_REGION={described["region"]} \\
     AWS_ACCESS_KEY_ID={described["aws_access_key_id"]} \\
-    AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]}
+    AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]} \\
+    REALTIMEKIT_RECORDINGS_API_URL={described["api_url"]}
 
 A meeting was recorded, and nobody told of it. From another shell, announce its end, and read it:
 

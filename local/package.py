@@ -1,9 +1,12 @@
-"""Finish what `sam build` built: leave out what no function uses, and give it its bytecode.
+"""Finish what `sam build` built: trim it, compile it, and let it be deployed as nothing else.
 
 botocore brings the models of some 430 services, and the endpoints of all of them, which are read
 anew at each cold start. What is kept are the services that the functions make clients of, as their
 code says, in all of AWS's partitions. The `*.dist-info` folders stay: by them Amazon Inspector and
 other scanners know what is in a deployed function.
+
+The packages hold machine code and bytecode of one runtime and one architecture, so the built
+template names both, and is not a template that could be deployed with others.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ import ast
 import gzip
 import json
 import shutil
-from collections.abc import Iterator, Set
+import sys
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from . import bytecode
+import yaml
 
+from . import bytecode, template
+
+TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 # Nothing imports or reads them: resources that we do not use, examples, command lines, and the
 # compiler's side of cffi, of which `cryptography` needs only the backend.
 UNUSED = ("boto3/data", "boto3/examples", "bin", "cffi", "pycparser")
@@ -93,18 +100,66 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def main() -> None:
-    """Finish each function's folder below a build folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runtime", help="such as python3.13")
-    parser.add_argument("build_dir", type=Path, help="what sam build wrote")
-    arguments = parser.parse_args()
-    folders = [path for path in arguments.build_dir.iterdir() if path.is_dir()]
+def check(settings: Mapping[str, str]) -> None:
+    """Exit with a message unless the template allows these values and this machine can build them.
+
+    A build takes minutes, and `sam build` itself looks at neither.
+    """
+    parameters = template.load(TEMPLATE)["Parameters"]
+    for name, value in settings.items():
+        allowed = parameters[name]["AllowedValues"]
+        if value not in allowed:
+            sys.exit(f"{name} cannot be {value}: template.yaml allows {', '.join(allowed)}.")
+    bytecode.interpreter(settings["Runtime"])
+
+
+def settle(file: Path, settings: Mapping[str, str]) -> None:
+    """Write these parameters' values into a built template, in place of the parameters.
+
+    Deployed with another value, functions with machine code would not start. Left as parameters,
+    an answer that `sam deploy --guided` saved for an older build would be offered for this one.
+    """
+    built = template.load(file)
+    built["Parameters"] = {
+        name: parameter for name, parameter in built["Parameters"].items() if name not in settings
+    }
+    file.write_text(yaml.safe_dump(_settled(built, settings), sort_keys=False, allow_unicode=True))
+
+
+def _settled(node: Any, settings: Mapping[str, str]) -> Any:
+    match node:
+        case {"Ref": name} if name in settings:
+            return settings[name]
+        case dict():
+            return {name: _settled(child, settings) for name, child in node.items()}
+        case list():
+            return [_settled(child, settings) for child in node]
+    return node
+
+
+def finish(settings: Mapping[str, str], build_dir: Path) -> None:
+    """Trim and compile each function's folder below a build folder, and settle its template."""
+    folders = [path for path in build_dir.iterdir() if path.is_dir()]
     for folder in folders:
         trim(folder)
         print(f"Trimmed to {', '.join(sorted(services(folder)))}: {folder}")
-    bytecode.compile_folders(arguments.runtime, folders)
-    print(f"Compiled with {arguments.runtime}")
+    bytecode.compile_folders(settings["Runtime"], folders)
+    settle(build_dir / "template.yaml", settings)
+    print(f"Compiled for {settings['Runtime']} on {settings['Architecture']}")
+
+
+def main() -> None:
+    """Check what is to be built or, with a build folder, finish what was built."""
+    parser = argparse.ArgumentParser(prog="python -m local.package", description=main.__doc__)
+    parser.add_argument("runtime", help="such as python3.13")
+    parser.add_argument("architecture", help="arm64 or x86_64")
+    parser.add_argument("build_dir", type=Path, nargs="?", help="what sam build wrote")
+    arguments = parser.parse_args()
+    settings = {"Runtime": arguments.runtime, "Architecture": arguments.architecture}
+    if arguments.build_dir:
+        finish(settings, arguments.build_dir)
+    else:
+        check(settings)
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def ingestion(
             token,
             UpstreamBudget(work_table, APP_ID, 1000, clock),
             http,
-            urllib3.Timeout(connect=1, read=1),
+            urllib3.Timeout(connect=5, read=5),
             observe,
         ),
         catalogue=catalogue,
@@ -277,7 +277,7 @@ def archive(s3: Any, bucket: str) -> Archive:
 @pytest.fixture
 def media() -> Media:
     """Which may be on this machine, and soon has enough of silence."""
-    return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=1, read=1))
+    return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=5, read=5))
 
 
 @pytest.fixture

@@ -7,13 +7,17 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from doubles import HANDLERS, ROOT
-from local.package import services, trim
+from local.package import services, settle, trim
+from local.template import load
 
 BUILD = ROOT / ".local/build"
 PYTHON = ROOT / ".venv-runtime/bin/python"
@@ -104,6 +108,59 @@ def test_every_module_has_bytecode_that_is_not_held_against_its_source(package: 
 def test_what_scanners_look_for_stays_in_the_package(package: Path) -> None:
     for name in ("boto3", "botocore", "cryptography", "urllib3"):
         assert list(package.glob(f"{name}-*.dist-info/METADATA")), name
+
+
+def test_a_built_template_deploys_what_was_built_and_nothing_else(
+    tmp_path: Path, template: Mapping[str, Any]
+) -> None:
+    built = tmp_path / "template.yaml"
+    built.write_text((ROOT / "template.yaml").read_text())
+
+    settle(built, {"Runtime": "python3.12", "Architecture": "x86_64"})
+
+    settled = load(built)
+    function = settled["Globals"]["Function"]
+    assert (function["Runtime"], function["Architectures"]) == ("python3.12", ["x86_64"])
+    assert set(template["Parameters"]) - set(settled["Parameters"]) == {"Runtime", "Architecture"}
+    assert settled["Conditions"] == template["Conditions"]
+    assert settled["Resources"] == template["Resources"]
+    assert settled["Outputs"] == template["Outputs"]
+
+
+def test_the_package_for_this_machine_is_settled(package: Path) -> None:
+    function = load(package.parent / "template.yaml")["Globals"]["Function"]
+
+    assert function["Runtime"] == f"python3.{sys.version_info.minor}"
+    assert function["Architectures"] in (["arm64"], ["x86_64"])
+
+
+@pytest.mark.parametrize(
+    ("runtime", "architecture", "message"),
+    [
+        (
+            "python3.11",
+            "arm64",
+            "Runtime cannot be python3.11: template.yaml allows python3.12, python3.13, python3.14.",
+        ),
+        (
+            "python3.13",
+            "aarch64",
+            "Architecture cannot be aarch64: template.yaml allows arm64, x86_64.",
+        ),
+    ],
+)
+def test_what_the_template_refuses_is_refused_before_the_build(
+    runtime: str, architecture: str, message: str
+) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "local.package", runtime, architecture],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stderr.strip()) == (1, message)
 
 
 def test_a_client_of_a_service_that_is_not_named_stops_the_build(tmp_path: Path) -> None:

@@ -154,9 +154,18 @@ def test_partial_failures_are_asked_for(resources: Resources) -> None:
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
-def test_no_queue_takes_all_of_the_accounts_concurrency(resources: Resources) -> None:
-    for _, source in queue_sources(resources):
-        assert "MaximumConcurrency" in source["ScalingConfig"]
+def test_a_new_account_has_concurrency_left_for_webhooks(
+    template: Mapping[str, Any], resources: Resources
+) -> None:
+    """A new account has 10 concurrent executions; SQS takes no less than 2 for a queue."""
+    limits = [
+        template["Parameters"][source["ScalingConfig"]["MaximumConcurrency"]["Ref"]]["Default"]
+        for _, source in queue_sources(resources)
+    ]
+    one_each = {"FollowUpFunction", "SweepRecordingsFunction", "PublishChangesFunction"}
+
+    assert limits == [2, 2, 2]
+    assert sum(limits) + len(one_each) == 9
 
 
 def test_every_rule_has_a_dead_letter_queue_that_it_may_send_to(resources: Resources) -> None:
@@ -395,7 +404,8 @@ def test_the_bucket_is_private_encrypted_versioned_and_outlives_the_stack(
     bucket = resources["ArchiveBucket"]
     properties = bucket["Properties"]
 
-    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    for kept in (bucket, resources["ArchiveBucketPolicy"]):
+        assert (kept["DeletionPolicy"], kept["UpdateReplacePolicy"]) == ("Retain", "Retain")
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(properties["PublicAccessBlockConfiguration"]) == 4
     assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
@@ -504,13 +514,137 @@ def test_media_come_over_https_or_from_this_machine(
     assert bool(re.fullmatch(pattern, hosts)) is allowed
 
 
-def test_every_alarm_has_its_heading_in_the_runbook(resources: Resources) -> None:
+def test_every_alarm_says_the_address_of_its_heading_in_the_runbook(resources: Resources) -> None:
     runbook = (ROOT / "docs/operations.md").read_text()
+    anchors = {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall("^### (.+)$", runbook, re.MULTILINE)
+    }
+    shared = {"throttledalarm", "realtimekit-is-down"}
 
     for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
-        assert f"### {name}\n" in runbook
-        assert name in alarm["Properties"]["AlarmDescription"]
-        assert alarm["Properties"]["TreatMissingData"] == "notBreaching"
+        text = alarm["Properties"]["AlarmDescription"]["Fn::Sub"]
+        _, _, anchor = text.partition(". Runbook: ${RunbookUrl}#")
+        assert anchor in anchors, name
+        assert anchor == name.lower() or anchor in shared, name
+        assert name in runbook
+
+
+def test_every_alarms_text_is_read_as_a_sentence_and_fits_into_cloudwatch(
+    resources: Resources,
+) -> None:
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        text = alarm["Properties"]["AlarmDescription"]["Fn::Sub"]
+        assert re.match(r"[A-Za-z_]+ .+\. Runbook: ", text), name
+        # CloudWatch takes 1,024; the address of the runbook comes on top.
+        assert len(text) < 300, name
+
+
+def test_a_tick_that_does_not_run_is_an_alarm(resources: Resources) -> None:
+    """A throttled or disabled tick is no invocation and no error: the metric has no data."""
+    missing_is_bad = {
+        name: alarm["Properties"]
+        for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items()
+        if alarm["Properties"]["TreatMissingData"] == "breaching"
+    }
+    every_minute = {
+        name
+        for name, properties in functions(resources).items()
+        for event in properties["Events"].values()
+        if event["Properties"].get("Schedule") == "rate(1 minute)"
+    }
+
+    assert every_minute == {"FollowUpFunction", "SweepRecordingsFunction"}
+    assert set(missing_is_bad) == {"FollowUpStoppedAlarm", "SweepsStoppedAlarm"}
+    assert {
+        properties["Dimensions"][0]["Value"]["Ref"] for properties in missing_is_bad.values()
+    } == every_minute
+    for properties in missing_is_bad.values():
+        assert (properties["Namespace"], properties["MetricName"]) == ("AWS/Lambda", "Invocations")
+        assert (properties["ComparisonOperator"], properties["Threshold"]) == (
+            "LessThanThreshold",
+            1,
+        )
+        assert properties["Period"] * properties["EvaluationPeriods"] == 900
+
+
+def test_every_function_that_is_refused_concurrency_is_an_alarm(resources: Resources) -> None:
+    watched = {
+        alarm["Properties"]["Dimensions"][0]["Value"]["Ref"]
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["MetricName"] == "Throttles"
+    }
+
+    assert watched == functions(resources).keys()
+
+
+def test_the_apis_5xx_are_an_alarm(resources: Resources) -> None:
+    alarm = resources["ApiErrorsAlarm"]["Properties"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/ApiGateway", "5XXError")
+    assert alarm["Dimensions"] == [
+        {"Name": "ApiName", "Value": resources["Api"]["Properties"]["Name"]}
+    ]
+
+
+def test_realtimekits_outage_is_an_alarm_within_fifteen_minutes(resources: Resources) -> None:
+    watched = {}
+    for name in ("RealtimeKitSilentAlarm", "RealtimeKitFailingAlarm"):
+        alarm = resources[name]["Properties"]
+        watched[name] = alarm["MetricName"]
+        assert alarm["Period"] * alarm["EvaluationPeriods"] == 900
+        assert alarm["DatapointsToAlarm"] == 2
+
+    assert watched == {
+        "RealtimeKitSilentAlarm": "UpstreamNoAnswer",
+        "RealtimeKitFailingAlarm": "Upstream5xx",
+    }
+
+
+def test_the_runbook_explains_every_cause_of_realtimekits_that_health_names() -> None:
+    runbook = (ROOT / "docs/operations.md").read_text()
+    table = runbook[: runbook.index("## Alarms")]
+
+    for cause in (
+        "unauthorized",
+        "unavailable",
+        "throttled",
+        "budget_spent",
+        "not_found",
+        "unintelligible",
+        "other_region",
+    ):
+        assert f"`{cause}`" in table
+    assert causes(realtimekit.RealtimeKitError) == {
+        "Unauthorized",
+        "Unavailable",
+        "Throttled",
+        "BudgetSpent",
+        "NotFound",
+        "Unintelligible",
+    }
+
+
+def test_the_runbook_lists_the_rights_to_a_bucket_in_another_account(resources: Resources) -> None:
+    """Its policy has to allow what the roles' own policies do."""
+    runbook = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(\w+)Arn` \| (.*s3:.*) \| (.*) \|$", runbook, re.MULTILINE)
+    documented = {
+        role: tuple({*re.findall(r"s3:\w+", actions)} for actions in cells) for role, *cells in rows
+    }
+    granted: dict[str, tuple[set[str], set[str]]] = {}
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for statement in statements(role):
+            actions = (
+                [statement["Action"]]
+                if isinstance(statement["Action"], str)
+                else statement["Action"]
+            )
+            if actions[0].startswith("s3:"):
+                on_files = "/*" in str(statement["Resource"])
+                granted.setdefault(name, (set(), set()))[not on_files].update(actions)
+
+    assert documented == granted
 
 
 def test_every_proof_in_the_threat_model_is_a_test() -> None:
@@ -613,6 +747,59 @@ def test_saved_queries_look_into_all_logs_for_what_is_logged(resources: Resource
     looked_into = resources["RecordingQuery"]["Properties"]["LogGroupNames"]
     named = {group.get("Ref") or group["Fn::If"][1]["Ref"] for group in looked_into}
     assert named == of_type(resources, "AWS::Logs::LogGroup").keys()
+
+
+LAMBDAS_OWN_LINES = [
+    "[ERROR] ValueError: no such thing\nTraceback (most recent call last):\n  File …",
+    "[ERROR] Runtime.ImportModuleError: Unable to import module 'follow_up': No module named 'x'",
+    "2026-06-03T10:00:00.000Z 8f507cfc Task timed out after 50.05 seconds",
+    "RequestId: 8f507cfc Error: Runtime exited with error: signal: killed\nRuntime.ExitError",
+    "REPORT RequestId: 8f507cfc\tDuration: 50000.00 ms\tStatus: timeout",
+    "INIT_REPORT Init Duration: 92.30 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError",
+]
+LAMBDAS_QUIET_LINES = [
+    "INIT_START Runtime Version: python:3.13.v64\tRuntime Version ARN: arn:aws:lambda:…",
+    "START RequestId: 8f507cfc Version: $LATEST",
+    "REPORT RequestId: 8f507cfc\tDuration: 12.10 ms\tBilled Duration: 13 ms\tMemory Size: 256 MB",
+    '{"level":"INFO","message":"postponed","cause":"unavailable"}',
+]
+
+
+def test_the_errors_query_finds_the_plain_text_of_crashes_and_kills(resources: Resources) -> None:
+    """Those lines are Lambda's and its runtime client's, not our JSON."""
+    text = resources["ErrorsQuery"]["Properties"]["QueryString"]
+    [pattern] = re.findall(r"@message like /(.+)/", text)
+
+    for line in LAMBDAS_OWN_LINES:
+        assert re.search(pattern, line), line
+    for line in LAMBDAS_QUIET_LINES:
+        assert not re.search(pattern, line), line
+
+
+def test_every_output_is_described_and_every_function_says_its_log(
+    template: Mapping[str, Any], resources: Resources
+) -> None:
+    outputs = template["Outputs"]
+    logs = {
+        output["Value"]["Ref"] for name, output in outputs.items() if name.endswith("LogGroupName")
+    }
+
+    for name, output in outputs.items():
+        assert re.fullmatch(r"The [^\n]+\.", output.get("Description", "")), name
+        assert output.get("Condition") == _condition(resources, output["Value"]), name
+    assert logs == of_type(resources, "AWS::Logs::LogGroup").keys()
+    # A query of CloudWatch Logs Insights takes 50 log groups at most.
+    assert len(logs) < 50
+
+
+def _condition(resources: Resources, value: Any) -> str | None:
+    """Return the condition of the resource that an output names, if it names one outright."""
+    match value:
+        case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+            return resources[name].get("Condition") if name in resources else None
+        case {"Fn::If": ["CreateBucket", *_]}:
+            return "Archive"
+    return None
 
 
 def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:

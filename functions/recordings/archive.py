@@ -193,6 +193,15 @@ class Archive:
         """Raises botocore's errors unless the bucket is there, and ours to use."""
         self._s3.list_multipart_uploads(Bucket=self.bucket, MaxUploads=1)
 
+    def is_elsewhere(self) -> bool:
+        """Return whether the bucket is in another region than this client, whose links then fail.
+
+        Requests still succeed there: S3 redirects them, and botocore follows. A presigned URL is
+        signed for the client's region and cannot be redirected.
+        """
+        region = self._s3.head_bucket(Bucket=self.bucket).get("BucketRegion")
+        return region not in (None, self._s3.meta.region_name)
+
     def erase(self, folders: Collection[str], keys: Collection[str]) -> None:
         """Remove all versions of all objects in the folders and at the keys, and unfinished copies.
 

@@ -95,6 +95,8 @@ class Health:
     def _archive(self) -> Part:
         if self.archive:
             self.archive.probe()
+            if self.archive.is_elsewhere():
+                return {"status": FAILING, "cause": "other_region"}
         return {"status": OK}
 
 

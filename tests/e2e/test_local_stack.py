@@ -141,7 +141,7 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
         said, _ = up.communicate(timeout=SLOW)
 
     assert up.returncode == 0
-    assert described["api_url"] in said
+    assert f"REALTIMEKIT_RECORDINGS_API_URL={described['api_url']}\n" in said
     assert not listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
     assert not DESCRIPTION_FILE.exists()
     assert folders(up.pid) == set()
@@ -178,6 +178,10 @@ def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[s
         assert "already running" in second.stderr
         assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
+        wrong = run(environment, "put-event", "follow-up.schedule-tick")
+        assert wrong.returncode == 1
+        assert "eventbridge-entry.meeting-ended" in wrong.stderr
+        assert "Traceback" not in wrong.stderr
 
 
 @one_stack_at_a_time

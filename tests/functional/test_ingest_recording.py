@@ -376,7 +376,7 @@ def test_a_session_that_is_not_known_is_asked_no_further(
         (empty(520), "unavailable"),
         (garbage(), "unintelligible"),
         (unsuccessful(), "unavailable"),
-        (Delay(1.5), "unavailable"),
+        (Delay(60), "unavailable"),
         (Drop(), "unavailable"),
         (Truncate(), "unavailable"),
         (rate_limited(3), "throttled"),

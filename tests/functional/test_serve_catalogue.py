@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import boto3
 import pytest
 import urllib3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from openapi_schema_validator import OAS31Validator
 
@@ -1184,6 +1185,27 @@ def test_what_is_missing_is_told_by_its_part(
     assert parts["archive"]["cause"] == "NoSuchBucket"
     assert parts["work_table"]["status"] == "ok"
     assert API_TOKEN not in str(reply.body)
+
+
+def test_a_bucket_in_another_region_is_told_since_its_links_never_work(
+    api: Call, queues: dict[str, Any], s3: Any, storage: str, bucket: str
+) -> None:
+    s3.delete_bucket(Bucket=bucket)
+    elsewhere = boto3.client(
+        "s3",
+        endpoint_url=storage,
+        region_name="us-west-2",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(proxies={}),
+    )
+    location = {"LocationConstraint": "us-west-2"}
+    elsewhere.create_bucket(Bucket=bucket, CreateBucketConfiguration=location)
+
+    reply = api("GET", "/health")
+
+    assert (reply.status, reply.body["status"]) == (503, "failing")
+    assert reply.body["parts"]["archive"] == {"status": "failing", "cause": "other_region"}
 
 
 # --- sweeps ---
