@@ -6,6 +6,7 @@ that. The copy stays in .local/mutants/MODULE, with mutmut's results.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,9 @@ TESTS = {
     "catalogue": "unit/test_catalogue unit/test_interleavings functional/test_ingest_recording",
     "dynamodb": "unit/test_catalogue unit/test_worklist unit/test_listing",
     "erasure": "functional/test_archive_recording functional/test_serve_catalogue",
+    "health": "functional/test_serve_catalogue",
     "ingestion": "functional/test_ingest_recording",
+    "links": "functional/test_serve_catalogue",
     "listing": "unit/test_listing functional/test_serve_catalogue",
     "media": "unit/test_media_downloads functional/test_archive_recording",
     "messages": "unit/test_messages functional/test_follow_up functional/test_publish_changes",
@@ -33,7 +36,7 @@ TESTS = {
     "webhook": "unit/test_webhook functional/test_receive_webhook",
     "worklist": "unit/test_worklist functional/test_follow_up",
 }
-"""The test files of a module of functions/recordings; a handler's are its functional tests."""
+"""The test files of a module of functions/recordings, where more than those that import it."""
 
 
 def main(module: str, wanted: list[str]) -> int:
@@ -61,20 +64,32 @@ def stage(folder: Path, module: str) -> None:
 
 def configuration(module: str) -> str:
     """Return mutmut's section of pyproject.toml."""
-    if (ROOT / "functions" / f"{module}.py").exists():
-        path, tests = f"src/{module}.py", f"functional/test_{module}"
-    else:
-        path, tests = f"src/recordings/{module}.py", TESTS[module]
-    files = [f"tests/{name}.py" for name in tests.split()]
+    path = f"{module}.py" if is_handler(module) else f"recordings/{module}.py"
     copied = [name for name in (*COPIED, "functions") if name != "tests"]
     return f"""
 [tool.mutmut]
 source_paths = ["src"]
-only_mutate = ["{path}"]
+only_mutate = ["src/{path}"]
 also_copy = {copied}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-o", "timeout=60"]
-pytest_add_cli_args_test_selection = {files}
+pytest_add_cli_args_test_selection = {files_of(module)}
 """
+
+
+def is_handler(module: str) -> bool:
+    """Return whether it is a function's own file."""
+    return (ROOT / "functions" / f"{module}.py").exists()
+
+
+def files_of(module: str) -> list[str]:
+    """Return the test files that concern a module."""
+    if is_handler(module):
+        return [f"tests/functional/test_{module}.py"]
+    if module in TESTS:
+        return [f"tests/{name}.py" for name in TESTS[module].split()]
+    imports = re.compile(rf"\brecordings(\.| import .*\b){module}\b")
+    found = [*ROOT.glob("tests/unit/test_*.py"), *ROOT.glob("tests/functional/test_*.py")]
+    return [str(path.relative_to(ROOT)) for path in found if imports.search(path.read_text())]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import runpy
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 import urllib3
 
 import receive_webhook
-from doubles import Answer, Context, Signer, Upstream, sample
+from doubles import ROOT, Answer, Context, Signer, Upstream, sample
 from recordings.webhook import PublicKeys
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
@@ -317,3 +318,24 @@ def test_a_queue_that_cannot_be_reached_is_a_503(
 
     assert reply.status == 503
     assert reply.headers["Retry-After"] == "1"
+
+
+def test_a_function_whose_key_is_pinned_believes_it_and_fetches_none(
+    queued: Queued,
+    signer: Signer,
+    successor: Signer,
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it is deployed, nothing replaced; nobody listens at the key's address."""
+    monkeypatch.setenv("WEBHOOK_PUBLIC_KEY", signer.pem)
+    function = runpy.run_path(str(ROOT / "functions" / "receive_webhook.py"))["handler"]
+    event = sample("receive-webhook.recording-status-update")
+    statuses = []
+
+    for by in (signer, successor):
+        event["multiValueHeaders"] = {"rtk-signature": [by.sign(event["body"].encode())]}
+        statuses.append(function(event, context)["statusCode"])
+
+    assert statuses == [202, 401]
+    assert len(queued()) == 1
