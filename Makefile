@@ -1,6 +1,6 @@
 # The first run of a target sets up the environments that the target needs, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
+.PHONY: help demo up put-event request invoke test test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -14,6 +14,7 @@ RECORDINGS ?= 20000
 ROUNDS ?= 5
 SEED ?= 1
 MEETINGS ?= 2000
+MODULE ?= worklist
 CONFIG_ENV ?= default
 
 export SAM_CLI_TELEMETRY := 0
@@ -24,6 +25,8 @@ TESTS := .venv/.tests
 SAM := .venv-sam/.ready
 RIC := .venv-runtime/.ready
 SECURITY := .venv-security/.ready
+MUTANTS := .venv-mutants/.ready
+DYNALITE := .local/dynalite/node_modules/dynalite/cli.js
 # `sam deploy --guided` saves its answers here. They include the account's ID, so git ignores the file.
 DEPLOYMENTS := samconfig.local.toml
 # sam finds uv by its name on the PATH. uv refuses to install a package without a hash.
@@ -67,8 +70,17 @@ test: $(PACKAGE_FOR_TESTS) $(TESTS) ## Run all tests, or those that ARGS selects
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
+TABLE_TESTS := tests/unit/test_worklist.py tests/unit/test_catalogue.py tests/unit/test_listing.py \
+	tests/unit/test_interleavings.py tests/functional
+
+test-dynalite: $(TESTS) $(DYNALITE) ## Run the tests that use tables against another DynamoDB (needs Node 20) [ARGS="-k erased"]
+	@.venv/bin/python tests/dynalite.py $(DYNALITE) $(TABLE_TESTS) $(ARGS)
+
+mutants: $(MUTANTS) ## List the small faults in a module that its tests do not notice [MODULE=worklist ARGS="*is_urgent*"]
+	@.venv-mutants/bin/python tests/mutants.py $(MODULE) $(if $(ARGS),'$(ARGS)')
+
 soak: $(TESTS) ## Run the fault tests with many meetings; an odd seed repeats its run exactly [SEED=1 MEETINGS=2000]
-	@.venv/bin/python -m pytest tests/faults --seed $(SEED) --meetings $(MEETINGS)
+	@.venv/bin/python -m pytest tests/faults --timeout 0 --seed $(SEED) --meetings $(MEETINGS)
 
 bench: package plain-package ## Measure cold starts, the cost of a recording, and a page of the list [ROUNDS=5]
 	@.venv/bin/python -m bench --rounds $(ROUNDS)
@@ -124,7 +136,7 @@ deploy: build ## Build, then deploy to AWS; sam asks for the settings [RUNTIME= 
 		$(if $(STACK),--stack-name $(STACK))
 
 clean: ## Remove all environments, builds and caches
-	rm -rf .venv .venv-sam .venv-runtime .venv-security .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- builds for this machine ---
@@ -175,3 +187,10 @@ $(RIC): local/runtime-requirements.txt
 
 $(SECURITY): local/security-requirements.txt
 	$(call create,,local/security-requirements.txt)
+
+$(MUTANTS): tests/mutants-requirements.txt tests/requirements.txt requirements.txt
+	$(call create,requirements.txt,tests/mutants-requirements.txt)
+
+# Its install scripts build a store on disk; the tests' tables are in memory.
+$(DYNALITE):
+	@npm install --prefix .local/dynalite --no-save --no-audit --no-fund --ignore-scripts --silent dynalite@4.0.0

@@ -18,7 +18,7 @@ from typing import Self
 import urllib3
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60
+START_SECONDS = 300
 STOP_SECONDS = 15
 
 
@@ -84,6 +84,8 @@ class Ministack:
                 self._process.wait()
             # Function runtimes may outlive the emulator; they belong to its process group.
             _kill_group(self._process.pid)
+            if self._process.stdin:
+                self._process.stdin.close()
             self._process = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -118,7 +120,8 @@ class Ministack:
                 [sys.executable, "-P", *self._launcher, Path(__file__).with_name("emulator.py")],
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                # The emulator ends when this pipe is closed, as it is if this process is killed.
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A session of its own keeps Ctrl-C from the emulator; `stop` ends it in order.

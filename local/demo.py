@@ -32,7 +32,7 @@ from .simulator import (
 from .stack import SEED, LocalStack, parameters
 
 Found = TypeVar("Found")
-MAX_WAIT_SECONDS = 60
+MAX_WAIT_SECONDS = 300
 CANARY = "this-must-not-be-stored"
 SECRETS = ("access_key", "secret", "password", "private_key")
 EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")

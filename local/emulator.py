@@ -9,13 +9,20 @@ The patches replace private functions, so ministack's version is pinned.
    the delivery of all queues.
 3. ministack's CloudFormation refuses saved queries of CloudWatch Logs. The patch accepts and
    ignores them, because the local stack does not read them.
+
+The script ends with its parent, however that ends: the parent holds the other end of its standard
+input.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import os
 import runpy
+import signal
+import sys
+import threading
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -69,7 +76,23 @@ def _forget_query(*_: Any) -> None:
     pass
 
 
+def _end_with_parent() -> None:
+    """Kill this process and the function runtimes, its group, when standard input is closed."""
+    # The runtimes are to inherit an empty input, not the parent's pipe.
+    pipe = os.dup(sys.stdin.fileno())
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+
+    def wait_and_kill() -> None:
+        while os.read(pipe, 1024):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {
         "create": _save_query,
         "delete": _forget_query,

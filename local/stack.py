@@ -34,7 +34,7 @@ REGION = "eu-central-1"
 ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # noqa: S105
 STACK_NAME = "realtimekit-recordings"
 PACKAGES = "packages"
-DEPLOY_SECONDS = 120
+DEPLOY_SECONDS = 600
 
 
 SEED = 1
@@ -354,5 +354,5 @@ def request(
         )
         SigV4Auth(credentials, "execute-api", description["region"]).add_auth(prepared)
     return urllib3.request(
-        method, url, body=body, headers=dict(prepared.headers), retries=False, timeout=30
+        method, url, body=body, headers=dict(prepared.headers), retries=False, timeout=120
     )

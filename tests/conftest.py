@@ -89,6 +89,17 @@ def template() -> Mapping[str, Any]:
     return load(ROOT / "template.yaml")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that `make test-dynalite` sets."""
+    parser.addoption("--dynamodb-endpoint", help="of a DynamoDB to use in moto's place")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Send all clients of DynamoDB there, before any handler makes one."""
+    if endpoint := config.getoption("--dynamodb-endpoint"):
+        os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = endpoint
+
+
 _TABLE_PROPERTIES = (
     "BillingMode",
     "AttributeDefinitions",
@@ -99,10 +110,16 @@ _TABLE_PROPERTIES = (
 
 @pytest.fixture
 def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
-    """DynamoDB with the template's tables, under their logical names; all of AWS is moto's."""
+    """DynamoDB with the template's tables, under their logical names; all of AWS is moto's.
+
+    With `--dynamodb-endpoint` the tables are there, made anew for each test.
+    """
     # A session reads AWS's service models once: moto would have a new one for each test.
     with mock_aws(config={"core": {"reset_boto3_session": False}}):
         client = boto3.client("dynamodb")
+        for name in client.list_tables()["TableNames"]:
+            client.delete_table(TableName=name)
+            _wait(client, "table_not_exists", name)
         for name, resource in template["Resources"].items():
             if resource["Type"] == "AWS::DynamoDB::Table":
                 properties = {
@@ -111,7 +128,12 @@ def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
                     if key in _TABLE_PROPERTIES
                 }
                 client.create_table(TableName=name, **properties)
+                _wait(client, "table_exists", name)
         yield client
+
+
+def _wait(client: Any, event: str, table: str) -> None:
+    client.get_waiter(event).wait(TableName=table, WaiterConfig={"Delay": 0, "MaxAttempts": 10_000})
 
 
 @pytest.fixture
@@ -225,7 +247,7 @@ def ingestion(
             token,
             UpstreamBudget(work_table, APP_ID, 1000, clock),
             http,
-            urllib3.Timeout(connect=1, read=1),
+            urllib3.Timeout(connect=5, read=5),
             observe,
         ),
         catalogue=catalogue,
@@ -279,7 +301,7 @@ def archive(s3: Any, bucket: str) -> Archive:
 @pytest.fixture
 def media() -> Media:
     """Which may be on this machine, and soon has enough of silence."""
-    return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=1, read=1))
+    return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=5, read=5))
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import io
 import json
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +30,19 @@ ROOT = Path(__file__).parent.parent
 HANDLERS = [path.stem for path in (ROOT / "functions").glob("*.py")]
 APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 API_TOKEN = "canary-token-6d0f"
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have a child process terminated when the tests end, killed ones too; a `preexec_fn`.
+
+    Only Linux can (prctl(2)); elsewhere the child of tests that were killed goes on.
+    """
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Clock:
@@ -69,6 +85,8 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0
+    held: threading.Event | None = None
+    """The answer comes when it is set."""
 
     @property
     def content(self) -> bytes:
@@ -97,6 +115,8 @@ class Upstream:
                 answers = upstream.answers
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 time.sleep(answer.delay)
+                if answer.held:
+                    answer.held.wait()
                 self.send_response(answer.status)
                 for header, value in {
                     "Content-Length": str(len(answer.content)),

@@ -373,19 +373,20 @@ def interrupted(sweep_api: Upstream) -> Iterator[None]:
     """Ctrl-C, while the third answer is waited for."""
     # Who is started in the background by a shell ignores it, and so does the whole suite.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    waiting = replace(says("running"), delay=1)
+    pressed = threading.Event()
+    waiting = replace(says("running"), held=pressed)
     sweep_api.says(QUEUED, says("running"), waiting, says())
 
     def press() -> None:
         while len(sweep_api.calls) < 3:
             time.sleep(0.01)
-        time.sleep(0.2)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        pressed.set()
 
     fingers = threading.Thread(target=press, daemon=True)
     fingers.start()
     yield
-    fingers.join(10)
+    fingers.join()
     signal.signal(signal.SIGINT, before)
 
 

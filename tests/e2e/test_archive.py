@@ -11,6 +11,7 @@ import pytest
 
 from local.simulator import (
     DEFAULT_TOKEN,
+    Effect,
     Kind,
     Recording,
     RecordingOptions,
@@ -99,6 +100,13 @@ def finished_parts(archiving: Deployment, recording: Recording) -> list[int]:
     return []
 
 
+def let_parts_through(archiving: Deployment, count: int) -> None:
+    """After the look at a file's start, so many parts come at once; each other takes minutes."""
+    faults = archiving.simulator.faults
+    faults.add(Effect(), path="^/media/", times=1 + count)
+    faults.add(Slow(30_000), path="^/media/", times=None)
+
+
 def follow_up(archiving: Deployment, recording: Recording) -> None:
     """As if the time had come to look at it again."""
     archiving.make_due(f"archive#{recording.id}")
@@ -178,7 +186,7 @@ def test_an_expired_url_is_cured_by_a_new_one(archiving: Deployment) -> None:
 def test_a_kill_in_the_middle_of_a_copy_costs_only_the_parts_under_way(
     archiving: Deployment,
 ) -> None:
-    archiving.simulator.faults.add(Slow(3 * MIB), path="^/media/", times=None)
+    let_parts_through(archiving, 2)
     recording = sync(archiving, file_size=6 * PART)
     wait_for(lambda: finished_parts(archiving, recording))
 
@@ -201,8 +209,8 @@ def test_a_copy_that_runs_out_of_time_goes_on_where_it_stopped(archiving: Deploy
     functions = archiving.stack.client("lambda")
     name = archiving.stack.description["functions"][FUNCTION]["name"]
     # Half a minute of it is the margin.
-    functions.update_function_configuration(FunctionName=name, Timeout=33)
-    archiving.simulator.faults.add(Slow(3 * MIB), path="^/media/", times=None)
+    functions.update_function_configuration(FunctionName=name, Timeout=45)
+    let_parts_through(archiving, 2)
     try:
         recording = sync(archiving, file_size=8 * PART)
         wait_for(lambda: cause(archiving, recording) == "out_of_time")

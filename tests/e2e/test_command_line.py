@@ -257,7 +257,8 @@ def test_what_a_backfill_catalogued_is_not_missing_until_it_is_lost(
     window = ("--from", f"{three_days_ago:%FT%TZ}", "--to", f"{three_days_ago + day:%FT%TZ}")
     watching = (*window, "--json", "--interval", "0.1")
 
-    with ticking(stack):
+    # A look at what was due would bring back the row that is deleted.
+    with stack.without_schedules(), ticking(stack):
         before = run("reconcile", *watching)
         backfill = run("backfill", *watching)
         # All that is known of it, and archived, so that neither a check nor a copy brings it back.

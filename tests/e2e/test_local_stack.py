@@ -20,6 +20,7 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from doubles import end_with_parent
 from local.__main__ import DESCRIPTION_FILE
 from local.aws import Ministack, MinistackError
 from local.stack import ROOT, WORK_DIR, LocalStack
@@ -28,6 +29,10 @@ from .conftest import on_the_shared_deployment, wait_for
 
 # There is one description of a running stack, in a place that is known to all.
 one_stack_at_a_time = pytest.mark.xdist_group("stack.json")
+
+
+# Seconds; for what hangs.
+SLOW = 300
 
 
 def listens(port: int) -> bool:
@@ -52,6 +57,22 @@ def test_a_stopped_emulator_leaves_no_port_and_no_file(tmp_path: Path) -> None:
     assert not listens(aws.port)
     assert list(tmp_path.iterdir()) == []
     assert in_temp() == set()
+
+
+def test_an_emulator_ends_with_its_parent_even_with_one_that_is_killed(tmp_path: Path) -> None:
+    start = (
+        "import sys, time; from pathlib import Path; from local.aws import Ministack;"
+        " print(Ministack(Path(sys.argv[1])).start().port, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", start, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        port = int(parent.stdout.readline())
+        assert listens(port)
+        parent.kill()
+
+    wait_for(lambda: not listens(port))
 
 
 def test_an_emulator_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
@@ -87,7 +108,13 @@ def test_a_stack_that_cannot_be_deployed_leaves_nothing() -> None:
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SLOW,
     )
 
 
@@ -101,6 +128,7 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=end_with_parent,
     )
     try:
         described: dict[str, Any] = wait_for(
@@ -110,7 +138,7 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
         yield described
     finally:
         up.send_signal(stop)
-        said, _ = up.communicate(timeout=120)
+        said, _ = up.communicate(timeout=SLOW)
 
     assert up.returncode == 0
     assert f"REALTIMEKIT_RECORDINGS_API_URL={described['api_url']}\n" in said
@@ -254,9 +282,10 @@ def test_the_demo_keeps_its_promises_whatever_the_callers_settings(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=end_with_parent,
     )
     try:
-        told, complained = demo.communicate(timeout=120)
+        told, complained = demo.communicate(timeout=SLOW)
     finally:
         demo.terminate()
 

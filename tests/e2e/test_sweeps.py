@@ -110,7 +110,7 @@ def request(deployed: Deployment, method: str, path: str, body: Any = None) -> A
 def swept(deployed: Deployment, since: str, **more: Any) -> dict[str, Any]:
     """The report of a sweep from then to now, when it has ended."""
     asked = request(deployed, "POST", "/sweeps", {"from": since, **more})
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1500
     while True:
         tick(deployed)
         report: dict[str, Any] = request(deployed, "GET", f"/sweeps/{asked['sweep_id']}")
@@ -134,6 +134,8 @@ def truth(recording: Recording) -> dict[str, Any]:
     }
 
 
+# A quiet machine takes two minutes.
+@pytest.mark.timeout(3600)
 def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_truth(
     deployed: Deployment,
 ) -> None:
@@ -155,13 +157,16 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
 
     with time_flies(deployed):
         tell(deployed, told)
-        wait_for(lambda: len(rows(deployed)) == len(told) and deployed.is_idle(), 300)
+        wait_for(lambda: len(rows(deployed)) == len(told) and deployed.is_idle(), 1500)
+    # Nobody asks for the details of what is repaired, so that a second sweep finds what the first left.
+    with time_flies(deployed), deployed.without_schedules():
         happenings = {4: kill_the_sweeper, 9: list_late, 13: kill_the_sweeper}
         simulator.faults.add(OnPage(happenings), path="/recordings$", times=None)
         report = swept(deployed, since)
         assert happenings == {}
         everything = rows(deployed)
         again = swept(deployed, since)
+        afterwards = rows(deployed)
 
     untold = RECORDINGS - len(told) + len(late)
     assert (report["state"], report["complete"]) == ("completed", True)
@@ -174,4 +179,4 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
         row = everything[recording.id]
         assert {name: row[name] for name in truth(recording)} == truth(recording)
     assert (again["state"], again["counts"]["repaired"]) == ("completed", 0)
-    assert rows(deployed) == everything
+    assert afterwards == everything

@@ -307,7 +307,7 @@ def test_a_message_that_makes_no_sense_goes_to_the_dead_letters_and_stops_no_oth
         (error(503), "unavailable"),
         (html(502), "unavailable"),
         (Drop(), "unavailable"),
-        (Delay(1.5), "unavailable"),
+        (Delay(60), "unavailable"),
         (garbage(), "unintelligible"),
         (gateway_error(403), "unauthorized"),
         (error(404), "not_found"),

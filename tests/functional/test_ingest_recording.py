@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -39,7 +40,7 @@ from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import RecordingRequest, Source
 from recordings.realtimekit import NotFoundError, Observe, UnavailableError
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 Handle = Callable[..., list[str]]
 Checks = Callable[[], dict[str, str]]
@@ -621,7 +622,7 @@ def test_a_session_that_is_not_known_is_asked_no_further(
         (empty(520), "unavailable"),
         (garbage(), "unintelligible"),
         (unsuccessful(), "unavailable"),
-        (Delay(1.5), "unavailable"),
+        (Delay(60), "unavailable"),
         (Drop(), "unavailable"),
         (Truncate(), "unavailable"),
         (rate_limited(3), "throttled"),
@@ -1005,3 +1006,65 @@ def test_a_recording_that_cannot_be_written_is_told_and_neither_poison_nor_follo
     log = logged()
     assert "recording unwritable" in log
     assert '"RecordingUnwritable":[1.0]' in log.replace(" ", "")
+
+
+def test_a_check_of_a_row_that_is_final_already_is_settled_when_it_is_asked_for(
+    handle: Handle, simulator: Simulator, worklist: Worklist, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(about(recording.id))
+    key = f"recording#{recording.id}"
+    worklist.check_in(60, key, {"recording_id": recording.id}, "not_final")
+
+    handle(about(recording.id, source="follow_up"))
+
+    assert checks() == {}
+
+
+@dataclass
+class Renamed(Effect):
+    """One id is given out in the place of another."""
+
+    before_it: str
+    after_it: str
+
+    def after(self, response: Any) -> Any:
+        response.set_data(response.get_data(as_text=True).replace(self.before_it, self.after_it))
+        return response
+
+
+def test_a_sessions_recordings_are_found_between_many_of_another(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    """After each of them as many others are read as after the first."""
+    meeting = simulator.world.create_meeting()
+    first = simulator.world.clock.now() - timedelta(days=1)
+    recordings = [
+        simulator.world.record_meeting(
+            meeting=meeting, started_at=first + timedelta(seconds=60 * number), duration=10
+        )
+        for number in range(122)
+    ]
+    older, newer = recordings[0], recordings[61]
+    simulator.faults.add(Renamed(older.session.id, newer.session.id), times=None)
+
+    handle(ended(meeting.id, newer.session.id))
+
+    assert catalogue.get(newer.id) is not None
+    assert catalogue.get(older.id) is not None
+
+
+@pytest.mark.parametrize(("used", "cause"), [(46, "unavailable"), (47, "budget_spent")])
+def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
+    secretsmanager: Any, work_table: Table, context: Context, used: int, cause: str
+) -> None:
+    """As it is deployed, nothing replaced; nobody listens at the address of the tests' settings."""
+    UpstreamBudget(work_table, APP_ID, 21 * used, utcnow).close(300)
+    body = json.dumps(about("97cb480d-5840-4528-ace3-919b5e386c68"))
+    record = {"messageId": "1", "body": body, "attributes": {"SentTimestamp": str(SENT_AT)}}
+
+    answer = ingest_recording.handler({"Records": [record]}, context)  # type: ignore[arg-type]
+
+    assert answer == {"batchItemFailures": []}
+    a_day_on = Worklist(work_table, lambda: utcnow() + timedelta(days=1))
+    assert [check.cause for check in a_day_on.due(10)] == [cause]

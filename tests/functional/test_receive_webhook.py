@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import runpy
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import urllib3
 
 import receive_webhook
-from doubles import Answer, Context, Signer, Upstream, sample
+from doubles import ROOT, Answer, Context, Signer, Upstream, sample
 from recordings.webhook import PublicKeys
 
 RECORDING_ID = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
@@ -320,3 +322,40 @@ def test_the_same_delivery_twenty_times_is_twenty_messages_of_one_key(
     replies = [deliver(status_update()).status for _ in range(20)]
 
     assert replies == [202] * 20
+
+
+def test_a_queue_that_cannot_be_reached_is_a_503(
+    deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDKs raise no `ClientError` where there is no answer."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        unreachable = boto3.client("sqs", endpoint_url=url, config=receive_webhook.quick)
+        monkeypatch.setattr(receive_webhook, "sqs", unreachable)
+
+        reply = deliver(status_update())
+
+    assert reply.status == 503
+    assert reply.headers["Retry-After"] == "1"
+
+
+def test_a_function_whose_key_is_pinned_believes_it_and_fetches_none(
+    queued: Queued,
+    signer: Signer,
+    successor: Signer,
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it is deployed, nothing replaced; nobody listens at the key's address."""
+    monkeypatch.setenv("WEBHOOK_PUBLIC_KEY", signer.pem)
+    function = runpy.run_path(str(ROOT / "functions" / "receive_webhook.py"))["handler"]
+    event = sample("receive-webhook.recording-status-update")
+    statuses = []
+
+    for by in (signer, successor):
+        event["multiValueHeaders"] = {"rtk-signature": [by.sign(event["body"].encode())]}
+        statuses.append(function(event, context)["statusCode"])
+
+    assert statuses == [202, 401]
+    assert len(queued()) == 1

@@ -37,7 +37,7 @@ from recordings.messages import ArchiveRequest, Source
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.sweeping import Sweeping
 from recordings.sweeps import State, Sweep, Sweeps, UnfinishedError
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import UpstreamBudget, Worklist, utcnow
 
 NOW = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
 FIRST = NOW - timedelta(days=2)
@@ -1420,3 +1420,16 @@ def test_a_file_noted_as_lost_that_the_list_offers_again_is_repaired(
     row = ingestion.catalogue.get(recording.id)
     assert row is not None
     assert list(unsettled(row)) == ["video"]
+
+
+@pytest.mark.parametrize(("used", "cause"), [(22, "unavailable"), (23, "budget_spent")])
+def test_the_function_leaves_half_of_its_budget_to_others(
+    secretsmanager: Any, work_table: Table, context: Context, used: int, cause: str
+) -> None:
+    """A 21st of 1,000 requests is 47; nobody listens at the address of the tests' settings."""
+    UpstreamBudget(work_table, APP_ID, 21 * used, utcnow).close(300)
+    sweep = sweep_recordings.sweeps.request(FIRST, NOW, dry_run=False)
+
+    sweep_recordings.handler(sample("sweep-recordings.tick"), context)  # type: ignore[arg-type]
+
+    assert done(sweep_recordings.sweeps, sweep).cause == cause

@@ -129,13 +129,13 @@ class TestConnections:
         faults.add(Delay(0.2))
         start = time.monotonic()
         assert call("GET", "/recordings").status == 200
-        assert 0.2 <= time.monotonic() - start < 2
+        assert time.monotonic() - start >= 0.2
 
-    def test_delayed_beyond_the_clients_patience(self, simulator, faults, call):
+    def test_delayed_beyond_the_clients_patience(self, simulator, faults, call, eventually):
         faults.add(Delay(60))
         with pytest.raises(ReadTimeoutError):
             call("GET", "/recordings", timeout=0.05)
-        assert len(simulator.requests) == 1
+        assert eventually(lambda: len(simulator.requests) == 1)
 
     def test_delayed_and_then_failed(self, faults, call):
         faults.add(Delay(0.05), error(500))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from doubles import end_with_parent
 from local.simulator import DEFAULT_TOKEN, Delay, Simulator
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,9 @@ def _expect_a_cut(pool, url):
 
 def test_runs_by_itself_until_terminated(pool, receiver, eventually):
     command = [sys.executable, "-m", "local.simulator", "--port", "0", "--token", "another"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+    ) as process:
         lines = dict(process.stdout.readline().split() for _ in range(3))
         response = pool.request(
             "GET", f"{lines['app']}/recordings", headers={"Authorization": "Bearer another"}

@@ -657,3 +657,30 @@ def test_the_first_file_to_go_sets_the_deadline(
     catalogue: Catalogue, recording: Recording, expected: str
 ) -> None:
     assert expiry(catalogue.upsert(recording, NOON).row) == expected
+
+
+def test_of_two_views_of_one_moment_the_later_written_is_kept(catalogue: Catalogue) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+
+    upserted = catalogue.upsert(replace(UPLOADED, file_size=3_000_000), NOON)
+
+    assert upserted.changed
+    assert upserted.row["file_size"] == 3_000_000
+
+
+def test_of_two_erasures_at_the_same_time_the_first_leaves_the_tombstone(
+    catalogue: Catalogue,
+) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+    seen = catalogue.begin_erasure(UPLOADED.recording_id, NOON)
+    assert seen is not None
+    tombstone = {
+        "recording_id": "97cb480d-5840-4528-ace3-919b5e386c68",
+        "erased_at": "2026-06-03T12:00:00.000Z",
+        "version": 3,
+    }
+    assert catalogue.bury(seen, NOON) == tombstone
+
+    assert catalogue.bury(seen, later(1)) == tombstone
+
+    assert catalogue.get(UPLOADED.recording_id) == tombstone

@@ -430,3 +430,36 @@ def test_a_key_larger_than_any_is_not_read_to_its_end(
 
     with pytest.raises(KeyUnavailableError, match="AnswerTooLargeError"):
         keys.verify(BODY, signer.sign(BODY))
+
+
+def test_a_flood_of_forgeries_during_an_outage_fetches_the_key_once_a_minute(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer, stopwatch: Stopwatch
+) -> None:
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    upstream.says(Answer(b"", 503))
+    fetched = []
+
+    for seconds in (0, 1, 58, 1, 59):
+        stopwatch.seconds += seconds
+        with pytest.raises(KeyUnavailableError):
+            keys.verify(BODY, successor.sign(BODY))
+        fetched.append(len(upstream.requests) - 1)
+
+    assert fetched == [1, 1, 1, 2, 2]
+
+
+def test_of_the_keys_there_were_the_newest_are_believed(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, stopwatch: Stopwatch
+) -> None:
+    signers = [signer, *(Signer() for _ in range(3))]
+    for published_by in signers:
+        upstream.says(published(published_by))
+        keys.verify(BODY, published_by.sign(BODY))
+        stopwatch.seconds += 60
+
+    for known in signers[1:]:
+        keys.verify(BODY, known.sign(BODY))
+    assert len(upstream.requests) == 4
+    with pytest.raises(SignatureError):
+        keys.verify(BODY, signer.sign(BODY))

@@ -574,3 +574,50 @@ def test_a_check_that_was_given_up_can_be_claimed(worklist: Worklist, clock: Clo
     worklist.release(claimed(worklist), "throttled", {}, 0)
 
     assert len(due(worklist)) == 1
+
+
+# --- what must be forgotten ---
+
+
+def test_news_of_an_id_that_was_unknown_forgets_since_when_it_was(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_found")
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(3600)
+
+    worklist.note_cause(KEY, "not_found")
+
+    [check] = due(worklist)
+    assert check.not_found_since == clock()
+
+
+def test_a_claim_owes_nothing_to_who_asked_during_the_run_before(
+    worklist: Worklist, clock: Clock
+) -> None:
+    claimed(worklist)
+    assert claim(worklist) is None
+    clock.advance(930)
+
+    worklist.finish(claimed(worklist))
+
+    clock.advance(8 * 86_400)
+    assert due(worklist) == []
+
+
+@pytest.mark.parametrize("follow", ["check_in", "claim"])
+def test_what_is_followed_again_is_not_said_to_be_given_up(
+    worklist: Worklist, clock: Clock, dynamodb: Any, follow: str
+) -> None:
+    worklist.check_in(60, FILES, REQUEST, "unavailable")
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    if follow == "claim":
+        claimed(worklist)
+    else:
+        worklist.check_in(60, FILES, REQUEST, "not_final")
+
+    [item] = dynamodb.scan(TableName="WorkTable")["Items"]
+    assert item["pending"] in ({"S": "yes"}, {"S": "patient"})
+    assert "given_up_at" not in item

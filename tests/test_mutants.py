@@ -1,0 +1,18 @@
+"""Mutants: each module is held against tests that there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from doubles import ROOT
+from mutants import files_of
+
+MODULES = [path.stem for path in (ROOT / "functions").rglob("[a-z]*.py")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_modules_mutants_meet_tests(module: str) -> None:
+    files = files_of(module)
+
+    assert files
+    assert [name for name in files if not (ROOT / name).is_file()] == []
