@@ -537,14 +537,39 @@ def _folder(row: Mapping[str, Any], time: str) -> str:
     return f"{row['app_id']}/{time[:10].replace('-', '/')}/{row['recording_id']}/"
 
 
-def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]]:
-    """All places in the bucket where a recording's files may be: folders, and single keys.
+def storage_location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where RealtimeKit put a file in the owner's storage; `{}` if the row names no storage.
 
-    RealtimeKit itself may have put some elsewhere, and when it was invoked may have been unknown.
+    The file is at `path/output_file_name` (RealtimeKit docs, custom cloud storage). A TRACK
+    recording's name is a template, which names no file: its location has a `path` and no `key`.
+    """
+    storage = dict(row.get("storage", {}))
+    path = str(storage.pop("path", "")).strip("/")
+    name = artifact.get("file_name")
+    if not storage:
+        return {}
+    if name and "{{" not in name:
+        storage["key"] = f"{path}/{name}".lstrip("/")
+    elif path:
+        storage["path"] = path
+    return storage
+
+
+def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]]:
+    """Return all places in the bucket where a recording's files may be: folders, and single keys.
+
+    RealtimeKit itself may have put some elsewhere in it, which need not have been adopted; and when
+    the recording was invoked may have been unknown.
     """
     folders = {_folder(row, row[name]) for name in _FOLDER_TIMES if name in row}
-    states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
-    keys = {state["key"] for state in states if state.get("bucket") == bucket and "key" in state}
+    artifacts = row.get("artifacts", {}).values()
+    places = [artifact.get("archive", {}) for artifact in artifacts]
+    places += [storage_location(row, artifact) for artifact in (row, *artifacts)]
+    keys = {
+        place["key"]
+        for place in places
+        if place.get("bucket") == bucket and place.get("type", "aws") == "aws" and "key" in place
+    }
     return sorted(folders), sorted(key for key in keys if not key.startswith(tuple(folders)))
 
 

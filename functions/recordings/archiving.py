@@ -17,7 +17,15 @@ from typing import Any
 
 from recordings import catalogue as rows
 from recordings import messages
-from recordings.archive import Archive, OutOfTimeError, Stored, Upload, UploadLostError, key
+from recordings.archive import (
+    Archive,
+    OutOfTimeError,
+    Stored,
+    Upload,
+    UploadLostError,
+    key,
+    storage_location,
+)
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item
 from recordings.media import (
@@ -334,7 +342,7 @@ class _Run:
 
         A file that RealtimeKit names among those that it offers may be offered later.
         """
-        location = _location(self._row, artifact)
+        location = storage_location(self._row, artifact)
         is_ours, is_over = self._is_ours(location), self._is_over(artifact)
         is_promised = name != artifact["kind"] or rows.is_offered(artifact)
         stored = self._owner.archive.find(location["key"]) if is_ours else None
@@ -449,18 +457,3 @@ class _Run:
 def _uploaded_at(row: Mapping[str, Any]) -> str | None:
     history = [one["at"] for one in row.get("status_history", ()) if one["status"] == row["status"]]
     return history[-1] if history else None
-
-
-def _location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> Item:
-    """Where RealtimeKit put it: the owner's storage, at `path/output_file_name` (RealtimeKit docs,
-    custom cloud storage). A TRACK recording's name is a template, and tells no file."""
-    storage = dict(row.get("storage", {}))
-    path = str(storage.pop("path", "")).strip("/")
-    name = artifact.get("file_name")
-    if not storage:
-        return {}
-    if name and "{{" not in name:
-        storage["key"] = f"{path}/{name}".lstrip("/")
-    elif path:
-        storage["path"] = path
-    return storage

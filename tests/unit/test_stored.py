@@ -221,7 +221,7 @@ def use(row: dict[str, Any]) -> None:
     read = stored.read(row)
     deadline = expiry(read)
     assert messages.parse(
-        json.dumps({"v": 1, "source": "sweep", "task": "archive", **KEY, "deadline": deadline})
+        json.dumps({"v": 1, "source": "catalogue", "task": "archive", **KEY, "deadline": deadline})
     )
     for old in ({}, stored.read(ROW)):
         for event in messages.events(old, read):
