@@ -45,7 +45,7 @@ from recordings.dynamodb import Table
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, Source
 from recordings.model import Artifact
-from recordings.worklist import Worklist, is_urgent
+from recordings.worklist import Worklist
 
 MIB = 1024 * 1024
 DAY = 86_400
