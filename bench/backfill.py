@@ -53,7 +53,8 @@ from concurrent.futures import ThreadPoolExecutor
 import urllib3
 import sweep_recordings as sweep
 from recordings.realtimekit import ApiToken, RealtimeKit
-from recordings.worklist import UpstreamBudget, utcnow
+from recordings.budget import UpstreamBudget
+from recordings.worklist import utcnow
 THREADS = 8
 catalogue = sweep.sweeping.ingestion.catalogue
 realtimekit = RealtimeKit(

@@ -18,7 +18,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from recordings import messages
-from recordings.catalogue import Catalogue, is_erased
+from recordings.budget import UpstreamBudget
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
@@ -38,8 +39,9 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnavailableError,
 )
+from recordings.rows import is_erased
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import Worklist
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]

@@ -23,9 +23,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages, stored
-from recordings.catalogue import deadline, expiry, to_archive
 from recordings.dynamodb import Table, UnwritableError, unmarshal
-from recordings.messages import ArchiveRequest, Event, Source
+from recordings.events import EVENT_SOURCE, Event, derive_events
+from recordings.messages import ArchiveRequest, Source
+from recordings.rows import deadline, expiry, to_archive
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, is_urgent, utcnow
 
@@ -132,7 +133,7 @@ def change(images: Mapping[str, Any]) -> Change:
         request = ArchiveRequest(
             recording_id=new["recording_id"], deadline=expiry(new), source=Source.CATALOGUE
         )
-    return Change(images["SequenceNumber"], request, deadline(new), messages.events(old, new))
+    return Change(images["SequenceNumber"], request, deadline(new), derive_events(old, new))
 
 
 def archive_all(changes: list[Change]) -> list[str]:
@@ -225,7 +226,7 @@ def entry(event: Event) -> PutEventsRequestEntryTypeDef:
     """As PutEvents takes it."""
     return {
         "EventBusName": EVENT_BUS_NAME,
-        "Source": messages.EVENT_SOURCE,
+        "Source": EVENT_SOURCE,
         "DetailType": event.type,
         "Detail": event.detail,
     }

@@ -28,14 +28,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import links, listing, sweeps
 from recordings.archive import S3_CONFIG, Archive, NotErasedError
-from recordings.catalogue import Catalogue, ConflictError, is_erased, public
+from recordings.budget import UpstreamBudget
+from recordings.catalogue import Catalogue, ConflictError
 from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.health import FAILING, Health
 from recordings.ingestion import Ingestion
-from recordings.listing import BadParameterError, Listing
+from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
+from recordings.parameters import BadParameterError, parse_number, single_values
 from recordings.realtimekit import (
     ApiToken,
     NotFoundError,
@@ -44,9 +46,10 @@ from recordings.realtimekit import (
     ThrottledError,
     UnavailableError,
 )
+from recordings.rows import is_erased, public
 from recordings.sweeps import MOST_OPEN, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -160,10 +163,8 @@ def get_recording(recording_id: str) -> Response[str]:
 def link_recording(recording_id: str) -> Response[str]:
     """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
-    given = listing.single(parameters(), ("expires_in", "artifact"))
-    seconds = listing.number(
-        given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS
-    )
+    given = single_values(parameters(), ("expires_in", "artifact"))
+    seconds = parse_number(given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS)
     row = catalogue.get(checked)
     if row is None:
         return not_catalogued()
@@ -232,7 +233,7 @@ def erase_recording(recording_id: str) -> Response[str]:
 @app.post("/sweeps")
 def request_sweep() -> Response[str]:
     """Have RealtimeKit's list held against the catalogue, from the next minute on."""
-    listing.single(query(), ())
+    single_values(query(), ())
     since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
     try:
         sweep = work.request(since, until, dry_run=dry_run)
@@ -254,8 +255,8 @@ def request_sweep() -> Response[str]:
 @app.get("/sweeps")
 def list_sweeps() -> Response[str]:
     """A page of the sweeps of the last month, the newest first."""
-    given = listing.single(parameters(), ("limit", "cursor"))
-    limit = listing.number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MOST_LISTED)
+    given = single_values(parameters(), ("limit", "cursor"))
+    limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MOST_LISTED)
     before = sweeps.place(given["cursor"]) if "cursor" in given else None
     found, place = work.newest(limit, before)
     now = utcnow()
@@ -287,7 +288,7 @@ def cancel_sweep(sweep_id: str) -> Response[str]:
 @app.get("/health")
 def report_health() -> Response[str]:
     """Whether all that the service stands on can be reached: 503 if something cannot."""
-    listing.single(parameters(), ())
+    single_values(parameters(), ())
     report = Health(
         token=token,
         realtimekit=ingestion.realtimekit,
@@ -304,7 +305,7 @@ def report_health() -> Response[str]:
 @app.get("/openapi.json")
 def describe_api() -> Response[str]:
     """The OpenAPI document of all this."""
-    listing.single(parameters(), ())
+    single_values(parameters(), ())
     document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
     return Response(HTTPStatus.OK, JSON, document)
 
@@ -354,7 +355,7 @@ def parameters() -> dict[str, list[str]]:
 
 def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     """The id in the path, of a request with no other query parameters than those known."""
-    listing.single(parameters(), known)
+    single_values(parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
     logger.set_correlation_id(checked)

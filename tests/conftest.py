@@ -64,13 +64,14 @@ from local.simulator import Clock as SimulatedClock
 from local.simulator import Simulator, World
 from local.template import load
 from recordings.archive import S3_CONFIG, Archive
-from recordings.archiving import Archiving
+from recordings.archiver import Archiver
+from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.media import Media
 from recordings.realtimekit import ApiToken, Observe, RealtimeKit
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import Worklist
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile(
@@ -305,8 +306,8 @@ def media() -> Media:
 
 
 @pytest.fixture
-def archiving(ingestion: Ingestion, media: Media, archive: Archive, clock: Clock) -> Archiving:
-    return Archiving(
+def archiver(ingestion: Ingestion, media: Media, archive: Archive, clock: Clock) -> Archiver:
+    return Archiver(
         realtimekit=ingestion.realtimekit,
         catalogue=ingestion.catalogue,
         worklist=ingestion.worklist,

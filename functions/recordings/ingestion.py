@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from recordings import messages
-from recordings.catalogue import RETENTION, Catalogue, Upserted, is_erased
+from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import Item
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.rows import RETENTION, is_erased
 from recordings.worklist import Worklist, utcnow
 
 NOT_FINAL = "not_final"

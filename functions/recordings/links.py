@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import catalogue as rows
+from recordings import rows
 from recordings.archive import Archive
 from recordings.dynamodb import Item
 from recordings.model import RecordingStatus, timestamp

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.answers import Answer, AnswerTooLargeError, fetch
+from recordings.bounded_http import Answer, AnswerTooLargeError, fetch
 from recordings.model import MalformedRecordingError, Recording, load_json, text, uuid
 
 if TYPE_CHECKING:

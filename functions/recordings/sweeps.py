@@ -20,8 +20,8 @@ from typing import Any, Self
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.listing import BadParameterError, time
 from recordings.model import timestamp
+from recordings.parameters import BadParameterError
 from recordings.worklist import Now, utcnow
 
 MOST_OPEN = 20
@@ -391,8 +391,8 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
     dry_run = said.get("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadParameterError("dry_run", "is neither true nor false")
-    since = time(said, "from")
-    until = time(said, "to") if "to" in said else now
+    since = parse_time(said, "from")
+    until = parse_time(said, "to") if "to" in said else now
     if until > now:
         raise BadParameterError("to", "is in the future")
     if since >= until:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from recordings.answers import Answer, fetch
+from recordings.bounded_http import Answer, fetch
 from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
 from recordings.model import MalformedRecordingError, Recording, text, uuid
 

@@ -16,7 +16,7 @@ import urllib3
 
 from doubles import Answer, Upstream
 from recordings import answers
-from recordings.answers import UnboundedAnswerError
+from recordings.bounded_http import UnboundedAnswerError
 
 MIB = 1024 * 1024
 

@@ -6,8 +6,9 @@ from collections import deque
 
 import archive_recording
 from doubles import Clock
+from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import Worklist
 
 DEADLINE = "2026-06-10T10:30:00.000Z"
 FILES = 600

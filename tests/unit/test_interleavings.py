@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubles import APP_ID
-from recordings.catalogue import Catalogue, is_erased, unsettled
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
+from recordings.rows import is_erased, unsettled
 
 START = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
 LIVES = [

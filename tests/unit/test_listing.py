@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from doubles import APP_ID
 from recordings import listing
 from recordings.dynamodb import Table
-from recordings.listing import BadParameterError, Listing, Position, Query, cursor, parse, position
+from recordings.listing import Listing, Position, Query, cursor, parse, position
 from recordings.model import uuid
+from recordings.parameters import BadParameterError
 
 MEETINGS = [f"00000000-0000-4000-8000-{n:012}" for n in range(2)]
 STATUSES = ["UPLOADED", "ERRORED", "RECORDING"]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from recordings import messages
+from recordings.events import EventType
 from recordings.messages import (
     ArchiveRequest,
     EraseRequest,
-    EventType,
     Hint,
     MalformedMessageError,
     RecordingRequest,

@@ -12,9 +12,10 @@ import pytest
 
 from doubles import APP_ID, state_of, tracks
 from recordings import messages, packing, stored
-from recordings.catalogue import Catalogue, expiry, news, public, unsettled
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.model import Recording
+from recordings.rows import expiry, news, public, unsettled
 
 NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"

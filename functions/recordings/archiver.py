@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import catalogue as rows
-from recordings import messages
+from recordings import messages, rows
 from recordings.archive import (
     Archive,
     OutOfTimeError,
@@ -84,7 +83,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archiving:
+class Archiver:
     """Archives recordings' files, and leaves checks for what is not archived yet."""
 
     realtimekit: RealtimeKit
@@ -125,7 +124,7 @@ class _Run:
 
     def __init__(
         self,
-        owner: Archiving,
+        owner: Archiver,
         check: Check,
         recording_id: str,
         row: Item,

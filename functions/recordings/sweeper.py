@@ -24,10 +24,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from recordings import catalogue as rows
-from recordings import messages
+from recordings import messages, rows
 from recordings.archive import Archive
-from recordings.catalogue import ConflictError, is_erased, news, unsettled
+from recordings.catalogue import ConflictError
 from recordings.dynamodb import Item, UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
@@ -38,6 +37,7 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnintelligibleError,
 )
+from recordings.rows import is_erased, news, unsettled
 from recordings.sweeps import Counts, State, Sweep, SweepEndedError, Sweeps, Trigger
 from recordings.worklist import PATIENCE, is_urgent
 
@@ -93,7 +93,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweeping:
+class Sweeper:
     """Works on sweeps; without an `archive` the bucket is not looked at."""
 
     ingestion: Ingestion
