@@ -26,9 +26,9 @@ from typing import Any
 
 import boto3
 
-from local.simulator import DEFAULT_TOKEN, Clock, RecordingOptions, Simulator, World
-from local.simulator.world import UNSERVED_MEDIA
 from local.template import load
+from realtimekit_simulator import DEFAULT_TOKEN, Clock, RecordingOptions, Simulator, World
+from realtimekit_simulator.world import UNSERVED_MEDIA
 
 from . import capacity
 from .dynamodb import ConditionFailedError, Tables

@@ -40,8 +40,8 @@ ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
 URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 
 # PutEvents takes ten entries, of 256 KB together.
-MOST_ENTRIES = 10
-MOST_BYTES = 240_000
+MAX_ENTRIES = 10
+MAX_BYTES = 240_000
 TRIES = 3
 
 # As long as the queue may take before `follow_up` asks as well.
@@ -195,9 +195,9 @@ def take(changes: list[Told]) -> list[Told]:
     batch: list[Told] = []
     taken: set[str] = set()
     size = 0
-    for sequence_number, event in changes[:MOST_ENTRIES]:
+    for sequence_number, event in changes[:MAX_ENTRIES]:
         size += len(event.detail.encode())
-        if event.recording_id in taken or (batch and size > MOST_BYTES):
+        if event.recording_id in taken or (batch and size > MAX_BYTES):
             break
         taken.add(event.recording_id)
         batch.append((sequence_number, event))

@@ -26,7 +26,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import links, listing, sweeps
+from recordings import listing, sweeps
 from recordings.archive import S3_CONFIG, Archive, NotErasedError
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, ConflictError
@@ -34,6 +34,7 @@ from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.health import FAILING, Health
 from recordings.ingestion import Ingestion
+from recordings.links import GONE, download_links, linked_artifacts
 from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
@@ -47,7 +48,7 @@ from recordings.realtimekit import (
     UnavailableError,
 )
 from recordings.rows import is_erased, public
-from recordings.sweeps import MOST_OPEN, State, Sweeps, TooManySweepsError, UnfinishedError
+from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
 
@@ -69,7 +70,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 # When the check that a failed sync, or an erasure, leaves behind is due.
 CHECK_SECONDS = 60
-LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS = 900, 60, 3600
+LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="recordings")
@@ -164,16 +165,16 @@ def link_recording(recording_id: str) -> Response[str]:
     """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
     given = single_values(parameters(), ("expires_in", "artifact"))
-    seconds = parse_number(given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS)
+    seconds = parse_number(given, "expires_in", LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS)
     row = catalogue.get(checked)
     if row is None:
         return not_catalogued()
     if is_erased(row):
         return erased()
     only = given.get("artifact")
-    if only is not None and only not in links.artifacts(row):
+    if only is not None and only not in linked_artifacts(row):
         raise BadParameterError("artifact", "is none of this recording's")
-    found, missing = links.links(row, archive(), seconds, utcnow(), only)
+    found, missing = download_links(row, archive(), seconds, utcnow(), only)
     if found:
         # The names of tracks hold the ids of participants.
         logger.info("links given", recording_id=checked, count=len(found))
@@ -181,7 +182,7 @@ def link_recording(recording_id: str) -> Response[str]:
         # Credentials, for whoever asked and for nobody on the way.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
     reasons = ", ".join(sorted({one["reason"] for one in missing}))
-    if {one["reason"] for one in missing} <= links.GONE:
+    if {one["reason"] for one in missing} <= GONE:
         return problem(HTTPStatus.GONE, f"There is no file any more: {reasons}.")
     return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {reasons}.")
 
@@ -245,7 +246,8 @@ def request_sweep() -> Response[str]:
         )
     except TooManySweepsError:
         return problem(
-            HTTPStatus.CONFLICT, f"There are {MOST_OPEN} unfinished sweeps; cancel some, or wait."
+            HTTPStatus.CONFLICT,
+            f"There are {MAX_OPEN_SWEEPS} unfinished sweeps; cancel some, or wait.",
         )
     logger.info("sweep requested", sweep_id=sweep.sweep_id, dry_run=dry_run)
     location = {"Location": f"/sweeps/{sweep.sweep_id}"}
@@ -256,7 +258,7 @@ def request_sweep() -> Response[str]:
 def list_sweeps() -> Response[str]:
     """A page of the sweeps of the last month, the newest first."""
     given = single_values(parameters(), ("limit", "cursor"))
-    limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MOST_LISTED)
+    limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MAX_LISTED)
     before = sweeps.place(given["cursor"]) if "cursor" in given else None
     found, place = work.newest(limit, before)
     now = utcnow()

@@ -60,9 +60,9 @@ from moto.dynamodb.exceptions import ItemSizeTooLarge
 from moto.dynamodb.models.dynamo_type import LimitedSizeDict
 
 from local.aws import Ministack
-from local.simulator import Clock as SimulatedClock
-from local.simulator import Simulator, World
 from local.template import load
+from realtimekit_simulator import Clock as SimulatedClock
+from realtimekit_simulator import Simulator, World
 from recordings.archive import S3_CONFIG, Archive
 from recordings.archiver import Archiver
 from recordings.budget import UpstreamBudget

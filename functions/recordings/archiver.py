@@ -22,7 +22,7 @@ from recordings.archive import (
     Stored,
     Upload,
     UploadLostError,
-    key,
+    object_key,
     storage_location,
 )
 from recordings.catalogue import Catalogue
@@ -56,7 +56,7 @@ _LAST_LOOKS = timedelta(days=1)
 _PATIENCE_WITH_EXPIRED = timedelta(hours=12)
 _TRIES = 2
 # Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
-_MOST_UPLOADS = 50
+_MAX_UPLOADS = 50
 WRONG_LENGTH = "wrong_length"
 
 TellLost = Callable[[Sequence[str]], None]
@@ -315,13 +315,13 @@ class _Run:
             self._abort(name)
             self.outcome.restarted += 1
         upload = self._owner.archive.begin(
-            key(self._row, name),
+            object_key(self._row, name),
             file,
             self._recording_id,
             in_small_parts=known is not None and known.is_stuck,
         )
         if isinstance(upload, Upload):
-            while len(self._uploads) >= _MOST_UPLOADS:
+            while len(self._uploads) >= _MAX_UPLOADS:
                 self._abort(next(iter(self._uploads)))
             self._uploads[name] = upload
             try:
@@ -376,7 +376,9 @@ class _Run:
         self._abort(name)
 
     def _find(self, name: str, artifact: Item) -> Stored | None:
-        return self._owner.archive.find(key({**self._row, "artifacts": {name: artifact}}, name))
+        return self._owner.archive.find(
+            object_key({**self._row, "artifacts": {name: artifact}}, name)
+        )
 
     def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
         """Take an object that is there for the file, unless RealtimeKit says another length."""

@@ -21,7 +21,7 @@ from recordings.model import (
     timestamp,
 )
 
-_MOST_TRIES = 8
+_MAX_TRIES = 8
 
 
 class ConflictError(Exception):
@@ -86,7 +86,7 @@ class Catalogue:
         stays as it is. Whoever has just read the row may give it, `{}` if there is none. Raises
         `ConflictError`, and `UnwritableError` where DynamoDB will not take this row.
         """
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             row = self.get(recording.recording_id) or {} if known is None else known
             known = None
             if rows.is_erased(row):
@@ -112,7 +112,7 @@ class Catalogue:
         `{"state": "expired", "expired_at"}` or `{"state": "none", "noted_at"}`. Raises
         `ConflictError` and `UnwritableError`.
         """
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             row = self.get(recording_id)
             if row is None or rows.is_erased(row):
                 return None
@@ -135,7 +135,7 @@ class Catalogue:
 
         Raises `ConflictError`.
         """
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             row = self.get(recording_id)
             if row is None or rows.is_erased(row):
                 return row

@@ -14,9 +14,9 @@ from typing import Any
 from recordings.model import RecordingStatus
 
 # An event may be 256 KB, and names of any script are six bytes a letter in JSON.
-_MOST_FILES = 50
+_MAX_FILES = 50
 # The rest of an event are a dozen texts of 1 KB, of up to 6 bytes a letter in JSON.
-_MOST_BYTES_OF_FILES = 150_000
+_MAX_FILES_BYTES = 150_000
 _TOLD_OF_FILES = ("bucket", "key", "size", "checksum_crc32")
 EVENT_SOURCE = "realtimekit.recordings"
 _TOLD = (
@@ -98,7 +98,7 @@ def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
     artifacts = sorted(row.get("artifacts", {}).items())
     files = [
         {"name": name, "kind": artifact["kind"], **_place(artifact.get("archive", {}))}
-        for name, artifact in artifacts[:_MOST_FILES]
+        for name, artifact in artifacts[:_MAX_FILES]
     ]
     return {"artifact_count": len(artifacts), "artifacts": _fitting(files)}
 
@@ -110,11 +110,11 @@ def _place(archive: Mapping[str, Any]) -> dict[str, Any]:
 def _fitting(files: list[Any]) -> list[Any]:
     """The first of them, as many as an event holds."""
     size = 0
-    for number, file in enumerate(files[:_MOST_FILES]):
+    for number, file in enumerate(files[:_MAX_FILES]):
         size += len(json.dumps(file)) + 2
-        if size > _MOST_BYTES_OF_FILES:
+        if size > _MAX_FILES_BYTES:
             return files[:number]
-    return files[:_MOST_FILES]
+    return files[:_MAX_FILES]
 
 
 def _event(type_: EventType, row: Mapping[str, Any], **more: Any) -> Event:

@@ -30,9 +30,9 @@ from recordings.parameters import (
 )
 
 DEFAULT_LIMIT = 20
-MOST_LISTED = 100
+MAX_LISTED = 100
 # Some 250 KB of an index: a quarter of what DynamoDB gives in one answer.
-MOST_READ = 1000
+MAX_ROWS_READ = 1000
 
 LISTED = (
     "recording_id",
@@ -98,7 +98,7 @@ class Listing:
         """Up to `limit` recordings, from the first after `after`.
 
         What is added meanwhile shifts nothing: a page begins where the last one ended. A page is
-        short if there are no more, or if `MOST_READ` rows had to be read for it.
+        short if there are no more, or if `MAX_ROWS_READ` rows had to be read for it.
         """
         index, key, value = self._index(query)
         condition = f"#{key} = :{key} AND #invoked_at BETWEEN :since AND :until"
@@ -113,7 +113,7 @@ class Listing:
         read = 0
         while True:
             # One more than the page holds tells whether there is another.
-            size = min(MOST_READ - read, max(4 * limit, read)) if where else limit + 1
+            size = min(MAX_ROWS_READ - read, max(4 * limit, read)) if where else limit + 1
             rows, last = self._table.query(
                 index,
                 condition,
@@ -127,7 +127,7 @@ class Listing:
             read += size
             if len(found) > limit:
                 return self._page(query, found[:limit], _position(found[limit - 1]))
-            if last is None or read >= MOST_READ:
+            if last is None or read >= MAX_ROWS_READ:
                 return self._page(query, found, _position(last) if last else None)
             after = _position(last)
 
@@ -194,6 +194,6 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
         query = replace(query, until=timestamp(until))
     if query.since > query.until:
         raise BadParameterError("from", "is not before to")
-    limit = parse_number(given, "limit", DEFAULT_LIMIT, 1, MOST_LISTED)
+    limit = parse_number(given, "limit", DEFAULT_LIMIT, 1, MAX_LISTED)
     after = position(query, given["cursor"]) if "cursor" in given else None
     return query, limit, after

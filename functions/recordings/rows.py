@@ -20,10 +20,10 @@ from recordings.model import (
     timestamp,
 )
 
-MOST_HISTORY = 50
+MAX_HISTORY_ENTRIES = 50
 # A row may have 400 KB, and a presigned URL has up to 2. A row keeps none of them if there are more
 # than this in total: they are fetched anew for a download.
-MOST_BYTES_OF_URLS = 128 * 1024
+MAX_URLS_BYTES = 128 * 1024
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
 # A time before Dyte, RealtimeKit's predecessor, was never set: `0001-01-01`, 1970.
@@ -212,7 +212,7 @@ def _is_fresh(row: Item, recording: Recording, fetched_at: datetime) -> bool:
 def _status_changes(row: Item, status: str, fetched_at: datetime) -> Item:
     entry = {"status": status, "at": timestamp(fetched_at)}
     history = [*row.get("status_history", ()), entry]
-    changes: Item = {"status": status, "status_history": history[-MOST_HISTORY:]}
+    changes: Item = {"status": status, "status_history": history[-MAX_HISTORY_ENTRIES:]}
     # An unknown status says nothing about how far the recording is: the known rank stays.
     if (new_rank := rank(status)) is not None:
         changes["status_rank"] = new_rank
@@ -271,7 +271,7 @@ def _merged_artifacts(
             merged[artifact.name] = {**(known or {}), **item}
     files = {name: item for name, item in merged.items() if not is_placeholder(name, item)}
     merged = files or merged
-    if sum(len(item.get("url", "")) for item in merged.values()) <= MOST_BYTES_OF_URLS:
+    if sum(len(item.get("url", "")) for item in merged.values()) <= MAX_URLS_BYTES:
         return merged
     return {name: _without_url(item) for name, item in merged.items()}
 

@@ -17,8 +17,8 @@ from typing import Any
 from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import timestamp
 
-FIRST_INTERVAL = 60
-LONGEST_INTERVAL = 3600
+FIRST_INTERVAL_SECONDS = 60
+MAX_INTERVAL_SECONDS = 3600
 NOT_FOUND = "not_found"
 CLAIMED = "claimed"
 AGAIN = "asked_again"
@@ -234,7 +234,12 @@ class Worklist:
             "expires_at": _expiry(now + _KEPT_FOR),
             **({"deadline": deadline} if deadline else {}),
         }
-        first = {"since": timestamp(now), "hint": {}, "interval": FIRST_INTERVAL, "attempts": 0}
+        first = {
+            "since": timestamp(now),
+            "hint": {},
+            "interval": FIRST_INTERVAL_SECONDS,
+            "attempts": 0,
+        }
         kept = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in first)
         row = self._table.update(
             {"work_id": _check_id(key)},
@@ -257,7 +262,7 @@ class Worklist:
         Raises `ClaimLostError`.
         """
         if seconds is None:
-            seconds = min(FIRST_INTERVAL << min(check.attempts, 10), LONGEST_INTERVAL)
+            seconds = min(FIRST_INTERVAL_SECONDS << min(check.attempts, 10), MAX_INTERVAL_SECONDS)
         values = {"cause": cause, "progress": progress}
         self._let_go(check, values, seconds, "attribute_not_exists(#again)")
 
@@ -339,7 +344,7 @@ class Worklist:
 
     def advance(self, check: Check) -> None:
         """It was asked for: due again after twice the time, unless it is settled by then."""
-        interval = min(2 * check.interval, LONGEST_INTERVAL)
+        interval = min(2 * check.interval, MAX_INTERVAL_SECONDS)
         self._change(
             check,
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
@@ -462,7 +467,7 @@ def _check(row: Item, now: datetime) -> Check:
         due_at=row["due_at"],
         since=_time(row.get("since")) or now,
         not_found_since=_time(row.get("not_found_since")),
-        interval=_whole(row.get("interval"), 1, LONGEST_INTERVAL),
+        interval=_whole(row.get("interval"), 1, MAX_INTERVAL_SECONDS),
         attempts=_whole(row.get("attempts"), 0, sys.maxsize),
         deadline=deadline if isinstance(deadline, str) else None,
         lease=lease if isinstance(lease, str) else None,

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 import archive_recording
 from doubles import API_TOKEN, Clock, Context, s3_fails, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Chunked,
     Delay,
     Drop,
@@ -38,7 +38,7 @@ from local.simulator import (
 )
 from recordings import messages
 from recordings.archive import Archive
-from recordings.archive import key as archive_key
+from recordings.archive import object_key as archive_key
 from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table

@@ -15,7 +15,7 @@ import pytest
 
 import ingest_recording
 from doubles import API_TOKEN, APP_ID, Clock, Context, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Delay,
     Drop,
     Effect,

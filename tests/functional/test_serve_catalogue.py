@@ -21,7 +21,7 @@ from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
 from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample, state_of, tracks
-from local.simulator import (
+from realtimekit_simulator import (
     Overlay,
     Recording,
     RecordingOptions,

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 import rights
 import sweep_recordings
 from doubles import API_TOKEN, APP_ID, Answer, Clock, Context, Upstream, s3_fails, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Effect,
     Overlay,
     Recording,

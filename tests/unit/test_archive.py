@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles import s3_fails
-from local.simulator import (
+from realtimekit_simulator import (
     Answer,
     Chunked,
     Effect,
@@ -30,10 +30,10 @@ from local.simulator import (
     Simulator,
     Truncate,
 )
-from local.simulator import MediaFile as Source
+from realtimekit_simulator import MediaFile as Source
 from recordings.archive import (
-    LONGEST_FILE_NAME,
-    MOST_PARTS,
+    MAX_FILE_NAME_LENGTH,
+    MAX_PARTS,
     Archive,
     OutOfTimeError,
     Stored,
@@ -212,8 +212,8 @@ def test_a_very_long_file_has_longer_parts(
 
     upload = begun(archive, file)
 
-    assert upload.part_size * MOST_PARTS >= size
-    assert upload.part_size * (MOST_PARTS - 1) < size
+    assert upload.part_size * MAX_PARTS >= size
+    assert upload.part_size * (MAX_PARTS - 1) < size
 
 
 def test_memory_does_not_grow_with_the_file(
@@ -740,7 +740,7 @@ def test_logs_call_a_track_by_a_hash_and_others_by_their_name() -> None:
 @given(st.text(), st.text())
 def test_names_are_safe_and_different_ones_stay_different(one: str, other: str) -> None:
     assert re.fullmatch(r"[0-9A-Za-z_-][0-9A-Za-z._-]*", safe_name(one))
-    assert len(safe_name(one)) <= LONGEST_FILE_NAME
+    assert len(safe_name(one)) <= MAX_FILE_NAME_LENGTH
     assert (safe_name(one) == safe_name(other)) is (one == other)
 
 

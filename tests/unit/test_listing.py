@@ -127,7 +127,7 @@ def test_whatever_is_added_between_pages_nothing_is_skipped_and_nothing_comes_tw
 def test_a_rare_status_does_not_read_the_whole_index_for_one_page(
     recordings_table: Table, put: Put, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_READ", 30)
+    monkeypatch.setattr(listing, "MAX_ROWS_READ", 30)
     for number in range(50):
         put(number, (number % 60, 0, 1 if number == 3 else 0))
     read: list[int] = []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from doubles import Answer, Upstream
-from local.simulator import (
+from realtimekit_simulator import (
     Delay,
     Drop,
     Effect,

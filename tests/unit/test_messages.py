@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recordings import messages
-from recordings.events import EventType
+from recordings.events import EventType, derive_events
 from recordings.messages import (
     ArchiveRequest,
     EraseRequest,
@@ -277,9 +277,9 @@ def test_subscribers_are_told_when_the_last_file_is_archived_and_where_all_are()
     before, partly = row(1, video=None, audio=None), row(2, video=ARCHIVED, audio=None)
     whole = row(3, video=ARCHIVED, audio={**ARCHIVED, "key": "b.mp3"})
 
-    assert messages.events(before, partly) == []
-    [event] = messages.events(partly, whole)
-    assert messages.events(whole, {**whole, "version": 4}) == []
+    assert derive_events(before, partly) == []
+    [event] = derive_events(partly, whole)
+    assert derive_events(whole, {**whole, "version": 4}) == []
 
     assert event.type == EventType.ARCHIVED
     detail = json.loads(event.detail)
@@ -300,17 +300,17 @@ def test_subscribers_are_told_of_files_that_are_lost_each_once() -> None:
     before, one = row(1, video=None, audio=None), row(2, video=EXPIRED, audio=None)
     two = row(3, video=EXPIRED, audio=EXPIRED)
 
-    [first] = messages.events(before, one)
-    [second] = messages.events(one, two)
+    [first] = derive_events(before, one)
+    [second] = derive_events(one, two)
 
     assert first.type == second.type == EventType.EXPIRED
     assert json.loads(first.detail)["expired"] == ["video"]
     assert json.loads(second.detail)["expired"] == ["audio", "video"]
-    assert messages.events(two, {**two, "version": 4}) == []
+    assert derive_events(two, {**two, "version": 4}) == []
 
 
 def test_files_that_are_elsewhere_are_no_archive() -> None:
-    assert messages.events(row(1, video=None), row(2, video=EXTERNAL)) == []
+    assert derive_events(row(1, video=None), row(2, video=EXTERNAL)) == []
 
 
 @pytest.mark.parametrize("letter", ["n", "ж", "会"])
@@ -318,7 +318,7 @@ def test_an_event_of_very_many_files_fits(letter: str) -> None:
     names = {f"track/{letter * 1000}/{n:04}": {**ARCHIVED, "key": "k" * 1000} for n in range(400)}
     before = row(1, **dict.fromkeys(names))
 
-    [event] = messages.events(before, row(2, **names))
+    [event] = derive_events(before, row(2, **names))
 
     assert json.loads(event.detail)["artifact_count"] == 400
     assert len(event.detail.encode()) < 240_000
@@ -332,9 +332,9 @@ def test_subscribers_are_told_of_an_erasure_once_and_only_of_whom() -> None:
         "erased_at": "2026-06-04T09:00:00.000Z",
     }
 
-    assert messages.events(row(3, video=ARCHIVED), before) == []
-    [event] = messages.events(before, tombstone)
-    assert messages.events(tombstone, tombstone) == []
+    assert derive_events(row(3, video=ARCHIVED), before) == []
+    [event] = derive_events(before, tombstone)
+    assert derive_events(tombstone, tombstone) == []
 
     assert event.type == EventType.ERASED
     assert json.loads(event.detail) == {"id": f"{RECORDING_ID}#5", **tombstone}
