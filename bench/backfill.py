@@ -56,7 +56,7 @@ from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.budget import UpstreamBudget
 from recordings.worklist import utcnow
 THREADS = 8
-catalogue = sweep.sweeping.ingestion.catalogue
+catalogue = sweep.sweeper.ingestion.catalogue
 realtimekit = RealtimeKit(
     sweep.APP_URL,
     ApiToken(sweep.boto3.client("secretsmanager"), sweep.API_TOKEN_SECRET_ARN),

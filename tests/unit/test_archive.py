@@ -40,8 +40,8 @@ from recordings.archive import (
     Upload,
     UploadLostError,
     crc32_combine,
-    key,
     label,
+    object_key,
     safe_name,
 )
 from recordings.media import Media, MediaChangedError, MediaFile, MediaUnavailableError
@@ -694,11 +694,11 @@ FOLDER = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13/2026/06/03/97cb480d-5840-4528-ace
     ],
 )
 def test_a_key_says_app_date_recording_kind_and_name(name: str, expected: str) -> None:
-    assert key(ROW, name) == f"{FOLDER}/{expected}"
+    assert object_key(ROW, name) == f"{FOLDER}/{expected}"
 
 
 def test_a_name_that_would_climb_stays_where_it_is() -> None:
-    found = key(ROW, "track/../../etc")
+    found = object_key(ROW, "track/../../etc")
 
     assert found.startswith(f"{FOLDER}/track/")
     assert ".." not in found.split("/")
@@ -707,13 +707,13 @@ def test_a_name_that_would_climb_stays_where_it_is() -> None:
 def test_a_recording_whose_time_is_not_known_goes_where_it_was_first_seen() -> None:
     row = {name: value for name, value in ROW.items() if name != "invoked_at"}
 
-    assert "/2026/06/04/" in key(row, "video")
+    assert "/2026/06/04/" in object_key(row, "video")
 
 
 def test_two_recordings_of_one_meeting_do_not_collide() -> None:
     other = {**ROW, "recording_id": "00000000-0000-4000-8000-000000000001"}
 
-    assert key(ROW, "video") != key(other, "video")
+    assert object_key(ROW, "video") != object_key(other, "video")
 
 
 @pytest.mark.parametrize(
