@@ -12,7 +12,7 @@ from datetime import datetime
 
 from recordings import messages
 from recordings.catalogue import RETENTION, Catalogue, Upserted, is_erased
-from recordings.dynamodb import Item
+from recordings.dynamodb import Item, UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
@@ -107,7 +107,8 @@ class Ingestion:
                 if len(failed) == _MOST_FAILED:
                     break
         if failed:
-            raise failed[0]
+            # The caller gives up what cannot be written, and tries again after other errors.
+            raise min(failed, key=lambda error: isinstance(error, UnwritableError))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         return rows
