@@ -206,12 +206,17 @@ class Ingestion:
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
     """Return True if the session may say what a row lacks of its meeting.
 
-    An event from the bus brings no title. Where there is a title and no id, the session was asked
-    before: of a V1 meeting it says a room's name.
+    An event from the bus brings no title, and its session may not have answered: so the check of a
+    final recording asks again. Where there is a title and no id, the session was asked before: of a
+    V1 meeting it says a room's name.
     """
-    if "meeting_title" in upserted.row:
+    row = upserted.row
+    if "meeting_title" in row:
         return False
-    return "meeting_id" not in upserted.row or (source is Source.EVENTBRIDGE and upserted.changed)
+    is_awaited = (source is Source.EVENTBRIDGE and upserted.changed) or (
+        source is Source.FOLLOW_UP and is_final(row["status"])
+    )
+    return "meeting_id" not in row or is_awaited
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

@@ -290,6 +290,23 @@ def test_a_row_that_cannot_be_written_does_not_stop_the_others(
     assert "recording unwritable" in logged()
 
 
+def test_a_title_that_the_session_did_not_say_is_asked_for_by_the_check(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    ids = {"meeting_id": recording.meeting.id, "session_id": recording.session.id}
+    simulator.faults.add(error(503), path="/sessions/")
+    handle(about(recording.id, source="eventbridge", **ids))
+    assert checks() == {f"recording#{recording.id}": "unavailable"}
+
+    assert handle(about(recording.id, source="follow_up", **ids)) == []
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_title"] == "Weekly sync"
+    assert checks() == {}
+
+
 def test_a_row_that_cannot_be_written_does_not_hide_another_that_is_to_be_tried_again(
     handle: Handle, simulator: Simulator, catalogue: Catalogue, dynamodb: Any
 ) -> None:
