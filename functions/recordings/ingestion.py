@@ -12,7 +12,7 @@ from datetime import datetime
 
 from recordings import messages
 from recordings.catalogue import Catalogue, Upserted
-from recordings.dynamodb import Item
+from recordings.dynamodb import Item, UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
@@ -108,7 +108,8 @@ class Ingestion:
                 if len(failed) == _MAX_FAILED_WRITES:
                     break
         if failed:
-            raise failed[0]
+            # The caller gives up what cannot be written, and tries again after other errors.
+            raise min(failed, key=lambda error: isinstance(error, UnwritableError))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         return rows
@@ -206,12 +207,17 @@ class Ingestion:
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
     """Return True if the session may say what a row lacks of its meeting.
 
-    An event from the bus brings no title. Where there is a title and no id, the session was asked
-    before: of a V1 meeting it says a room's name.
+    An event from the bus brings no title, and its session may not have answered: so the check of a
+    final recording asks again. Where there is a title and no id, the session was asked before: of a
+    V1 meeting it says a room's name.
     """
-    if "meeting_title" in upserted.row:
+    row = upserted.row
+    if "meeting_title" in row:
         return False
-    return "meeting_id" not in upserted.row or (source is Source.EVENTBRIDGE and upserted.changed)
+    is_awaited = (source is Source.EVENTBRIDGE and upserted.changed) or (
+        source is Source.FOLLOW_UP and is_final(row["status"])
+    )
+    return "meeting_id" not in row or is_awaited
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

@@ -145,11 +145,16 @@ def test_files_are_downloaded_whole(
     result = run("download", recording.id, "--output", str(tmp_path / "new"))
 
     assert result.exit_code == 0
-    files = {file.artifact.file_name: file for file in stack.simulator.world.media_files(recording)}
-    found = {path.name: path for path in (tmp_path / "new" / recording.id).glob("*/*")}
-    assert found.keys() == files.keys()
-    for name, file in files.items():
-        assert found[name].read_bytes() == file.read()
+    files = {file.artifact.kind: file for file in stack.simulator.world.media_files(recording)}
+    found = {path.parent.name: path for path in (tmp_path / "new" / recording.id).glob("*/*")}
+    # RealtimeKit's own names say nothing.
+    name = f"{recording.invoked_at:%Y-%m-%d} Weekly [sync]"
+    assert {kind: path.name for kind, path in found.items()} == {
+        "video": f"{name}.mp4",
+        "audio": f"{name}.aac",
+    }
+    for kind, file in files.items():
+        assert found[kind].read_bytes() == file.read()
     assert "X-Amz-" not in result.output
 
 
