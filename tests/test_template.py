@@ -800,13 +800,3 @@ def _condition(resources: Resources, value: Any) -> str | None:
         case {"Fn::If": ["CreateBucket", *_]}:
             return "Archive"
     return None
-
-
-def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE))
-
-    assert set(documented) == set(template["Parameters"])
-    for name, parameter in template["Parameters"].items():
-        default = parameter.get("Default", "required")
-        assert documented[name].strip("`") == (str(default) or "empty"), name
