@@ -658,6 +658,18 @@ def test_every_proof_in_the_threat_model_is_a_test() -> None:
     assert named - defined == set()
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "docs/promises.md").read_text()
+    promises = re.findall(r"^\| (\*\*.+?) \| (.+) \|$", page, re.MULTILINE)
+
+    assert len(promises) > 10
+    for promise, tests in promises:
+        assert "::" in tests, promise
+        for path, test in re.findall(r"`([\w/]+\.py)::(\w+)`", tests):
+            source = (ROOT / "tests" / path).read_text()
+            assert re.search(rf"^\s*def {test}\(", source, re.MULTILINE), test
+
+
 def test_every_alarm_reaches_somebody_and_says_when_it_is_over(resources: Resources) -> None:
     topic = [{"Fn::If": ["CreateAlarmTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}]
 
