@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, g, request
 
-from . import shapes
+from . import not_simulated, shapes
 from .envelopes import realtimekit_error, success
 from .meetings import Meeting, Recording, Session
 from .options import Kind, RecordingOptions, Status
@@ -70,6 +70,7 @@ class Api:
             ("/<app_id>/meetings/<meeting_id>", "GET", self.get_meeting),
         ):
             routes.add_url_rule(rule, view_func=view, methods=[method])
+        not_simulated.add_routes(routes)
         return routes
 
     def list_apps(self) -> Response:
