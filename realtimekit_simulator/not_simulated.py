@@ -1,4 +1,4 @@
-"""RealtimeKit's documented routes that this simulator does not have: each answers 501.
+"""RealtimeKit's documented routes and parameters that are not simulated: they answer 501.
 
 Without them, a client would get the 404 of an unknown id and take its own id for wrong. An answer
 that a test needs from such a route can be ordered as a fault.
@@ -43,22 +43,27 @@ ROUTES = (
 """Methods and paths of Cloudflare's OpenAPI 4.0.0 (SDK 5.9.0, `resources/realtime_kit`)."""
 
 
+class NotSimulatedError(Exception):
+    """Raised for a documented route or parameter that is not simulated; its text names it."""
+
+
 def add_routes(blueprint: Blueprint) -> None:
-    """Let the documented routes that are not simulated answer so."""
+    """Let the documented routes and parameters that are not simulated answer so."""
+    blueprint.register_error_handler(NotSimulatedError, answer)
     for number, (methods, rule) in enumerate(ROUTES):
         blueprint.add_url_rule(
             rule, endpoint=f"not_simulated_{number}", view_func=_refuse, methods=methods.split()
         )
 
 
-def error(what: str) -> Response:
+def answer(error: NotSimulatedError) -> Response:
     """Return RealtimeKit's error envelope with the status 501 and what is not simulated."""
     return realtimekit_error(
         STATUS,
-        f"not simulated: {what}. RealtimeKit documents it, this simulator lacks it. "
+        f"not simulated: {error}. RealtimeKit documents it, this simulator lacks it. "
         "To get an answer all the same, order one as a fault: POST /_simulator/faults.",
     )
 
 
 def _refuse(**_identifiers: str) -> Response:
-    return error(f"{request.method} {request.path.partition('/realtime/kit')[2]}")
+    raise NotSimulatedError(f"{request.method} {request.path.partition('/realtime/kit')[2]}")

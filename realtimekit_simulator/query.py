@@ -3,12 +3,12 @@
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flask import abort, request
 from werkzeug.datastructures import MultiDict
 
+from .not_simulated import NotSimulatedError
 from .world import Undocumented
 
 Item = TypeVar("Item")
@@ -22,6 +22,12 @@ class Query:
 
     def __init__(self, arguments: MultiDict[str, str]) -> None:
         self._arguments = arguments
+
+    def refuse(self, *names: str) -> None:
+        """Answer 501 if a parameter is used that RealtimeKit documents and this simulator lacks."""
+        for name in names:
+            if self.text(name):
+                raise NotSimulatedError(f"the parameter {name} of {request.path}")
 
     def text(self, name: str) -> str:
         """The parameter, or the empty string; `page_no=` is as good as none."""
@@ -47,33 +53,10 @@ class Query:
             abort(400, f"{name} must be one of {', '.join(allowed)}")
         return text or None
 
-    def choices(self, name: str, allowed: Sequence[str]) -> list[str]:
-        """Any of the allowed words, by commas as documented or repeated as the SDK does."""
-        words = [word for text in self._arguments.getlist(name) for word in text.split(",") if word]
-        if not set(words) <= set(allowed):
-            abort(400, f"{name} must be of {', '.join(allowed)}")
-        return words
-
-    def flag(self, name: str) -> bool | None:
-        """A boolean."""
-        text = self.choice(name, ("true", "false"))
-        return None if text is None else text == "true"
-
     def identifier(self, name: str) -> str | None:
         """A UUID."""
         text = self.text(name)
         return identifier(text, name) if text else None
-
-    def time(self, name: str) -> datetime | None:
-        """A time in ISO 8601; UTC if it does not say."""
-        text = self.text(name)
-        if not text:
-            return None
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            abort(400, f"{name} must be a time in ISO format")
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
     def page(self, items: Sequence[Item], rules: Undocumented) -> tuple[list[Item], dict[str, int]]:
         """The page of the items that is asked for, and its `paging`: offsets from 1, inclusive."""

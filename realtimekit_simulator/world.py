@@ -66,10 +66,8 @@ class Undocumented:
     """What RealtimeKit's docs and OpenAPI leave open; the simulator can answer either way.
 
     `first_page` is the number of a list's first page (with 1, page 0 is also the first).
-    `max_per_page` cuts a larger `per_page` without a word. `time_range` is what a recording list's
-    `start_time` and `end_time` are compared with: when the recording was invoked, when the session
-    started, or when the meeting was created. `default_sort` is the order of a list that asks for
-    none. `keeps_expired_urls`: whether `download_url` stays after the media is gone.
+    `max_per_page` cuts a larger `per_page` without a word. `default_sort` is the order of a list
+    that asks for none. `keeps_expired_urls`: whether `download_url` stays after the media is gone.
     `internal_caller`: whether a stop that nobody asked for names a caller of type INTERNAL.
     `url_seconds`: download URLs are signed when the recording stops, for as long as its media is
     kept; or, if this is a number, whenever they are told, for so many seconds. `expired_url` is the
@@ -86,7 +84,6 @@ class Undocumented:
     first_page: Literal[0, 1] = 1
     default_per_page: int = 20
     max_per_page: int = 100
-    time_range: Literal["recording", "session", "meeting"] = "recording"
     default_sort: Literal["ASC", "DESC"] = "DESC"
     keeps_expired_urls: bool = True
     internal_caller: bool = False
@@ -107,7 +104,6 @@ class Undocumented:
             raise ValueError("url_seconds must be between 1 and 604800")
         for value, allowed in (
             (self.first_page, (0, 1)),
-            (self.time_range, ("recording", "session", "meeting")),
             (self.default_sort, ("ASC", "DESC")),
             (self.expired_url, ("AccessDenied", "ExpiredRequest")),
             (self.track_urls, ("layers in links", "layers", "links")),

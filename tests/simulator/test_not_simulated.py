@@ -40,6 +40,23 @@ def test_a_documented_route_is_not_simulated(world, call, method, path):
 
 
 @pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/recordings", "status=UPLOADED"),
+        ("/recordings", "start_time=2026-06-03T00:00:00Z"),
+        ("/recordings", "expired=true"),
+        ("/sessions", "search=weekly"),
+        ("/sessions", "sort_by=minutesConsumed"),
+        ("/meetings", "status=ACTIVE"),
+    ],
+)
+def test_a_documented_filter_is_not_simulated(call, path, query):
+    response = call("GET", f"{path}?{query}")
+    assert response.status == 501
+    assert response.json()["error"]["message"].startswith("not simulated: the ")
+
+
+@pytest.mark.parametrize(
     "path",
     ["/transcripts", f"/sessions/{SESSION_ID}/recordings", f"/meetings/{SESSION_ID}/sessions"],
 )
