@@ -16,28 +16,20 @@ from flask import Blueprint, Response, abort, request
 from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
-from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog, Tokens
+from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog
 from .media_faults import MEDIA_EFFECTS
 from .media_files import MediaFile
-from .meetings import Meeting, Recording, Session
+from .meetings import Recording, Session
 from .options import Kind, RecordingOptions, Status
 from .shapes import timestamp
 from .webhooks import Webhooks
-from .world import ALL_PARTICIPANTS_LEFT, ConflictError, TimelineEvent, UnknownError, World
+from .world import ALL_PARTICIPANTS_LEFT, ConflictError, UnknownError, World
 
 ALL_EFFECTS: Mapping[str, Callable[..., Effect]] = {**EFFECTS, **MEDIA_EFFECTS}
 
 CHECKSUMS: Mapping[str, Callable[[MediaFile], str]] = {
     "sha256": MediaFile.sha256,
     "crc32": MediaFile.crc32,
-}
-
-RECORDING_ACTIONS: Mapping[str, Callable[[World, Recording], None]] = {
-    "pause": lambda world, recording: world.pause(recording),
-    "resume": lambda world, recording: world.resume(recording),
-    "stop": lambda world, recording: world.stop(recording),
-    "finish-upload": lambda world, recording: world.finish_upload(recording),
-    "fail": lambda world, recording: world.fail(recording),
 }
 
 
@@ -49,14 +41,12 @@ class Control:
         world: World,
         *,
         faults: Faults,
-        tokens: Tokens,
         rate_limit: RateLimit,
         requests: RequestLog,
         webhooks: Webhooks,
     ) -> None:
         self._world = world
         self._faults = faults
-        self._tokens = tokens
         self._rate_limit = rate_limit
         self._requests = requests
         self._webhooks = webhooks
@@ -104,11 +94,6 @@ class Control:
         self._world.clock.advance(wanted.get("advance", 0))
         return self.clock()
 
-    def create_meeting(self) -> Response:
-        """{"title", "recording_config", "record_on_start", "keep_alive_seconds"}: make a room."""
-        wanted = _body("title", "recording_config", "record_on_start", "keep_alive_seconds")
-        return _created(_meeting(self._world.create_meeting(**wanted)))
-
     def start_session(self) -> Response:
         """{"meeting_id", "participants"}: people join a meeting."""
         wanted = _body("meeting_id", "participants")
@@ -137,14 +122,6 @@ class Control:
         recordings = self._world.record_meetings(count, every=every, **wanted)
         return _created({"recordings": [self._recording(recording) for recording in recordings]})
 
-    def act_on_recording(self, recording_id: str, action: str) -> Response:
-        """pause, resume, stop, finish-upload or fail a recording."""
-        recording = self._world.recording(recording_id)
-        if action not in RECORDING_ACTIONS:
-            raise ValueError(f"a recording cannot {action}")
-        RECORDING_ACTIONS[action](self._world, recording)
-        return as_json(200, self._recording(recording))
-
     def list_media(self, recording_id: str) -> Response:
         """?checksum=sha256 (in hexadecimal) or crc32 (in base64, as S3 has it), or several: a
         recording's files, each with its URL; checksums take seconds for each few gigabytes.
@@ -166,13 +143,6 @@ class Control:
         ]
         return as_json(200, {"files": files})
 
-    def timeline(self) -> Response:
-        """?since=&until= (ISO 8601): what takes place between these times; until now by default."""
-        since = self._time(request.args.get("since", "1970-01-01T00:00:00Z"))
-        until = self._time(request.args.get("until", "now"))
-        events = self._world.timeline(since, until)
-        return as_json(200, {"events": [_event(event) for event in events]})
-
     def list_faults(self) -> Response:
         """Faults that requests can still meet."""
         return as_json(200, {"faults": [_fault(fault) for fault in self._faults.pending()]})
@@ -190,22 +160,6 @@ class Control:
     def clear_faults(self) -> Response:
         """Let all go well again."""
         self._faults.clear()
-        return _done()
-
-    def remove_fault(self, fault_id: int) -> Response:
-        """Take one fault away."""
-        self._faults.remove(fault_id)
-        return _done()
-
-    def add_token(self) -> Response:
-        """{"token", "has_realtime": true}: make an API token valid, or valid for other things."""
-        wanted = _body("token", "has_realtime")
-        self._tokens.add(str(wanted.pop("token")), **wanted)
-        return _done()
-
-    def revoke_token(self) -> Response:
-        """{"token"}: make an API token invalid."""
-        self._tokens.revoke(str(_body("token")["token"]))
         return _done()
 
     def set_rate_limit(self) -> Response:
@@ -241,11 +195,6 @@ class Control:
             200, {"count": len(found), "requests": [_request(logged) for logged in found]}
         )
 
-    def clear_requests(self) -> Response:
-        """Forget the requests that came."""
-        self._requests.clear()
-        return _done()
-
     def list_deliveries(self) -> Response:
         """?event=&outcome=: the deliveries of webhooks, each with all its attempts."""
         event, outcome = request.args.get("event"), request.args.get("outcome")
@@ -265,11 +214,6 @@ class Control:
         since = self._time(wanted.pop("since", "1970-01-01T00:00:00Z"))
         until = self._time(wanted.pop("until", "now"))
         return as_json(200, _deliveries(self._webhooks.deliver(since, until, **wanted)))
-
-    def clear_deliveries(self) -> Response:
-        """Forget the deliveries."""
-        self._webhooks.log.clear()
-        return _done()
 
     def send_event(self) -> Response:
         """{"event", "session_id", "recording_id", "at", "fields": {"streamKey": …}, "duplicates",
@@ -297,26 +241,18 @@ class Control:
             ("GET", "", self.index),
             ("GET", "/clock", self.clock),
             ("POST", "/clock", self.set_clock),
-            ("POST", "/meetings", self.create_meeting),
             ("POST", "/sessions", self.start_session),
             ("POST", "/sessions/<session_id>/end", self.end_session),
             ("POST", "/recordings", self.record_meetings),
-            ("POST", "/recordings/<recording_id>/<action>", self.act_on_recording),
             ("GET", "/recordings/<recording_id>/media", self.list_media),
-            ("GET", "/timeline", self.timeline),
             ("GET", "/faults", self.list_faults),
             ("POST", "/faults", self.add_fault),
             ("DELETE", "/faults", self.clear_faults),
-            ("DELETE", "/faults/<int:fault_id>", self.remove_fault),
-            ("POST", "/tokens", self.add_token),
-            ("DELETE", "/tokens", self.revoke_token),
             ("PUT", "/rate-limit", self.set_rate_limit),
             ("PUT", "/settings", self.set_settings),
             ("GET", "/requests", self.list_requests),
-            ("DELETE", "/requests", self.clear_requests),
             ("GET", "/deliveries", self.list_deliveries),
             ("POST", "/deliveries", self.deliver),
-            ("DELETE", "/deliveries", self.clear_deliveries),
             ("POST", "/events", self.send_event),
             ("POST", "/webhook-key", self.rotate_key),
         )
@@ -353,10 +289,6 @@ class Control:
         }
 
 
-def _meeting(meeting: Meeting) -> dict[str, Any]:
-    return {"meeting_id": meeting.id, "title": meeting.title}
-
-
 def _session(session: Session) -> dict[str, Any]:
     return {
         "session_id": session.id,
@@ -364,18 +296,6 @@ def _session(session: Session) -> dict[str, Any]:
         "started_at": timestamp(session.started_at),
         "ended_at": timestamp(session.ended_at),
         "recording_ids": [recording.id for recording in session.recordings],
-    }
-
-
-def _event(event: TimelineEvent) -> dict[str, Any]:
-    return {
-        "at": timestamp(event.at),
-        "name": event.name,
-        "meeting_id": event.session.meeting.id,
-        "session_id": event.session.id,
-        "recording_id": event.recording.id if event.recording else None,
-        "status": event.status,
-        "reason": event.reason,
     }
 
 

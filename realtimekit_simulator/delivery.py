@@ -130,11 +130,6 @@ class DeliveryLog:
         with self._lock:
             return list(self._deliveries)
 
-    def clear(self) -> None:
-        """Forget them."""
-        with self._lock:
-            self._deliveries.clear()
-
 
 class Courier:
     """Takes messages to webhooks until it is `stopped`."""

@@ -285,11 +285,6 @@ class Faults:
         with self._lock:
             return [fault for fault in self._faults if fault.times != 0]
 
-    def remove(self, fault_id: int) -> None:
-        """Take one away; no matter if it is gone."""
-        with self._lock:
-            self._faults = [fault for fault in self._faults if fault.id != fault_id]
-
     def clear(self) -> None:
         """Take all away."""
         with self._lock:

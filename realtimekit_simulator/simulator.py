@@ -113,7 +113,6 @@ class Simulator:
         app.add_url_rule(KEY_PATH, view_func=self._publish_key)
         control = Control(
             self.world,
-            tokens=self.tokens,
             rate_limit=self.rate_limit,
             faults=self.faults,
             requests=self.request_log,

@@ -384,11 +384,6 @@ class TestLog:
         assert [(one.number, one.status) for one in delivery.attempts] == [(1, 503), (2, 200)]
         assert refused.started_at <= refused.ended_at <= accepted.started_at <= accepted.ended_at
 
-    def test_can_be_cleared(self, webhooks, recording, webhook):
-        webhooks.send("meeting.ended")
-        webhooks.log.clear()
-        assert webhooks.log.all() == []
-
 
 class TestLive:
     """As things happen, without being asked."""
