@@ -1,8 +1,8 @@
-"""RealtimeKit's REST API over a world, as far as recordings go.
+"""RealtimeKit's REST API for apps, meetings, sessions and recordings.
 
-Paths, parameters and shapes are those of Cloudflare's OpenAPI 4.0.0. Where it names no status this
-API answers: 400 to an id or parameter that cannot be read, 404 to what does not exist (another app
-included), 409 to an action that the state does not allow, 422 to a body that does not validate.
+Paths, parameters and shapes are those of Cloudflare's OpenAPI 4.0.0. Where it names no status, this
+API answers 400 to a malformed id or parameter and 404 to an unknown id or another app. An action
+that the state forbids is a 409, an invalid body a 422.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ APP_PATH = f"{ACCOUNT_PATH}/<app_id>"
 
 
 def app_routes(name: str, world: World) -> Blueprint:
-    """A blueprint of what is below the account: for the world's app, with RealtimeKit's errors."""
+    """Return a blueprint below the account: for the world's app only, with RealtimeKit's errors."""
     routes = Blueprint(name, __name__, url_prefix=ACCOUNT_PATH)
 
     @routes.before_request
     def in_this_app() -> None:
-        """Take the account and app out of the path, so that views need not ask for them."""
+        """Remove account and app from the path, so that views do not take them as arguments."""
         path = request.view_args or {}
         path.pop("account_id", None)
         if path.pop("app_id", world.app_id) != world.app_id:
@@ -42,13 +42,13 @@ def app_routes(name: str, world: World) -> Blueprint:
 
 
 class Api:
-    """The endpoints; each public method is one, and reads its parameters from the request."""
+    """Endpoints: each public method is one, and reads its parameters from the request."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def blueprint(self) -> Blueprint:
-        """The routes, below the account and the app that the world is."""
+        """Return the routes below the world's account and app."""
         routes = app_routes("realtimekit", self._world)
         for rule, method, view in (
             ("/apps", "GET", self.list_apps),
@@ -69,12 +69,12 @@ class Api:
         return routes
 
     def list_apps(self) -> Response:
-        """GET /apps."""
+        """Answer GET /apps."""
         paging = {"total_count": 1, "start_offset": 1, "end_offset": 1}
         return success([shapes.app(self._world)], paging=paging)
 
     def list_recordings(self) -> Response:
-        """GET /recordings."""
+        """Answer GET /recordings."""
         query, now = Query(request.args), self._world.clock.now()
         query.refuse("expired", "search", "status", "start_time", "end_time")
         query.choice("sort_by", ("invokedTime",))
@@ -85,7 +85,7 @@ class Api:
         return success(items, paging=paging)
 
     def start_recording(self) -> Response:
-        """POST /recordings."""
+        """Answer POST /recordings."""
         content = validated_config(body())
         meeting = self._meeting_to_record(content)
         config = {**meeting.recording_config, **content}
@@ -94,9 +94,9 @@ class Api:
         return self._details(self._start(meeting, options, allow_multiple=allow_multiple))
 
     def start_track_recording(self) -> Response:
-        """POST /recordings/track, as documented: layers are optional, answer in `data.recording`.
+        """Answer POST /recordings/track as documented: layers are optional.
 
-        The real one has been seen to require layers and to put the recording in `data` itself
+        RealtimeKit was seen to require layers, and to answer in `data` instead of `data.recording`
         (github.com/collectivewinca/ve-rooom, docs/CLOUDFLARE-REALTIMEKIT.md).
         """
         content = body()
@@ -115,7 +115,7 @@ class Api:
         return success({"recording": {**shape, "type": "TRACK"}})
 
     def active_recording(self, meeting_id: str) -> Response:
-        """GET /recordings/active-recording/{meeting_id}: the newest one that is not stopped."""
+        """Answer GET /recordings/active-recording/{meeting_id} with the newest that runs."""
         now = self._world.clock.now()
         active = self._world.meeting(identifier(meeting_id, "meeting_id")).active_recordings(now)
         if not active:
@@ -123,13 +123,13 @@ class Api:
         return success(shapes.recording(self._world, active[-1], _seen_at(active[-1], now)))
 
     def get_recording(self, recording_id: str) -> Response:
-        """GET /recordings/{recording_id}."""
+        """Answer GET /recordings/{recording_id}."""
         recording = self._world.recording(identifier(recording_id, "recording_id"))
         shape = self._shape(recording)
         return success({"recording": shape} if self._world.undocumented.wraps_recording else shape)
 
     def change_recording(self, recording_id: str) -> Response:
-        """PUT /recordings/{recording_id}: stop, pause or resume."""
+        """Answer PUT /recordings/{recording_id}: stop, pause or resume."""
         recording = self._world.recording(identifier(recording_id, "recording_id"))
         match body().get("action"):
             case "stop":
@@ -143,7 +143,7 @@ class Api:
         return self._details(recording)
 
     def list_sessions(self) -> Response:
-        """GET /sessions."""
+        """Answer GET /sessions."""
         query, now = Query(request.args), self._world.clock.now()
         query.refuse("search", "status", "start_time", "end_time", "participants")
         if query.choice("sort_by", ("createdAt", "minutesConsumed")) == "minutesConsumed":
@@ -158,20 +158,20 @@ class Api:
         return success({"sessions": shown}, paging=paging)
 
     def get_session(self, session_id: str) -> Response:
-        """GET /sessions/{session_id}."""
+        """Answer GET /sessions/{session_id}."""
         session = self._world.session(identifier(session_id, "session_id"))
         shape = shapes.session(self._world, session, self._world.clock.now())
         return success({"session": shape} if self._world.undocumented.wraps_session else shape)
 
     def list_meetings(self) -> Response:
-        """GET /meetings."""
+        """Answer GET /meetings."""
         query = Query(request.args)
         query.refuse("search", "start_time", "end_time", "status")
         page, paging = query.page(self._world.meetings(), self._world.undocumented)
         return success([shapes.meeting(self._world, meeting) for meeting in page], paging=paging)
 
     def create_meeting(self) -> Response:
-        """POST /meetings."""
+        """Answer POST /meetings."""
         content = body()
         meeting = self._world.create_meeting(
             title=str(content.get("title") or ""),
@@ -182,7 +182,7 @@ class Api:
         return success(shapes.meeting(self._world, meeting), status=201)
 
     def get_meeting(self, meeting_id: str) -> Response:
-        """GET /meetings/{meeting_id}."""
+        """Answer GET /meetings/{meeting_id}."""
         meeting = self._world.meeting(identifier(meeting_id, "meeting_id"))
         return success(shapes.meeting(self._world, meeting))
 
@@ -218,7 +218,7 @@ class Api:
 
 
 def _seen_at(recording: Recording, now: datetime) -> datetime:
-    """The moment to show it at: the present, unless a fault makes this answer a stale one."""
+    """Return the moment at which to show a recording: an earlier one if a fault asks for it."""
     stale: Status | None = g.get("stale")
     return recording.last_moment_as(stale, now) if stale else now
 

@@ -1,7 +1,6 @@
-"""The control API: what a test does to a simulator in its own process, over HTTP and in JSON.
+"""Control API under `/_simulator`: what Python does with a `Simulator`, over HTTP in JSON.
 
-For those who run the simulator beside the local stack. It asks for no token, and answers 400 with
-`{"error": …}` to what it cannot do.
+It needs no token. An invalid request is answered with 400 and `{"error": …}`.
 """
 
 import inspect
@@ -34,7 +33,7 @@ CHECKSUMS: Mapping[str, Callable[[MediaFile], str]] = {
 
 
 class Control:
-    """The control API's endpoints; the first line of each one's docstring is its own manual."""
+    """Endpoints of the control API; the index shows their docstrings as the manual."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Control:
         self._webhooks = webhooks
 
     def blueprint(self) -> Blueprint:
-        """The routes under `/_simulator`."""
+        """Return the routes under `/_simulator`."""
         routes = Blueprint("control", __name__, url_prefix=CONTROL_PATH)
         for method, rule, view in self._routes():
             routes.add_url_rule(rule, view_func=view, methods=[method])
@@ -62,7 +61,7 @@ class Control:
         return routes
 
     def index(self) -> Response:
-        """What this is and what can be asked of it."""
+        """Describe the simulator, its routes, and the effects that faults can have."""
         return as_json(
             200,
             {
@@ -83,11 +82,11 @@ class Control:
         )
 
     def clock(self) -> Response:
-        """The simulated time, and simulated seconds per real second."""
+        """Return the simulated time, and the simulated seconds per real second."""
         return as_json(200, self._clock())
 
     def set_clock(self) -> Response:
-        """{"advance": seconds, "speed": factor}: jump ahead, let time pass faster."""
+        """Jump ahead, or change the speed: {"advance": seconds, "speed": factor}."""
         wanted = _body("advance", "speed")
         if "speed" in wanted:
             self._world.clock.speed = wanted["speed"]
@@ -95,13 +94,13 @@ class Control:
         return self.clock()
 
     def start_session(self) -> Response:
-        """{"meeting_id", "participants"}: people join a meeting."""
+        """Start a session of a meeting: {"meeting_id", "participants": 2}."""
         wanted = _body("meeting_id", "participants")
         meeting = self._world.meeting(wanted.pop("meeting_id"))
         return _created(_session(self._world.start_session(meeting, **wanted)))
 
     def end_session(self, session_id: str) -> Response:
-        """{"reason": "ALL_PARTICIPANTS_LEFT" or "HOST_ENDED_MEETING"}: people leave, or must."""
+        """End a session: {"reason": "ALL_PARTICIPANTS_LEFT" or "HOST_ENDED_MEETING"}."""
         session = self._world.session(session_id)
         self._world.end_session(
             session, reason=_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
@@ -109,8 +108,9 @@ class Control:
         return as_json(200, _session(session))
 
     def record_meetings(self) -> Response:
-        """{"title", "status", "duration", "started_at", "options", "count", "every"}: make whole
-        recorded meetings, in the past unless "started_at" (ISO 8601, or "now") says otherwise.
+        """Make recorded meetings, in the past or from "started_at" (ISO 8601 or "now") on.
+
+        Fields: {"title", "status", "duration", "started_at", "options", "count", "every"}.
         """
         wanted = _body("title", "status", "duration", "started_at", "options", "count", "every")
         count, every = wanted.pop("count", 1), wanted.pop("every", 3600)
@@ -123,8 +123,9 @@ class Control:
         return _created({"recordings": [self._recording(recording) for recording in recordings]})
 
     def list_media(self, recording_id: str) -> Response:
-        """?checksum=sha256 (in hexadecimal) or crc32 (in base64, as S3 has it), or several: a
-        recording's files, each with its URL; checksums take seconds for each few gigabytes.
+        """List a recording's files and their URLs, with ?checksum=sha256 or crc32 their checksums.
+
+        SHA-256 is in hexadecimal, CRC-32 in base64 as in S3. Each takes seconds per gigabyte.
         """
         recording = self._world.recording(recording_id)
         checksums = {name: CHECKSUMS[name] for name in request.args.getlist("checksum")}
@@ -144,33 +145,36 @@ class Control:
         return as_json(200, {"files": files})
 
     def list_faults(self) -> Response:
-        """Faults that requests can still meet."""
+        """List the faults that requests can still meet."""
         return as_json(200, {"faults": [_fault(fault) for fault in self._faults.pending()]})
 
     def add_fault(self) -> Response:
-        """{"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
-        "probability", "seed"}: let requests fail whose path and method match these regular
-        expressions ("^/media/" is downloads); the next one, or as many as "times" says, null for
-        all. What each effect takes and does is told in this index.
+        """Let requests fail whose path and method match these regular expressions.
+
+        Fields: {"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
+        "probability", "seed"}. "times" is 1 by default; null means all. The path "^/media/" means
+        downloads. This index describes each effect.
         """
         wanted = _body("effects", "path", "method", "times", "probability", "seed")
         effects = [_effect(effect) for effect in wanted.pop("effects", [])]
         return _created(_fault(self._faults.add(*effects, **wanted)))
 
     def clear_faults(self) -> Response:
-        """Let all go well again."""
+        """Remove all faults."""
         self._faults.clear()
         return _done()
 
     def set_rate_limit(self) -> Response:
-        """{"quota": requests or null, "window": seconds, "block": seconds}: limit requests."""
+        """Limit requests: {"quota": requests or null, "window": seconds, "block": seconds}."""
         wanted = {"quota": None, "window": 300, "block": 300, **_body("quota", "window", "block")}
         self._rate_limit.set(**wanted)
         return _done()
 
     def set_settings(self) -> Response:
-        """{"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
-        {"retries": 0, …}}: how to answer, and to deliver webhooks.
+        """Change how the API answers and how webhooks are delivered; return all settings.
+
+        Fields: {"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
+        {"retries": 0, …}}.
         """
         wanted = _body("reveals_secrets", "undocumented", "deliveries")
         undocumented = replace(self._world.undocumented, **wanted.get("undocumented", {}))
@@ -185,8 +189,9 @@ class Control:
         return as_json(200, settings)
 
     def list_requests(self) -> Response:
-        """?path=&method= (regular expressions): the requests that came, without tokens, but with
-        whether they had an Authorization header.
+        """List the requests that arrived; ?path= and ?method= filter by regular expressions.
+
+        A request's token is left out; "has_authorization" says whether the header was there.
         """
         found = self._requests.matching(
             request.args.get("path", ""), request.args.get("method", "")
@@ -196,7 +201,7 @@ class Control:
         )
 
     def list_deliveries(self) -> Response:
-        """?event=&outcome=: the deliveries of webhooks, each with all its attempts."""
+        """List webhook deliveries with all their attempts; ?event= and ?outcome= filter."""
         event, outcome = request.args.get("event"), request.args.get("outcome")
         found = [
             delivery
@@ -206,9 +211,10 @@ class Control:
         return as_json(200, _deliveries(found))
 
     def deliver(self) -> Response:
-        """{"since", "until" (ISO 8601, or "now"), "order": "timeline", "reversed" or "shuffled",
-        "seed", "duplicates", "lost", "concurrency"}: deliver to webhooks what takes place between
-        these times, again if it has been; by default all up to now.
+        """Deliver the events between two times to webhooks, even if delivered before.
+
+        Fields: {"since", "until" (ISO 8601 or "now"), "order": "timeline", "reversed" or
+        "shuffled", "seed", "duplicates", "lost", "concurrency"}. The default is everything so far.
         """
         wanted = _body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
         since = self._time(wanted.pop("since", "1970-01-01T00:00:00Z"))
@@ -216,9 +222,10 @@ class Control:
         return as_json(200, _deliveries(self._webhooks.deliver(since, until, **wanted)))
 
     def send_event(self) -> Response:
-        """{"event", "session_id", "recording_id", "at", "fields": {"streamKey": …}, "duplicates",
-        "concurrency"}: deliver to webhooks an event of any of the nine names, about the session
-        that started last unless told.
+        """Deliver an event of any of the nine names to webhooks.
+
+        Fields: {"event", "session_id", "recording_id", "at", "fields": {"streamKey": …},
+        "duplicates", "concurrency"}. The default session is the one that started last.
         """
         wanted = _body(
             "event", "session_id", "recording_id", "at", "fields", "duplicates", "concurrency"
@@ -232,7 +239,7 @@ class Control:
         return as_json(200, _deliveries(self._webhooks.send(wanted.pop("event"), **wanted)))
 
     def rotate_key(self) -> Response:
-        """Sign webhooks with a new key from now on, and publish it."""
+        """Replace the key that signs webhooks; publish and return the new one."""
         self._webhooks.rotate_key()
         return as_json(200, {"public_key": self._webhooks.key.public_pem})
 
@@ -277,7 +284,7 @@ class Control:
         )
 
     def _recording(self, recording: Recording) -> dict[str, Any]:
-        # What is planned for later is not there yet.
+        # A recording that begins later has no status yet.
         now = self._world.clock.now()
         return {
             "recording_id": recording.id,
@@ -344,7 +351,7 @@ def _effect(wanted: dict[str, Any]) -> Effect:
 
 
 def _manual(effect: Callable[..., Effect]) -> str:
-    """What an effect takes, and does."""
+    """Return an effect's parameters and its description."""
     return f"({', '.join(inspect.signature(effect).parameters)}) {_text(effect)}"
 
 

@@ -1,7 +1,7 @@
 """RealtimeKit's documented routes and parameters that are not simulated: they answer 501.
 
-Without them, a client would get the 404 of an unknown id and take its own id for wrong. An answer
-that a test needs from such a route can be ordered as a fault.
+A 404 would look like an unknown id, and the client's developer would search in the wrong place. A
+test that needs an answer of such a route orders it as a fault.
 """
 
 from flask import Blueprint, Response, request
@@ -57,7 +57,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 def answer(error: NotSimulatedError) -> Response:
-    """Return RealtimeKit's error envelope with the status 501 and what is not simulated."""
+    """Return the answer to a request for a documented route or parameter that is not simulated."""
     return realtimekit_error(
         STATUS,
         f"not simulated: {error}. RealtimeKit documents it, this simulator lacks it. "

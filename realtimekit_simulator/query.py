@@ -1,4 +1,4 @@
-"""Reading a request's query, ids and body; what cannot be read is refused as RealtimeKit would."""
+"""Query, ids and body of a request; malformed ones are refused as RealtimeKit would."""
 
 import re
 import uuid
@@ -18,7 +18,7 @@ CONFIG_OBJECTS = (*CODECS, "interactive_config", "realtimekit_bucket_config", "s
 
 
 class Query:
-    """A list request's parameters, by RealtimeKit's names. Each reader answers 400 if malformed."""
+    """Parameters of a list request; every reader answers 400 to a malformed value."""
 
     def __init__(self, arguments: MultiDict[str, str]) -> None:
         self._arguments = arguments
@@ -30,11 +30,11 @@ class Query:
                 raise NotSimulatedError(f"the parameter {name} of {request.path}")
 
     def text(self, name: str) -> str:
-        """The parameter, or the empty string; `page_no=` is as good as none."""
+        """Return the parameter, or the empty string; RealtimeKit allows `page_no=`."""
         return self._arguments.get(name, "")
 
     def number(self, name: str, default: int) -> int:
-        """A whole number of 0 or more; the SDK writes 1.0 for it."""
+        """Return a whole number of 0 or more; the SDK writes 1 as 1.0."""
         text = self.text(name)
         if not text:
             return default
@@ -47,19 +47,19 @@ class Query:
         return int(value)
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        """One of the allowed words."""
+        """Return one of the allowed words, or None."""
         text = self.text(name)
         if text and text not in allowed:
             abort(400, f"{name} must be one of {', '.join(allowed)}")
         return text or None
 
     def identifier(self, name: str) -> str | None:
-        """A UUID."""
+        """Return a UUID, or None."""
         text = self.text(name)
         return identifier(text, name) if text else None
 
     def page(self, items: Sequence[Item], rules: Undocumented) -> tuple[list[Item], dict[str, int]]:
-        """The page of the items that is asked for, and its `paging`: offsets from 1, inclusive."""
+        """Return the requested page and its `paging`; offsets count from 1 and are inclusive."""
         asked = self.number("per_page", rules.default_per_page)
         if rules.refused_per_page is not None and asked > rules.refused_per_page:
             abort(400, f"per_page must be {rules.refused_per_page} or less")
@@ -73,7 +73,7 @@ class Query:
 
 
 def identifier(text: str, name: str) -> str:
-    """A UUID in its usual form; 400 if it is none (what RealtimeKit answers is not documented)."""
+    """Return a UUID in its usual form; answer 400 otherwise (RealtimeKit's status is unknown)."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
@@ -81,7 +81,7 @@ def identifier(text: str, name: str) -> str:
 
 
 def body() -> dict[str, Any]:
-    """The request's JSON object; 400 if it is none."""
+    """Return the request's JSON object; answer 400 to any other body."""
     content = request.get_json(silent=True)
     if not isinstance(content, dict):
         abort(400, "the body must be a JSON object")
@@ -89,7 +89,7 @@ def body() -> dict[str, Any]:
 
 
 def validated_config(config: Any) -> dict[str, Any]:
-    """A recording configuration whose parts are what the OpenAPI says; else 422, as is seen."""
+    """Return a recording configuration that fits the OpenAPI; answer 422 otherwise, as was seen."""
     if not isinstance(config, dict):
         abort(422, '"recording_config" must be an object')
     for name in CONFIG_OBJECTS:

@@ -1,4 +1,4 @@
-"""The control API, as someone with curl uses it."""
+"""Control API over HTTP, as a user of curl meets it."""
 
 import json
 
@@ -10,7 +10,7 @@ def test_index_explains_itself(control):
 
     assert index["app_id"] == "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
     assert index["now"] == "2026-06-03T12:00:00.000Z"
-    assert index["routes"]["DELETE /_simulator/faults"] == "Let all go well again."
+    assert index["routes"]["DELETE /_simulator/faults"] == "Remove all faults."
     assert all(index["routes"].values())
 
 

@@ -1,4 +1,4 @@
-"""Faults, as a client meets them on its socket."""
+"""Faults as a client meets them on its socket."""
 
 import json
 import re

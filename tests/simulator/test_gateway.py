@@ -1,4 +1,4 @@
-"""What stands before RealtimeKit: tokens, rate limit, request log."""
+"""Gateway before RealtimeKit: tokens, rate limit, request log."""
 
 import pytest
 
@@ -54,7 +54,7 @@ class TestTokens:
 class TestRateLimit:
     @pytest.fixture
     def time(self, simulator):
-        """Real seconds, as the rate limit counts them."""
+        """Return a list whose item is the real time in seconds, as the rate limit reads it."""
         now = [1000.0]
         simulator.rate_limit.now = lambda: now[0]
         return now

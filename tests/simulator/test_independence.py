@@ -1,4 +1,4 @@
-"""The simulator as a product of its own, without the rest of this repository."""
+"""Independence of the simulator from the rest of this repository."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ def imported(module: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def third_party() -> set[str]:
-    """Everything that the package imports beyond itself and the standard library."""
+    """Return the packages that the simulator imports beyond itself and the standard library."""
     names = set.union(*map(imported, PACKAGE.rglob("*.py")))
     return names - sys.stdlib_module_names
 

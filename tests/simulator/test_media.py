@@ -1,4 +1,4 @@
-"""Media at presigned URLs, as a client meets it on its socket."""
+"""Media at presigned URLs as a client meets it on its socket."""
 
 import contextlib
 import hashlib
@@ -45,13 +45,13 @@ Get = Callable[..., urllib3.BaseHTTPResponse]
 
 @pytest.fixture
 def recording(simulator: Simulator) -> Recording:
-    """A million bytes of video, uploaded just now, at noon."""
+    """Record a meeting with a million bytes of video, uploaded at noon."""
     return simulator.world.record_meeting(options=RecordingOptions(file_size=1_000_000))
 
 
 @pytest.fixture
 def media(simulator, recording):
-    """The recording's one file."""
+    """Return the only file of the recording."""
     [file] = simulator.world.media_files(recording)
     return file
 
@@ -63,7 +63,7 @@ def url(world: World, recording: Recording) -> str:
 
 @pytest.fixture
 def get(pool: urllib3.PoolManager, url: str) -> Get:
-    """A GET of the recording's file with such headers, read as a whole unless told."""
+    """GET the recording's file with these headers; read it whole if `preload`."""
 
     def get(range: str | None = None, /, preload: bool = True, **headers: str):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -80,7 +80,7 @@ def faults(simulator):
 
 
 def refusal(response: urllib3.BaseHTTPResponse) -> tuple[int, str]:
-    """Status and code of S3's XML."""
+    """Return the status, and the code in S3's XML."""
     assert response.headers["Content-Type"] == "application/xml"
     assert response.data.startswith(b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>')
     return response.status, response.data.partition(b"<Code>")[2].partition(b"<")[0].decode()
@@ -414,7 +414,7 @@ class TestStreaming:
 
 
 def _begin_to_read(world: World, size: int) -> Callable[[], None]:
-    """Read the first bytes of a file, and no more; returns what hangs up."""
+    """Read only the first bytes of a file; return a function that hangs up."""
     recording = world.record_meeting(options=RecordingOptions(file_size=size))
     url = world.media_url(recording, recording.artifacts[0])
     pool = urllib3.PoolManager(retries=False, timeout=60)

@@ -1,4 +1,4 @@
-"""Documented routes and parameters that the simulator lacks: they say so."""
+"""Documented routes and parameters that are not simulated: they answer 501."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The server itself: connections, and its end."""
+"""Server: its connections, and how it stops."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The answers of RealtimeKit's endpoints, read with nothing but HTTP and JSON."""
+"""Answers of RealtimeKit's endpoints, read over plain HTTP."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -454,7 +454,7 @@ class TestStartAndChange:
         assert response.json()["error"]["code"] == status
 
     def test_only_put_changes_a_recording(self, world, call):
-        """PATCH is what others tried first, and there is no DELETE."""
+        """Others tried PATCH first; RealtimeKit has no DELETE."""
         path = f"/recordings/{world.record_meeting().id}"
         assert call("PATCH", path, {"status": "STOP"}).status == 405
         assert call("DELETE", path).status == 405

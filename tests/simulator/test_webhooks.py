@@ -1,4 +1,4 @@
-"""Deliveries: what is posted, signed how, how often, in which order, and what is remembered."""
+"""Deliveries of webhooks: bodies, signatures, retries, order, and the log."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from realtimekit_simulator import (
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
 TOMORROW = NOON + timedelta(days=1)
-# On a slow machine, too, nothing is sent twice.
+# A long time-out keeps a slow machine from causing retries.
 PATIENT = DeliveryRules(timeout=60)
 
 WHOLE_MEETING = [
@@ -50,7 +50,7 @@ def recording(world):
 
 @pytest.fixture
 def deliver(webhooks):
-    """All of the meeting at noon."""
+    """Deliver all events of the meeting at noon."""
     return lambda **options: webhooks.deliver(NOON, TOMORROW, **options)
 
 
@@ -286,9 +286,9 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("wrong", "why"),
         [
-            ({"retries": -1}, "retries and their delay are 0 or more"),
-            ({"retry_delay": -1}, "retries and their delay are 0 or more"),
-            ({"timeout": 0}, "a timeout is more"),
+            ({"retries": -1}, "retries and retry_delay must be 0 or more"),
+            ({"retry_delay": -1}, "retries and retry_delay must be 0 or more"),
+            ({"timeout": 0}, "timeout above 0"),
             ({"bodies": "zoom"}, "'zoom' is neither realtimekit nor dyte"),
             ({"statuses": ["DONE"]}, "'DONE' is not a valid Status"),
         ],
@@ -353,9 +353,9 @@ class TestDisorder:
     @pytest.mark.parametrize(
         ("wrong", "why"),
         [
-            ({"order": "random"}, "'random' is no order"),
-            ({"duplicates": -1}, "duplicates are 0 or more"),
-            ({"lost": 1.5}, "a probability is from 0 to 1"),
+            ({"order": "random"}, "not 'random'"),
+            ({"duplicates": -1}, "duplicates must be 0 or more"),
+            ({"lost": 1.5}, "lost must be a probability from 0 to 1"),
             ({"concurrency": 0}, "max_workers must be greater than 0"),
         ],
     )
@@ -386,7 +386,7 @@ class TestLog:
 
 
 class TestLive:
-    """As things happen, without being asked."""
+    """Deliveries of events as they happen."""
 
     @pytest.fixture
     def simulator(self, world, receiver):
@@ -464,7 +464,7 @@ class TestLive:
 def test_a_receiver_that_verifies_survives_a_rotation_and_an_absent_key(
     simulator, world, receiver, pool
 ):
-    """The story that all this is for, told by a receiver that knows nothing but the URL."""
+    """A receiver that knows the URL only fetches the key and verifies all deliveries."""
     webhook = simulator.webhooks.registrations.add(receiver.url)
     world.record_meeting(started_at=NOON, duration=600)
     simulator.webhooks.deliver(NOON, NOON + timedelta(seconds=60))
