@@ -17,7 +17,7 @@ from .envelopes import realtimekit_error, success
 from .meetings import Meeting, Recording
 from .not_simulated import NotSimulatedError
 from .options import Kind, RecordingOptions, Status
-from .query import Query, body, identifier, validated_config
+from .query import Query, parse_config, parse_identifier, read_body
 from .world import ConflictError, UnknownError, World
 
 ACCOUNT_PATH = "/client/v4/accounts/<account_id>/realtime/kit"
@@ -81,12 +81,12 @@ class Api:
         recordings = self._recordings_of(query.identifier("meeting_id"))
         recordings.sort(key=lambda rec: rec.invoked_at, reverse=self._is_descending(query))
         page, paging = query.page(recordings, self._world.undocumented)
-        items = [shapes.recording_item(self._world, rec, _seen_at(rec, now)) for rec in page]
+        items = [shapes.recording_item(self._world, rec, _shown_at(rec, now)) for rec in page]
         return success(items, paging=paging)
 
     def start_recording(self) -> Response:
         """Answer POST /recordings."""
-        content = validated_config(body())
+        content = parse_config(read_body())
         meeting = self._meeting_to_record(content)
         config = {**meeting.recording_config, **content}
         options = RecordingOptions.from_config(config, self._world.defaults)
@@ -99,7 +99,7 @@ class Api:
         RealtimeKit was seen to require layers, and to answer in `data` instead of `data.recording`
         (github.com/collectivewinca/ve-rooom, docs/CLOUDFLARE-REALTIMEKIT.md).
         """
-        content = body()
+        content = read_body()
         meeting = self._meeting_to_record(content)
         layers, user_ids = content.get("layers") or {"default": {}}, content.get("user_ids") or []
         if not isinstance(layers, dict) or not isinstance(user_ids, list):
@@ -117,21 +117,23 @@ class Api:
     def active_recording(self, meeting_id: str) -> Response:
         """Answer GET /recordings/active-recording/{meeting_id} with the newest that runs."""
         now = self._world.clock.now()
-        active = self._world.meeting(identifier(meeting_id, "meeting_id")).active_recordings(now)
+        active = self._world.meeting(parse_identifier(meeting_id, "meeting_id")).active_recordings(
+            now
+        )
         if not active:
             abort(404, "no active recording")
-        return success(shapes.recording(self._world, active[-1], _seen_at(active[-1], now)))
+        return success(shapes.recording(self._world, active[-1], _shown_at(active[-1], now)))
 
     def get_recording(self, recording_id: str) -> Response:
         """Answer GET /recordings/{recording_id}."""
-        recording = self._world.recording(identifier(recording_id, "recording_id"))
+        recording = self._world.recording(parse_identifier(recording_id, "recording_id"))
         shape = self._shape(recording)
         return success({"recording": shape} if self._world.undocumented.wraps_recording else shape)
 
     def change_recording(self, recording_id: str) -> Response:
         """Answer PUT /recordings/{recording_id}: stop, pause or resume."""
-        recording = self._world.recording(identifier(recording_id, "recording_id"))
-        match body().get("action"):
+        recording = self._world.recording(parse_identifier(recording_id, "recording_id"))
+        match read_body().get("action"):
             case "stop":
                 self._world.stop(recording)
             case "pause":
@@ -159,7 +161,7 @@ class Api:
 
     def get_session(self, session_id: str) -> Response:
         """Answer GET /sessions/{session_id}."""
-        session = self._world.session(identifier(session_id, "session_id"))
+        session = self._world.session(parse_identifier(session_id, "session_id"))
         shape = shapes.session(self._world, session, self._world.clock.now())
         return success({"session": shape} if self._world.undocumented.wraps_session else shape)
 
@@ -172,18 +174,18 @@ class Api:
 
     def create_meeting(self) -> Response:
         """Answer POST /meetings."""
-        content = body()
+        content = read_body()
         meeting = self._world.create_meeting(
             title=str(content.get("title") or ""),
-            recording_config=validated_config(content.get("recording_config") or {}),
+            recording_config=parse_config(content.get("recording_config") or {}),
             record_on_start=bool(content.get("record_on_start")),
-            keep_alive_seconds=_keep_alive(content),
+            keep_alive_seconds=_keep_alive_seconds(content),
         )
         return success(shapes.meeting(self._world, meeting), status=201)
 
     def get_meeting(self, meeting_id: str) -> Response:
         """Answer GET /meetings/{meeting_id}."""
-        meeting = self._world.meeting(identifier(meeting_id, "meeting_id"))
+        meeting = self._world.meeting(parse_identifier(meeting_id, "meeting_id"))
         return success(shapes.meeting(self._world, meeting))
 
     def _start(
@@ -198,13 +200,13 @@ class Api:
         meeting_id = content.get("meeting_id")
         if not isinstance(meeting_id, str):
             abort(422, '"meeting_id" is required')
-        return self._world.meeting(identifier(meeting_id, "meeting_id"))
+        return self._world.meeting(parse_identifier(meeting_id, "meeting_id"))
 
     def _details(self, recording: Recording) -> Response:
         return success(self._shape(recording))
 
     def _shape(self, recording: Recording) -> dict[str, Any]:
-        at = _seen_at(recording, self._world.clock.now())
+        at = _shown_at(recording, self._world.clock.now())
         return shapes.recording_details(self._world, recording, at)
 
     def _recordings_of(self, meeting_id: str | None) -> list[Recording]:
@@ -217,13 +219,13 @@ class Api:
         return (order or self._world.undocumented.default_sort) == "DESC"
 
 
-def _seen_at(recording: Recording, now: datetime) -> datetime:
+def _shown_at(recording: Recording, now: datetime) -> datetime:
     """Return the moment at which to show a recording: an earlier one if a fault asks for it."""
     stale: Status | None = g.get("stale")
     return recording.last_moment_as(stale, now) if stale else now
 
 
-def _keep_alive(content: Mapping[str, Any]) -> float:
+def _keep_alive_seconds(content: Mapping[str, Any]) -> float:
     seconds = content.get("session_keep_alive_time_in_secs", 60)
     if not isinstance(seconds, int | float) or not 60 <= seconds <= 600:
         abort(422, '"session_keep_alive_time_in_secs" must be from 60 to 600')

@@ -56,8 +56,8 @@ class Control:
         for method, rule, view in self._routes():
             routes.add_url_rule(rule, view_func=view, methods=[method])
         for error in (ConflictError, KeyError, TypeError, ValueError, re.error):
-            routes.register_error_handler(error, _refused)
-        routes.register_error_handler(UnknownError, _unknown)
+            routes.register_error_handler(error, _answer_invalid)
+        routes.register_error_handler(UnknownError, _answer_unknown)
         return routes
 
     def index(self) -> Response:
@@ -72,10 +72,10 @@ class Control:
                 "meetings": len(self._world.meetings()),
                 "recordings": len(self._world.recordings()),
                 "media": self._world.media_base_url,
-                "effects": {name: _manual(effect) for name, effect in ALL_EFFECTS.items()},
+                "effects": {name: _describe_effect(effect) for name, effect in ALL_EFFECTS.items()},
                 "webhooks": [webhook.url for webhook in self._webhooks.registrations.all()],
                 "routes": {
-                    f"{method} {CONTROL_PATH}{rule}": _text(view)
+                    f"{method} {CONTROL_PATH}{rule}": _manual(view)
                     for method, rule, view in self._routes()
                 },
             },
@@ -87,23 +87,23 @@ class Control:
 
     def set_clock(self) -> Response:
         """Jump ahead, or change the speed: {"advance": seconds, "speed": factor}."""
-        wanted = _body("advance", "speed")
-        if "speed" in wanted:
-            self._world.clock.speed = wanted["speed"]
-        self._world.clock.advance(wanted.get("advance", 0))
+        fields = _read_body("advance", "speed")
+        if "speed" in fields:
+            self._world.clock.speed = fields["speed"]
+        self._world.clock.advance(fields.get("advance", 0))
         return self.clock()
 
     def start_session(self) -> Response:
         """Start a session of a meeting: {"meeting_id", "participants": 2}."""
-        wanted = _body("meeting_id", "participants")
-        meeting = self._world.meeting(wanted.pop("meeting_id"))
-        return _created(_session(self._world.start_session(meeting, **wanted)))
+        fields = _read_body("meeting_id", "participants")
+        meeting = self._world.meeting(fields.pop("meeting_id"))
+        return _created(_session(self._world.start_session(meeting, **fields)))
 
     def end_session(self, session_id: str) -> Response:
         """End a session: {"reason": "ALL_PARTICIPANTS_LEFT" or "HOST_ENDED_MEETING"}."""
         session = self._world.session(session_id)
         self._world.end_session(
-            session, reason=_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
+            session, reason=_read_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
         )
         return as_json(200, _session(session))
 
@@ -112,14 +112,16 @@ class Control:
 
         Fields: {"title", "status", "duration", "started_at", "options", "count", "every"}.
         """
-        wanted = _body("title", "status", "duration", "started_at", "options", "count", "every")
-        count, every = wanted.pop("count", 1), wanted.pop("every", 3600)
-        if wanted.get("started_at"):
-            wanted["started_at"] = self._time(wanted["started_at"])
-        if "status" in wanted:
-            wanted["status"] = Status(wanted["status"])
-        wanted["options"] = self._options(wanted.get("options", {}))
-        recordings = self._world.record_meetings(count, every=every, **wanted)
+        fields = _read_body(
+            "title", "status", "duration", "started_at", "options", "count", "every"
+        )
+        count, every = fields.pop("count", 1), fields.pop("every", 3600)
+        if fields.get("started_at"):
+            fields["started_at"] = self._time(fields["started_at"])
+        if "status" in fields:
+            fields["status"] = Status(fields["status"])
+        fields["options"] = self._options(fields.get("options", {}))
+        recordings = self._world.record_meetings(count, every=every, **fields)
         return _created({"recordings": [self._recording(recording) for recording in recordings]})
 
     def list_media(self, recording_id: str) -> Response:
@@ -155,9 +157,9 @@ class Control:
         "probability", "seed"}. "times" is 1 by default; null means all. The path "^/media/" means
         downloads. This index describes each effect.
         """
-        wanted = _body("effects", "path", "method", "times", "probability", "seed")
-        effects = [_effect(effect) for effect in wanted.pop("effects", [])]
-        return _created(_fault(self._faults.add(*effects, **wanted)))
+        fields = _read_body("effects", "path", "method", "times", "probability", "seed")
+        effects = [_effect(effect) for effect in fields.pop("effects", [])]
+        return _created(_fault(self._faults.add(*effects, **fields)))
 
     def clear_faults(self) -> Response:
         """Remove all faults."""
@@ -166,8 +168,13 @@ class Control:
 
     def set_rate_limit(self) -> Response:
         """Limit requests: {"quota": requests or null, "window": seconds, "block": seconds}."""
-        wanted = {"quota": None, "window": 300, "block": 300, **_body("quota", "window", "block")}
-        self._rate_limit.set(**wanted)
+        fields = {
+            "quota": None,
+            "window": 300,
+            "block": 300,
+            **_read_body("quota", "window", "block"),
+        }
+        self._rate_limit.set(**fields)
         return _done()
 
     def set_settings(self) -> Response:
@@ -176,11 +183,11 @@ class Control:
         Fields: {"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
         {"retries": 0, …}}.
         """
-        wanted = _body("reveals_secrets", "undocumented", "deliveries")
-        undocumented = replace(self._world.undocumented, **wanted.get("undocumented", {}))
-        rules = replace(self._webhooks.rules, **wanted.get("deliveries", {}))
+        fields = _read_body("reveals_secrets", "undocumented", "deliveries")
+        undocumented = replace(self._world.undocumented, **fields.get("undocumented", {}))
+        rules = replace(self._webhooks.rules, **fields.get("deliveries", {}))
         self._world.undocumented, self._webhooks.rules = undocumented, rules
-        self._world.reveals_secrets = wanted.get("reveals_secrets", self._world.reveals_secrets)
+        self._world.reveals_secrets = fields.get("reveals_secrets", self._world.reveals_secrets)
         settings = {
             "reveals_secrets": self._world.reveals_secrets,
             "undocumented": asdict(undocumented),
@@ -193,22 +200,26 @@ class Control:
 
         A request's token is left out; "has_authorization" says whether the header was there.
         """
-        found = self._requests.matching(
+        logged_requests = self._requests.matching(
             request.args.get("path", ""), request.args.get("method", "")
         )
         return as_json(
-            200, {"count": len(found), "requests": [_request(logged) for logged in found]}
+            200,
+            {
+                "count": len(logged_requests),
+                "requests": [_request(logged) for logged in logged_requests],
+            },
         )
 
     def list_deliveries(self) -> Response:
         """List webhook deliveries with all their attempts; ?event= and ?outcome= filter."""
         event, outcome = request.args.get("event"), request.args.get("outcome")
-        found = [
+        deliveries = [
             delivery
             for delivery in self._webhooks.log.all()
             if event in (None, delivery.message.event) and outcome in (None, delivery.outcome)
         ]
-        return as_json(200, _deliveries(found))
+        return as_json(200, _deliveries(deliveries))
 
     def deliver(self) -> Response:
         """Deliver the events between two times to webhooks, even if delivered before.
@@ -216,27 +227,27 @@ class Control:
         Fields: {"since", "until" (ISO 8601 or "now"), "order": "timeline", "reversed" or
         "shuffled", "seed", "duplicates", "lost", "concurrency"}. The default is everything so far.
         """
-        wanted = _body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
-        since = self._time(wanted.pop("since", "1970-01-01T00:00:00Z"))
-        until = self._time(wanted.pop("until", "now"))
-        return as_json(200, _deliveries(self._webhooks.deliver(since, until, **wanted)))
+        fields = _read_body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
+        since = self._time(fields.pop("since", "1970-01-01T00:00:00Z"))
+        until = self._time(fields.pop("until", "now"))
+        return as_json(200, _deliveries(self._webhooks.deliver(since, until, **fields)))
 
     def send_event(self) -> Response:
         """Deliver an event of any of the nine names to webhooks.
 
         Fields: {"event", "session_id", "recording_id", "at", "fields": {"streamKey": …},
-        "duplicates", "concurrency"}. The default session is the one that started last.
+        "duplicates", "concurrency"}. The default session is the last one that started.
         """
-        wanted = _body(
+        fields = _read_body(
             "event", "session_id", "recording_id", "at", "fields", "duplicates", "concurrency"
         )
-        if "session_id" in wanted:
-            wanted["session"] = self._world.session(wanted.pop("session_id"))
-        if "recording_id" in wanted:
-            wanted["recording"] = self._world.recording(wanted.pop("recording_id"))
-        if "at" in wanted:
-            wanted["at"] = self._time(wanted["at"])
-        return as_json(200, _deliveries(self._webhooks.send(wanted.pop("event"), **wanted)))
+        if "session_id" in fields:
+            fields["session"] = self._world.session(fields.pop("session_id"))
+        if "recording_id" in fields:
+            fields["recording"] = self._world.recording(fields.pop("recording_id"))
+        if "at" in fields:
+            fields["at"] = self._time(fields["at"])
+        return as_json(200, _deliveries(self._webhooks.send(fields.pop("event"), **fields)))
 
     def rotate_key(self) -> Response:
         """Replace the key that signs webhooks; publish and return the new one."""
@@ -273,8 +284,8 @@ class Control:
         at = datetime.fromisoformat(text)
         return at if at.tzinfo else at.replace(tzinfo=UTC)
 
-    def _options(self, wanted: dict[str, Any]) -> RecordingOptions:
-        options = replace(self._world.defaults, **wanted)
+    def _options(self, fields: dict[str, Any]) -> RecordingOptions:
+        options = replace(self._world.defaults, **fields)
         return replace(
             options,
             kind=Kind(options.kind),
@@ -322,7 +333,10 @@ def _request(logged: LoggedRequest) -> dict[str, Any]:
 
 
 def _deliveries(deliveries: list[Delivery]) -> dict[str, Any]:
-    return {"count": len(deliveries), "deliveries": [_delivery(one) for one in deliveries]}
+    return {
+        "count": len(deliveries),
+        "deliveries": [_delivery(delivery) for delivery in deliveries],
+    }
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
@@ -345,21 +359,21 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _effect(wanted: dict[str, Any]) -> Effect:
-    arguments = dict(wanted)
+def _effect(fields: dict[str, Any]) -> Effect:
+    arguments = dict(fields)
     return ALL_EFFECTS[arguments.pop("effect")](**arguments)
 
 
-def _manual(effect: Callable[..., Effect]) -> str:
+def _describe_effect(effect: Callable[..., Effect]) -> str:
     """Return an effect's parameters and its description."""
-    return f"({', '.join(inspect.signature(effect).parameters)}) {_text(effect)}"
+    return f"({', '.join(inspect.signature(effect).parameters)}) {_manual(effect)}"
 
 
-def _text(documented: object) -> str:
+def _manual(documented: object) -> str:
     return " ".join((inspect.getdoc(documented) or "").split())
 
 
-def _body(*names: str) -> dict[str, Any]:
+def _read_body(*names: str) -> dict[str, Any]:
     content = request.get_json() if request.data else {}
     if not isinstance(content, dict) or not set(content) <= set(names):
         abort(400, f"the body must be a JSON object of {', '.join(names)}")
@@ -374,9 +388,9 @@ def _done() -> Response:
     return Response(status=204)
 
 
-def _refused(error: Exception) -> Response:
+def _answer_invalid(error: Exception) -> Response:
     return as_json(400, {"error": str(error) or type(error).__name__})
 
 
-def _unknown(error: UnknownError) -> Response:
+def _answer_unknown(error: UnknownError) -> Response:
     return as_json(404, {"error": str(error)})

@@ -19,7 +19,7 @@ from .options import Status
 from .registrations import Webhook
 from .signing import SigningKey
 
-ANSWER_BYTES = 65_536
+MAX_ANSWER_BYTES = 65_536
 """Bytes that are read of a receiver's answer; the rest is ignored."""
 
 
@@ -194,7 +194,7 @@ class Courier:
             )
             # Only the status counts; reading the body avoids a reset at the receiver.
             with closing(response), suppress(urllib3.exceptions.HTTPError):
-                response.read(ANSWER_BYTES)
+                response.read(MAX_ANSWER_BYTES)
             return response.status
 
 

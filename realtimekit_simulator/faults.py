@@ -18,7 +18,7 @@ from flask import Response, g, request
 
 from .envelopes import bare_error, cloudflare_error, realtimekit_error, too_many_requests
 from .options import Status
-from .streams import broken_after, hung_up
+from .streams import break_after, wait_for_hang_up
 
 
 class Effect:
@@ -49,7 +49,7 @@ class Delay(Effect):
 
     def before(self) -> Response | None:
         """Wait, and leave the answer to the API."""
-        hung_up(connection(), self.seconds)
+        wait_for_hang_up(connection(), self.seconds)
         return None
 
 
@@ -86,13 +86,13 @@ class Truncate(Effect):
     def __post_init__(self) -> None:
         if not 0 <= self.part < 1:
             raise ValueError("a part is from 0 to less than 1")
-        checked_size(self.size or 0)
+        require_size(self.size or 0)
 
     def after(self, response: Response) -> Response:
         """Cut the body, but keep its Content-Length."""
         part = int((response.content_length or 0) * self.part)
         size = part if self.size is None else self.size
-        response.response = broken_after(response.iter_encoded(), size)
+        response.response = break_after(response.iter_encoded(), size)
         return response
 
 
@@ -149,17 +149,17 @@ class Overlay(Effect):
 
 def error(status: int, message: str = "simulated fault") -> Answer:
     """Answer with RealtimeKit's own error envelope."""
-    return answer_of(realtimekit_error(status, message))
+    return answer_with(realtimekit_error(status, message))
 
 
 def gateway_error(status: int, code: int = 10000, message: str = "simulated fault") -> Answer:
     """Answer with Cloudflare's v4 error envelope."""
-    return answer_of(cloudflare_error(status, code, message))
+    return answer_with(cloudflare_error(status, code, message))
 
 
 def message_only(status: int = 401, message: str = "Unauthorized") -> Answer:
     """Answer with an error that has a message only."""
-    return answer_of(bare_error(status, message))
+    return answer_with(bare_error(status, message))
 
 
 def html(status: int = 502) -> Answer:
@@ -186,7 +186,7 @@ def unsuccessful(message: str = "simulated fault") -> Answer:
 
 def rate_limited(retry_after: float | str | None = 300) -> Answer:
     """Answer 429; `retry_after` is seconds, an HTTP date, or None for no header."""
-    return answer_of(too_many_requests(retry_after))
+    return answer_with(too_many_requests(retry_after))
 
 
 EFFECTS: Mapping[str, Callable[..., Effect]] = {
@@ -299,7 +299,7 @@ class Faults:
             self._faults.clear()
 
 
-def answer_of(response: Response) -> Answer:
+def answer_with(response: Response) -> Answer:
     """Return the effect that answers with this response."""
     return Answer(
         response.status_code,
@@ -308,7 +308,7 @@ def answer_of(response: Response) -> Answer:
     )
 
 
-def checked_size(size: int) -> None:
+def require_size(size: int) -> None:
     """Raise ValueError if a number of bytes is negative."""
     if size < 0:
         raise ValueError("a size is from 0 bytes")

@@ -62,8 +62,8 @@ class Media:
             raise _precondition_failed()
         # If the file has changed since, If-Range makes the answer the whole file.
         unchanged = request.headers.get("If-Range", etag) in (etag, modified)
-        asked = request.headers.get("Range", "") if unchanged else ""
-        response = _sent(file, wanted(asked, file.size))
+        header = request.headers.get("Range", "") if unchanged else ""
+        response = _sent(file, parse_range(header, file.size))
         response.headers["ETag"] = etag
         response.headers["Last-Modified"] = modified
         response.headers["Accept-Ranges"] = "bytes"
@@ -103,17 +103,17 @@ class Media:
         return files[name], recording.steps_until(now)[-1].at
 
 
-def wanted(header: str, size: int) -> range | None:
+def parse_range(header: str, size: int) -> range | None:
     """Return the range that a Range header selects, or None for the whole file.
 
     Several ranges and malformed headers select the whole file. An empty range means 416.
     """
-    asked = RANGE.fullmatch(header)
-    if asked is None:
+    match = RANGE.fullmatch(header)
+    if match is None:
         return None
-    if asked["suffix"]:
-        return range(max(size - int(asked["suffix"]), 0), size)
-    first, last = int(asked["first"]), int(asked["last"] or MAX_OFFSET)
+    if match["suffix"]:
+        return range(max(size - int(match["suffix"]), 0), size)
+    first, last = int(match["first"]), int(match["last"] or MAX_OFFSET)
     return range(first, min(last + 1, size)) if first <= last else None
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from flask import Response, g, request
 
 from .envelopes import storage_error
-from .faults import Answer, Effect, answer_of, checked_size, connection
-from .streams import exactly, paced, reset_after
+from .faults import Answer, Effect, answer_with, connection, require_size
+from .streams import fit_to, pace, reset_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Slow(Effect):
 
     def after(self, response: Response) -> Response:
         """Slow the body down."""
-        response.response = paced(response.iter_encoded(), self.bytes_per_second, connection())
+        response.response = pace(response.iter_encoded(), self.bytes_per_second, connection())
         return response
 
 
@@ -38,7 +38,7 @@ class Reset(Effect):
     size: int = 0
 
     def __post_init__(self) -> None:
-        checked_size(self.size)
+        require_size(self.size)
 
     def after(self, response: Response) -> Response:
         """Reset the connection in the middle of the body."""
@@ -53,11 +53,11 @@ class Resize(Effect):
     size: int
 
     def __post_init__(self) -> None:
-        checked_size(self.size)
+        require_size(self.size)
 
     def after(self, response: Response) -> Response:
         """Change the body's size and the Content-Length."""
-        response.response = exactly(response.iter_encoded(), self.size)
+        response.response = fit_to(response.iter_encoded(), self.size)
         response.content_length = self.size
         return response
 
@@ -113,7 +113,7 @@ def storage_failure(
     status: int = 200, code: str = "InternalError", message: str = "simulated fault"
 ) -> Answer:
     """Answer with S3's XML error; 200 is what S3 sends when it fails after the first byte."""
-    return answer_of(storage_error(status, code, message))
+    return answer_with(storage_error(status, code, message))
 
 
 MEDIA_EFFECTS: Mapping[str, Callable[..., Effect]] = {

@@ -9,13 +9,13 @@ from functools import cached_property
 
 from .meetings import Artifact
 
-PERIOD = 65_521
+PERIOD_BYTES = 65_521
 """Bytes after which content repeats: a prime, so that no two parts of an upload are equal."""
 
-CHUNK_SIZE = 262_144
+CHUNK_BYTES = 262_144
 """Bytes of one file that are in memory at a time."""
 
-UPLOAD_PART_SIZE = 100 * 1024 * 1024
+UPLOAD_PART_BYTES = 100 * 1024 * 1024
 
 CONTENT_TYPES: Mapping[str, str] = {
     "mp4": "video/mp4",
@@ -67,7 +67,7 @@ class MediaFile:
     def etag(self) -> str:
         """Strong ETag with quotes, in the form of a multipart upload; not an MD5."""
         digest = hashlib.sha256(f"{self.key}\n{self.size}".encode()).hexdigest()
-        return f'"{digest[:32]}-{self.size // UPLOAD_PART_SIZE + 1}"'
+        return f'"{digest[:32]}-{self.size // UPLOAD_PART_BYTES + 1}"'
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` up to but not including `stop`, in chunks."""
@@ -76,8 +76,8 @@ class MediaFile:
             yield self._signature[start:stop]
             start = len(self._signature)
         while start < stop:
-            offset = start % PERIOD
-            length = min(CHUNK_SIZE, stop - start)
+            offset = start % PERIOD_BYTES
+            length = min(CHUNK_BYTES, stop - start)
             yield self._pattern[offset : offset + length]
             start += length
 
@@ -110,5 +110,5 @@ class MediaFile:
     @cached_property
     def _pattern(self) -> bytes:
         """Repeated content, long enough for a chunk that begins anywhere in a period."""
-        period = hashlib.shake_128(self.key.encode()).digest(PERIOD)
-        return period * (CHUNK_SIZE // PERIOD + 2)
+        period = hashlib.shake_128(self.key.encode()).digest(PERIOD_BYTES)
+        return period * (CHUNK_BYTES // PERIOD_BYTES + 2)

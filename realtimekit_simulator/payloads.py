@@ -22,7 +22,7 @@ def body(world: World, event: TimelineEvent) -> Body:
     return {"event": event.name, **_BODIES[event.name](world, event)}
 
 
-def encoded(content: Mapping[str, Any]) -> bytes:
+def encode(content: Mapping[str, Any]) -> bytes:
     """Return JSON as JavaScript's JSON.stringify does: compact, with lone surrogates escaped."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="backslashreplace")

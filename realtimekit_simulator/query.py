@@ -56,23 +56,27 @@ class Query:
     def identifier(self, name: str) -> str | None:
         """Return a UUID, or None."""
         text = self.text(name)
-        return identifier(text, name) if text else None
+        return parse_identifier(text, name) if text else None
 
     def page(self, items: Sequence[Item], rules: Undocumented) -> tuple[list[Item], dict[str, int]]:
         """Return the requested page and its `paging`; offsets count from 1 and are inclusive."""
-        asked = self.number("per_page", rules.default_per_page)
-        if rules.refused_per_page is not None and asked > rules.refused_per_page:
+        requested = self.number("per_page", rules.default_per_page)
+        if rules.refused_per_page is not None and requested > rules.refused_per_page:
             abort(400, f"per_page must be {rules.refused_per_page} or less")
-        size = min(asked, rules.max_per_page)
+        size = min(requested, rules.max_per_page)
         page = max(self.number("page_no", rules.first_page) - rules.first_page, 0)
         start = page * size
-        found = list(items[start : start + size])
-        offsets = (start + 1, start + len(found)) if found else (0, 0)
+        page_items = list(items[start : start + size])
+        offsets = (start + 1, start + len(page_items)) if page_items else (0, 0)
         total = len(items)
-        return found, {"total_count": total, "start_offset": offsets[0], "end_offset": offsets[1]}
+        return page_items, {
+            "total_count": total,
+            "start_offset": offsets[0],
+            "end_offset": offsets[1],
+        }
 
 
-def identifier(text: str, name: str) -> str:
+def parse_identifier(text: str, name: str) -> str:
     """Return a UUID in its usual form; answer 400 otherwise (RealtimeKit's status is unknown)."""
     try:
         return str(uuid.UUID(text))
@@ -80,7 +84,7 @@ def identifier(text: str, name: str) -> str:
         abort(400, f"{name} must be a UUID")
 
 
-def body() -> dict[str, Any]:
+def read_body() -> dict[str, Any]:
     """Return the request's JSON object; answer 400 to any other body."""
     content = request.get_json(silent=True)
     if not isinstance(content, dict):
@@ -88,7 +92,7 @@ def body() -> dict[str, Any]:
     return content
 
 
-def validated_config(config: Any) -> dict[str, Any]:
+def parse_config(config: Any) -> dict[str, Any]:
     """Return a recording configuration that fits the OpenAPI; answer 422 otherwise, as was seen."""
     if not isinstance(config, dict):
         abort(422, '"recording_config" must be an object')

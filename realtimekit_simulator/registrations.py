@@ -67,7 +67,7 @@ class Registrations:
         enabled: bool = True,
     ) -> Webhook:
         """Register a webhook; raise InvalidWebhookError, or ConflictError if the URL is taken."""
-        checked = _checked({"name": name, "url": url, "events": events, "enabled": enabled})
+        checked = _check_fields({"name": name, "url": url, "events": events, "enabled": enabled})
         now = self._world.clock.now()
         webhook = Webhook(id=str(uuid.uuid4()), created_at=now, updated_at=now, **checked)
         with self._lock:
@@ -75,7 +75,7 @@ class Registrations:
 
     def change(self, webhook_id: str, changes: Mapping[str, Any]) -> Webhook:
         """Change name, url, events or enabled of a webhook; raises like `add`."""
-        checked = _checked(changes)
+        checked = _check_fields(changes)
         now = self._world.clock.now()
         with self._lock:
             return self._keep(replace(self._known(webhook_id), updated_at=now, **checked))
@@ -100,7 +100,7 @@ class Registrations:
         return webhook
 
 
-def required(content: Mapping[str, Any]) -> dict[str, Any]:
+def require_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return all fields of a webhook; raise InvalidWebhookError if a required one is missing."""
     for name in ("name", "url", "events"):
         if name not in content:
@@ -108,7 +108,7 @@ def required(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"enabled": True, **content}
 
 
-def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
+def _check_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the known fields of a webhook after checking them; ignore unknown ones."""
     for name, (is_valid, rule) in _RULES.items():
         if name in content and not is_valid(content[name]):

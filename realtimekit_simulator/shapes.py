@@ -27,22 +27,22 @@ def timestamp(at: datetime | None) -> str | None:
 
 def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
     """Return a recording as `active-recording` shows it; other endpoints add fields."""
-    seen = rec.at(at)
+    snapshot = rec.at(at)
     shape: dict[str, Any] = {
         "id": rec.id,
-        "status": seen.status,
+        "status": snapshot.status,
         "session_id": rec.session.id,
         "output_file_name": rec.file_name,
         "invoked_time": timestamp(rec.invoked_at),
-        "started_time": timestamp(seen.started_at),
-        "stopped_time": timestamp(seen.stopped_at),
-        "download_url_expiry": timestamp(seen.expires_at),
-        "file_size": rec.file_size if seen.status is Status.UPLOADED else None,
-        **_download_urls(world, rec, seen, world.clock.now()),
+        "started_time": timestamp(snapshot.started_at),
+        "stopped_time": timestamp(snapshot.stopped_at),
+        "download_url_expiry": timestamp(snapshot.expires_at),
+        "file_size": rec.file_size if snapshot.status is Status.UPLOADED else None,
+        **_download_urls(world, rec, snapshot, world.clock.now()),
     }
     shape |= {name: NEVER for name in rec.options.never_set if name in shape}
-    if seen.duration is not None:
-        shape["recording_duration"] = seen.duration
+    if snapshot.duration is not None:
+        shape["recording_duration"] = snapshot.duration
     return shape
 
 
@@ -85,14 +85,14 @@ def meeting(world: World, room: Meeting) -> dict[str, Any]:
 def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
     """Return a session; `associated_id` is its meeting."""
     live = run.is_live(at)
-    here = live and (run.left_at is None or at < run.left_at)
+    is_occupied = live and (run.left_at is None or at < run.left_at)
     shape = {
         "id": run.id,
         "associated_id": _room_name(run) if world.undocumented.room_names else run.meeting.id,
         "meeting_display_name": run.meeting.title,
         "type": "meeting",
         "status": "LIVE" if live else "ENDED",
-        "live_participants": run.participants if here else 0,
+        "live_participants": run.participants if is_occupied else 0,
         "max_concurrent_participants": run.participants,
         "minutes_consumed": run.minutes_consumed(at),
         "organization_id": world.organization_id,
@@ -117,20 +117,22 @@ def _room_name(run: Session) -> str:
     return f"{digits[:6]}-{digits[6:]}"
 
 
-def _download_urls(world: World, rec: Recording, seen: Snapshot, now: datetime) -> dict[str, Any]:
-    expires_at, is_track = seen.expires_at, rec.options.kind is Kind.TRACK
-    gone = expires_at is not None and expires_at <= now
+def _download_urls(
+    world: World, rec: Recording, snapshot: Snapshot, now: datetime
+) -> dict[str, Any]:
+    expires_at, is_track = snapshot.expires_at, rec.options.kind is Kind.TRACK
+    is_deleted = expires_at is not None and expires_at <= now
     # A TRACK recording's audio_download_url is an empty string, never null.
-    nothing = {"download_url": None, "audio_download_url": "" if is_track else None}
-    if gone and not world.undocumented.keeps_expired_urls:
-        return nothing
-    if is_track and rec.options.realtimekit_bucket and seen.status is Status.UPLOADING:
+    no_urls = {"download_url": None, "audio_download_url": "" if is_track else None}
+    if is_deleted and not world.undocumented.keeps_expired_urls:
+        return no_urls
+    if is_track and rec.options.realtimekit_bucket and snapshot.status is Status.UPLOADING:
         # Seen: while UPLOADING, the list of tracks is incomplete.
-        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts) // 2)}
+        return no_urls | {"download_url": _tracks(world, rec, len(rec.artifacts) // 2)}
     if expires_at is None:
-        return nothing
+        return no_urls
     if is_track:
-        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts))}
+        return no_urls | {"download_url": _tracks(world, rec, len(rec.artifacts))}
     urls = {artifact.kind: world.media_url(rec, artifact) for artifact in rec.artifacts}
     return {"download_url": urls.get("video"), "audio_download_url": urls.get("audio")}
 

@@ -14,7 +14,7 @@ RESET_AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER with 0 seconds: closing the socket sends RST instead of FIN."""
 
 
-def first(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+def take(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield the first `size` bytes and read no further."""
     for chunk in chunks:
         yield chunk[:size]
@@ -23,29 +23,29 @@ def first(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
             return
 
 
-def exactly(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+def fit_to(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield exactly `size` bytes: cut, or filled up with zeros."""
-    return first(itertools.chain(chunks, itertools.repeat(FILLING)), size)
+    return take(itertools.chain(chunks, itertools.repeat(FILLING)), size)
 
 
-def broken_after(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+def break_after(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield the first `size` bytes, then raise, so that the server closes the connection."""
     yield b""  # The headers go out once there is a first piece.
-    yield from first(chunks, size)
+    yield from take(chunks, size)
     raise ConnectionAbortedError("cut on demand")
 
 
 def reset_after(chunks: Iterable[bytes], size: int, connection: socket.socket) -> Iterator[bytes]:
     """Yield the first `size` bytes, then reset the connection."""
     yield b""
-    yield from first(chunks, size)
+    yield from take(chunks, size)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_ONCE)
     # The server's own close shuts down first, and the client might see an orderly end.
     os.close(connection.detach())
     raise ConnectionResetError("reset on demand")
 
 
-def paced(
+def pace(
     chunks: Iterable[bytes], bytes_per_second: float, connection: socket.socket
 ) -> Iterator[bytes]:
     """Yield this many bytes per real second, evenly, until the client hangs up."""
@@ -56,11 +56,11 @@ def paced(
             piece = chunk[start : start + step]
             yield piece
             due += len(piece) / bytes_per_second
-            if hung_up(connection, due - time.monotonic()):
+            if wait_for_hang_up(connection, due - time.monotonic()):
                 return
 
 
-def hung_up(connection: socket.socket, seconds: float) -> bool:
+def wait_for_hang_up(connection: socket.socket, seconds: float) -> bool:
     """Wait for some seconds; return True at once if the client hangs up or the server stops."""
     # During a request, only the end of the connection makes it readable.
     with selectors.DefaultSelector() as selector:

@@ -10,8 +10,8 @@ from flask import Blueprint, Response
 
 from .api import app_routes
 from .envelopes import realtimekit_error, success
-from .query import body, identifier
-from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook, required
+from .query import parse_identifier, read_body
+from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook, require_fields
 from .shapes import timestamp
 from .world import World
 
@@ -45,7 +45,7 @@ class WebhookApi:
 
     def create_webhook(self) -> Response:
         """Answer POST /webhooks."""
-        content = required(body())
+        content = require_fields(read_body())
         webhook = self._registrations.add(
             content["url"],
             name=content["name"],
@@ -64,11 +64,11 @@ class WebhookApi:
 
     def edit_webhook(self, webhook_id: str) -> Response:
         """Answer PATCH /webhooks/{webhook_id}: change the fields in the body."""
-        return success(_shape(self._registrations.change(_identifier(webhook_id), body())))
+        return success(_shape(self._registrations.change(_identifier(webhook_id), read_body())))
 
     def replace_webhook(self, webhook_id: str) -> Response:
         """Answer PUT /webhooks/{webhook_id}: the body has all fields; `enabled` is optional."""
-        content = required(body())
+        content = require_fields(read_body())
         return success(_shape(self._registrations.change(_identifier(webhook_id), content)))
 
     def delete_webhook(self, webhook_id: str) -> Response:
@@ -77,7 +77,7 @@ class WebhookApi:
 
 
 def _identifier(webhook_id: str) -> str:
-    return identifier(webhook_id, "id")
+    return parse_identifier(webhook_id, "id")
 
 
 def _shape(webhook: Webhook) -> dict[str, Any]:

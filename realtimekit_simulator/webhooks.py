@@ -28,7 +28,7 @@ Order = Literal["timeline", "reversed", "shuffled"]
 Parcel = tuple[Message, Webhook]
 
 TICK_SECONDS = 0.05
-LATENESS_SECONDS = 1.0
+MAX_LATENESS_SECONDS = 1.0
 """Real seconds by which an event may be late and still be delivered live.
 
 `record_meeting(started_at=clock.now())` makes an event that is slightly late.
@@ -67,7 +67,7 @@ class Webhooks:
             event=event.name,
             occurred_at=event.at,
             recording_id=event.recording.id if event.recording else None,
-            body=payloads.encoded({**write(self._world, event), **(fields or {})}),
+            body=payloads.encode({**write(self._world, event), **(fields or {})}),
         )
 
     # On demand.
@@ -147,13 +147,13 @@ class Webhooks:
             self._thread.join()
 
     def _follow(self, since: datetime) -> None:
-        told: set[TimelineEvent] = set()
+        delivered: set[TimelineEvent] = set()
         while not self._stopped.wait(TICK_SECONDS):
             events, now = self._world.happened(since)
-            fresh = [event for event in events if event not in told]
-            late = timedelta(seconds=self._world.clock.speed * LATENESS_SECONDS)
+            fresh = [event for event in events if event not in delivered]
+            late = timedelta(seconds=self._world.clock.speed * MAX_LATENESS_SECONDS)
             since = max(since, now - late)
-            told = {event for event in events if event.at >= since}
+            delivered = {event for event in events if event.at >= since}
             parcels = self._parcels(map(self.message, filter(self._is_sent, fresh)), 0)
             self._deliver_all(parcels, [False] * len(parcels), 1)
 

@@ -263,7 +263,7 @@ class World:
             stop_at = left_at + min(linger, EMPTY_ROOM)
             for recording in session.recordings:
                 if recording.at(max(left_at, recording.invoked_at)).status in ACTIVE:
-                    self._stop(recording, max(stop_at, recording.invoked_at), self._nobody_left())
+                    self._stop(recording, max(stop_at, recording.invoked_at), self._all_left())
 
     def start_recording(
         self,
@@ -351,8 +351,8 @@ class World:
         clock.
         """
         with self._lock:
-            options = _ending_as(status, options or self.defaults)
-            start = self._time(started_at or self.clock.now() - _length(options, duration))
+            options = _with_outcome(status, options or self.defaults)
+            start = self._time(started_at or self.clock.now() - _total_time(options, duration))
             end = start + timedelta(seconds=(options.start_delay or 0) + duration)
             meeting = meeting or self.create_meeting(title=title, at=start)
             session = self._open_session(meeting, 2, start)
@@ -378,7 +378,7 @@ class World:
 
         The titles of several meetings are numbered from 1.
         """
-        length = _length(options or self.defaults, duration)
+        length = _total_time(options or self.defaults, duration)
         first = started_at or self.clock.now() - length - timedelta(seconds=every * (count - 1))
         return [
             self.record_meeting(
@@ -527,19 +527,19 @@ class World:
         )
         return Reason(reason="API_CALL", caller=caller)
 
-    def _nobody_left(self) -> Reason:
+    def _all_left(self) -> Reason:
         return Reason(reason="ALL_PEERS_LEFT", caller=self._internal_caller())
 
     def _internal_caller(self) -> Caller | None:
         return Caller(type="INTERNAL") if self.undocumented.internal_caller else None
 
 
-def _length(options: RecordingOptions, duration: float) -> timedelta:
+def _total_time(options: RecordingOptions, duration: float) -> timedelta:
     """Return the time from the invocation to the end of the upload."""
     return timedelta(seconds=(options.start_delay or 0) + duration + (options.upload_seconds or 0))
 
 
-def _ending_as(status: Status | None, options: RecordingOptions) -> RecordingOptions:
+def _with_outcome(status: Status | None, options: RecordingOptions) -> RecordingOptions:
     match status:
         case Status.INVOKED:
             return replace(options, start_delay=None)

@@ -94,7 +94,7 @@ class Post(NamedTuple):
     body: bytes
 
     @property
-    def told(self) -> tuple[str, str | None]:
+    def event(self) -> tuple[str, str | None]:
         """Name of the event, and the recording's status or the reason of the end."""
         content = json.loads(self.body)
         return content["event"], content.get("recording", content).get(
@@ -115,8 +115,8 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.port}/webhook"
 
     @property
-    def told(self) -> list[tuple[str, str | None]]:
-        return [post.told for post in self.posts]
+    def events(self) -> list[tuple[str, str | None]]:
+        return [post.event for post in self.posts]
 
     def start(self) -> None:
         self._server.start()

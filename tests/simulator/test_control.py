@@ -126,7 +126,7 @@ def test_a_window_is_delivered_and_listed(simulator, control, receiver):
     ended = control("GET", "/deliveries?event=meeting.ended&outcome=delivered").json()
     refused = control("GET", "/deliveries?outcome=refused").json()
 
-    assert receiver.told[::2] == [
+    assert receiver.events[::2] == [
         ("recording.statusUpdate", "UPLOADING"),
         ("meeting.ended", "HOST_ENDED_MEETING"),
         ("recording.statusUpdate", "RECORDING"),

@@ -88,7 +88,7 @@ def test_runs_by_itself_until_terminated(pool, receiver, eventually):
         meeting = pool.request("POST", f"{lines['app']}/meetings", json={}, headers=authorization)
         meeting_id = {"meeting_id": meeting.json()["data"]["id"]}
         pool.request("POST", f"{lines['control']}/sessions", json=meeting_id)
-        eventually(lambda: receiver.told == [("meeting.started", None)])
+        eventually(lambda: receiver.events == [("meeting.started", None)])
         process.terminate()
 
     assert response.status == 200
