@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib import metadata
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from .sweep_commands import SWEEP_COMMANDS
 from .webhook_commands import webhook
 from .webhooks import RealtimeKitError
 
+PROGRAM = "realtimekit-recordings"
 FAILURES = (
     StackError,
     RealtimeKitError,
@@ -64,10 +66,19 @@ class Commands(click.Group):
             raise Failure("Stopped.") from None
 
 
+def installed_version() -> str:
+    """Return the installed package's version, or "unknown" in a checkout that is not installed."""
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
+@click.version_option(installed_version(), prog_name=PROGRAM, message="%(prog)s %(version)s")
 def main() -> None:
     """Operate a deployed stack of RealtimeKit recordings.
 
@@ -81,4 +92,4 @@ for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group,
     main.add_command(command)
 
 if __name__ == "__main__":
-    main(prog_name="realtimekit-recordings")
+    main(prog_name=PROGRAM)
