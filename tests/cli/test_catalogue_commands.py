@@ -183,7 +183,7 @@ def test_a_file_that_is_gone_does_not_stop_the_others(
 
     assert result.exit_code == 1
     assert files(tmp_path) == ["a.webm", "c.webm"]
-    assert result.stderr.endswith("b.webm is not there (HTTP 404).\n")
+    assert result.stderr.endswith("The storage has no file b.webm (HTTP 404).\n")
 
 
 def test_a_file_that_does_not_come_is_2_and_does_not_stop_the_others(
@@ -198,9 +198,7 @@ def test_a_file_that_does_not_come_is_2_and_does_not_stop_the_others(
 
     assert result.exit_code == 2
     assert files(tmp_path) == ["b.webm"]
-    assert result.stderr.endswith(
-        "c: expired\nThe storage does not give a.webm, but an error page.\n"
-    )
+    assert result.stderr.endswith("c: expired\nThe storage sent an error page instead of a.webm.\n")
 
 
 def test_files_that_do_not_fit_one_answer_are_asked_for_by_name(

@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
 from realtimekit_recordings import api as api_module
-from realtimekit_recordings import download as download_module
+from realtimekit_recordings import file_download
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
 from realtimekit_recordings.connections import Connections
-from realtimekit_recordings.download import Download, DownloadError
+from realtimekit_recordings.file_download import Download, DownloadError
 from realtimekit_simulator import (
     Chunked,
     Effect,
@@ -40,7 +40,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(file_download, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_file_that_is_there_stays_until_the_right_one_is_whole(
 
 
 def test_a_file_with_another_checksum_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="another checksum"):
+    with pytest.raises(DownloadError, match="checksum differs"):
         downloaded(link, "AAAAAA==", tmp_path)
 
     assert not (tmp_path / "video" / "sync.mp4").exists()
@@ -178,8 +178,8 @@ def test_a_file_that_is_too_long_is_not_kept(link: dict[str, Any], tmp_path: Pat
     ("effect", "said"),
     [
         (storage_failure(403, "AccessDenied"), "has expired"),
-        (storage_failure(404, "NoSuchKey"), "is not there"),
-        (storage_failure(503, "SlowDown"), "does not give"),
+        (storage_failure(404, "NoSuchKey"), "has no file"),
+        (storage_failure(503, "SlowDown"), "refuses"),
         (Truncate(0), "broke off again and again"),
     ],
     ids=repr,
@@ -413,7 +413,7 @@ def test_a_206_that_is_not_the_rest_of_the_part_begins_anew(
 def test_a_206_that_nobody_asked_for_is_no_file(upstream: Upstream, tmp_path: Path) -> None:
     upstream.says(RANGED)
 
-    with pytest.raises(DownloadError, match="another part came than was asked for"):
+    with pytest.raises(DownloadError, match="another part than requested"):
         downloaded(link_to(upstream), None, tmp_path)
 
 
@@ -663,12 +663,12 @@ def test_what_changes_something_is_asked_for_once(api: Api, upstream: Upstream, 
     [
         (problem(404), "What is wrong. (HTTP 404)"),
         (Answer({"message": "Forbidden"}, 403), "refuses these AWS credentials"),
-        (Answer("<html>", 500), "answered something instead of JSON (HTTP 500)"),
+        (Answer("<html>", 500), "answered a body without a type instead of JSON"),
         (
             Answer("<html>", 200, {"Content-Type": "text/html; charset=utf-8"}),
-            "answered text/html instead of JSON (HTTP 200): this is not the API.",
+            "is not the API: it answered text/html instead of JSON (HTTP 200).",
         ),
-        (Answer("[]", 500), "answered something instead of JSON (HTTP 500)"),
+        (Answer("[]", 500), "answered a body without a type instead of JSON"),
         (problem(503), " does not answer: too many 503 error responses."),
     ],
 )

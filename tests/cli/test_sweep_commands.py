@@ -235,7 +235,7 @@ def test_what_is_under_way_already_is_watched(backfill: Run, sweep_api: Upstream
     result = backfill()
 
     assert result.exit_code == 0
-    assert result.stderr.startswith("It is under way already.\n")
+    assert result.stderr.startswith("The sweep has started already.\n")
     assert asked(sweep_api) == [("POST", "/sweeps"), ("GET", PATH), ("GET", PATH)]
 
 
@@ -272,7 +272,7 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "It may be under way all the same: realtimekit-recordings sweeps list\n"
+        "The sweep may have started. See: realtimekit-recordings sweeps list\n"
         "Error: Try again. (HTTP 503)\n"
     )
     assert asked(sweep_api) == [("POST", "/sweeps")]
@@ -341,7 +341,7 @@ def test_a_short_trouble_of_the_api_does_not_end_the_watching(
     result = backfill()
 
     assert result.exit_code == 0
-    assert result.stderr.count("It is asked again.") == 1
+    assert result.stderr.count("The command tries again.") == 1
     assert result.stderr.splitlines()[-1].startswith("completed, 100%")
 
 

@@ -1,4 +1,4 @@
-"""Whatever surrounds a command: exit code 1 says that something is missing, and nothing else does."""
+"""Terminals, pipes and networks: exit code 1 always means that something is missing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
 
 
 def one_line(result: subprocess.CompletedProcess[bytes]) -> str:
-    """What a failed command says."""
+    """Return the error of a failed command, which is its only line on stderr."""
     assert result.returncode == 2, result
     said = result.stderr.decode()
     assert said.startswith("Error: "), said
@@ -63,7 +63,7 @@ def test_a_full_stdout_is_one_line(api_url: str, command: str) -> None:
 
 def test_a_closed_stdout_is_one_line(api_url: str) -> None:
     assert one_line(shell(f"rr list --api-url {api_url} >&-")) == (
-        "There is no stdout to write to."
+        "Cannot write to stdout: it is closed."
     )
 
 
@@ -91,15 +91,15 @@ def test_nobody_to_ask_is_one_line_and_erases_nothing(api_url: str, upstream: Up
 
     for result in (closed, empty):
         assert result.returncode == 2
-        assert result.stderr.endswith(b"Error: There is no terminal to ask at: give --yes.\n")
+        assert result.stderr.endswith(b"because stdin is no terminal. Give --yes.\n")
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nonsense", "The API's URL is no https:// address: nonsense"),
-        ("http://[", "The API's URL is no https:// address: http://["),
+        ("nonsense", "The API's URL must begin with https://, but is nonsense"),
+        ("http://[", "The API's URL must begin with https://, but is http://["),
         ("http://127.0.0.1:9", "The API at 127.0.0.1:9 does not answer: NewConnectionError."),
         ("http://nowhere.invalid", "The API at nowhere.invalid does not answer: "),
     ],
@@ -116,7 +116,7 @@ def test_without_a_region_nothing_is_guessed(run: Any, upstream: Upstream) -> No
     result = run("show", RECORDING_ID, "--api-url", upstream.url, AWS_DEFAULT_REGION=None)
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: There is no AWS region to sign for.")
+    assert result.stderr.startswith("Error: There is no AWS region to sign requests for.")
     assert upstream.requests == []
 
 
@@ -130,7 +130,7 @@ def test_an_endpoint_that_is_none_is_one_line(run: Any, url: str, command: tuple
     result = run(*words, AWS_ENDPOINT_URL=url)
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: CloudFormation does not tell: ")
+    assert result.stderr.startswith("Error: CloudFormation request failed: ")
     assert result.stderr.count("\n") == 1
 
 

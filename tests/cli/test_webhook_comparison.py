@@ -1,4 +1,4 @@
-"""What is registered against what is wanted, without a network."""
+"""The comparison of registered webhooks with the wanted one, without a network."""
 
 from __future__ import annotations
 
