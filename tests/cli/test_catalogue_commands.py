@@ -1,4 +1,4 @@
-"""Which stack a command acts on, and what it does with many recordings or many files."""
+"""The catalogue's commands: the choice of a stack, many recordings, and many files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def problem(status: int, detail: str) -> Answer:
     return Answer({"status": status, "detail": detail}, status)
 
 
-# Which stack
+# The choice of a stack
 
 
 @pytest.fixture
 def stack_api(aws: Any, upstream: Upstream) -> Upstream:
-    """The API of the stack."""
+    """Serve the API of the stack."""
     aws.outputs["ApiUrl"] = upstream.url
     return upstream
 
@@ -72,7 +72,7 @@ def test_an_erasure_names_what_it_acts_on(run: Run, stack_api: Upstream) -> None
     assert stack_api.requests == []
 
 
-# Find, and erase, all of a meeting's
+# Recordings of a meeting
 
 
 def test_recordings_are_found_by_a_part_of_their_title(run: Run, stack_api: Upstream) -> None:

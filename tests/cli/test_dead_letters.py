@@ -1,4 +1,4 @@
-"""Dead letters: told with their cause, sent again without loss, deleted only when meant."""
+"""Dead letters: listed with their cause, sent again without loss, deleted only if confirmed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ STREAM_FAILURE = json.dumps(
 
 @pytest.fixture
 def put(aws, sqs) -> Callable[..., str]:
-    """Put a message on a queue; its id."""
+    """Put a message on a queue; return its id."""
 
     def put(queue: str, body: str, **attributes: str) -> str:
         message_id: str = sqs.client.send_message(
@@ -79,7 +79,7 @@ def put(aws, sqs) -> Callable[..., str]:
 
 @pytest.fixture
 def on(aws, sqs) -> Callable[[str], list[str]]:
-    """The messages that are visible on a queue now."""
+    """Return the messages that are visible on a queue now."""
 
     def on(queue: str) -> list[str]:
         url, found = aws.outputs[f"{queue}Url"], []
@@ -168,7 +168,7 @@ def test_a_record_of_the_stream_is_told_by_its_place_and_time(run, put):
     assert told["first_change_at"] == "2026-06-03T10:30:00Z"
     assert told["last_change_at"] == "2026-06-03T10:30:05Z"
     assert told["changes"] == "9"
-    # The log of the changes' time, and not only of the time when Lambda gave up.
+    # The log is searched from the time of the changes, before Lambda gave up.
     assert "--log-group-name stack-PublishChangesLogGroup --start-time 1780482600000" in told["log"]
     assert told["log"].endswith(f"'\"{REQUEST_ID}\"'")
 
@@ -247,7 +247,7 @@ LIKELY = st.fixed_dictionaries(
 
 @given(LIKELY, st.dictionaries(NAMES, VALUES, max_size=2))
 def test_what_is_malformed_to_a_function_is_malformed_here_for_the_same_reason(likely, odd):
-    """The functions' parser is not installed with the command line."""
+    """Compare the command line with the functions' parser, which is not installed with it."""
     body = json.dumps(likely | odd)
     try:
         request = messages.parse(body)
@@ -287,7 +287,7 @@ def test_all_of_a_large_queue_are_seen_once_and_visible_again_at_once(run, put, 
     assert len(first) == 37
     assert first == second
     assert len(on("IngestDeadLetterQueue")) == 37
-    # Without waiting, SQS asks only some of its machines.
+    # Without waiting, SQS asks only some of its servers.
     assert set(sqs.waits) == {1}
 
 
@@ -305,7 +305,7 @@ def test_a_limit_says_how_many_there_are(run, put, on):
 
 
 def test_what_sqs_does_not_move_is_sent_to_where_it_came_from_and_deleted(run, put, on, aws, sqs):
-    """Two queues have their dead letters in one."""
+    """Two queues share one dead-letter queue."""
     urgent = recording(source="catalogue", task="archive", deadline="2026-06-04T10:30:00.000Z")
     message_id = put("ArchiveDeadLetterQueue", urgent)
     sqs.died_on[message_id] = aws.outputs["UrgentArchiveQueueArn"]
@@ -397,7 +397,7 @@ def moves(sqs: Any) -> list[dict[str, Any]]:
 
 def test_a_whole_queue_is_moved_by_sqs_and_followed_to_the_end(run, put, sqs):
     put("IngestDeadLetterQueue", recording())
-    # One of yesterday is still the latest for a moment.
+    # Yesterday's task is still the latest for a moment.
     yesterday = task("COMPLETED", 1, 9)
     sqs.move_tasks = [yesterday, yesterday, task("RUNNING", 2, 1), task("COMPLETED", 2, 3)]
 
@@ -554,7 +554,7 @@ def test_what_comes_while_it_asks_is_not_deleted(put, on):
     assert on("IngestDeadLetterQueue") == [recording(OTHER_ID)]
 
 
-# What makes no sense.
+# Invalid options
 
 
 @pytest.mark.parametrize(
@@ -655,7 +655,7 @@ def test_what_cannot_be_given_back_is_told_and_comes_back_by_itself(run, put, aw
 
 
 def test_a_message_that_was_not_sent_is_not_deleted(run, put, on, sqs):
-    """A batch is answered 200 whatever becomes of its entries."""
+    """SQS answers a batch with 200 even if it refuses entries."""
     put("EventRuleDeadLetterQueue", recording())
     put("EventRuleDeadLetterQueue", recording(OTHER_ID))
     sqs.refused_bodies["SendMessageBatch"] = OTHER_ID
@@ -672,7 +672,7 @@ def test_a_message_that_was_not_sent_is_not_deleted(run, put, on, sqs):
 
 def test_a_message_that_was_sent_and_not_deleted_is_doubled_and_not_lost(run, put, on, sqs):
     put("EventRuleDeadLetterQueue", recording())
-    # A part of every receipt handle.
+    # The empty text is a part of every receipt handle.
     sqs.refused_bodies["DeleteMessageBatch"] = ""
 
     said = failure(run, "redrive", "--queue", "event-rule")

@@ -1,4 +1,4 @@
-"""Whatever fails is one line on stderr that says what to do, and exit code 2."""
+"""Failures: one line on stderr that says what to do, and exit code 2."""
 
 from __future__ import annotations
 

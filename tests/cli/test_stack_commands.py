@@ -1,4 +1,4 @@
-"""Repairs that need AWS itself: an archive message, and rows of a restored table."""
+"""Repairs by AWS's own API: an archive message, and rows of a restored table."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ ROW = {
 
 @pytest.fixture
 def api_url(aws: Any, upstream: Upstream) -> str:
-    """An API with one recording."""
+    """Serve an API with one recording."""
     upstream.says(Answer({"recordings": [ROW], **ROW}))
     return upstream.url
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as a shell does; `rr` is ours."""
+    """Run a command in a shell, where `rr` is `realtimekit-recordings`."""
     ours = f"{sys.executable} -m realtimekit_recordings"
     return subprocess.run(
         ["/bin/bash", "-c", command.replace("rr ", f"{ours} ")],
@@ -68,7 +68,7 @@ def test_a_closed_stdout_is_one_line(api_url: str) -> None:
 
 
 def test_a_reader_that_left_is_one_line(api_url: str) -> None:
-    # The reader has left for certain once it was waited for.
+    # After the wait, the reader has certainly left.
     left = 'exec 3> >(exec true); wait "$!"'
     result = shell(f"{left}; rr list --json --api-url {api_url} >&3")
 
@@ -200,7 +200,7 @@ def test_the_whole_id_is_first_on_a_terminal_of_any_width(
     assert [line.split()[0] for line in shown] == ["Recording", RECORDING_ID]
 
 
-def test_a_narrow_terminal_has_less_columns_and_a_shorter_title(run: Any, api_url: str) -> None:
+def test_a_narrow_terminal_has_fewer_columns_and_a_shorter_title(run: Any, api_url: str) -> None:
     def header(width: str) -> list[str]:
         result = run("list", "--api-url", api_url, FORCE_COLOR="1", COLUMNS=width)
         assert "…" in result.stdout

@@ -1,4 +1,4 @@
-"""The commands: from the arguments to what RealtimeKit has registered, what is said, and the code."""
+"""The webhook commands: RealtimeKit's registrations, the output, and the exit code."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_register_does_not_register_an_address_of_aws_with_a_simulator(run, regi
 
 
 def test_register_creates_one_in_a_single_try(run, registered, realtimekit):
-    """If only the answer was lost, a second try would register a second one."""
+    """A retry would register a second webhook if only the answer was lost."""
     realtimekit.faults.add(rate_limited(0.01), method="POST")
     result = run("webhook", "register")
 
@@ -294,7 +294,7 @@ def test_unregister_does_nothing_if_nothing_of_ours_is_there(run, existing, chan
     assert changes() == []
 
 
-# Whose token, which region.
+# The token and the region
 
 
 def test_the_token_may_come_from_the_environment_instead_of_the_secret(run, existing, aws):
@@ -308,7 +308,7 @@ def test_the_token_may_come_from_the_environment_instead_of_the_secret(run, exis
 
 @pytest.mark.parametrize("command", ["register", "check"])
 def test_other_credentials_of_the_environment_are_not_used(run, existing, command):
-    """The SDK would send them instead of the token."""
+    """The SDK would send the other credentials instead of the token."""
     existing()
     other = {"CLOUDFLARE_EMAIL": "someone@example.com", "CLOUDFLARE_API_KEY": "canary-key"}
     assert run("webhook", command, **other).exit_code == 0

@@ -35,11 +35,11 @@ OTHERS = webhook("others", name="chat", url="https://other.example/hook")
         ([RENAMED], ["renamed"]),
         ([MOVED], ["moved"]),
         ([OURS, RENAMED], ["ours", "renamed"]),
-        # Of our name, but posting elsewhere while one posts to us: another stack's.
+        # One webhook posts to our URL, so another of our name is another stack's.
         ([MOVED, OURS], ["ours"]),
         ([MOVED, RENAMED], ["renamed"]),
         ([MOVED, webhook("moved too", url=OLD_URL)], ["moved", "moved too"]),
-        # Which of them was ours cannot be told.
+        # Two URLs with our name: either may be another stack's.
         ([MOVED, webhook("elsewhere", url="https://third.example/hook")], []),
     ],
 )
@@ -84,7 +84,7 @@ def test_each_setting_that_differs_is_named_with_both_its_values(settings, expec
         ([OTHERS, OURS], "ours", [], [], True),
         ([MOVED], "moved", ["url"], [], False),
         ([webhook("off", enabled=False)], "off", ["enabled"], [], False),
-        # The one to keep is the one that needs the least change, wherever it stands.
+        # The webhook with the fewest differences is kept, whatever its place in the list.
         ([webhook("off", enabled=False), OURS], "ours", [], ["off"], False),
         ([OURS, RENAMED, webhook("off", enabled=False)], "ours", [], ["renamed", "off"], False),
     ],
