@@ -179,7 +179,10 @@ class Api:
         if answer:
             detail = _explain(status, answer, self._host)
         else:
-            kind = response.headers.get("Content-Type", "").partition(";")[0] or "a body without a type"
+            kind = (
+                response.headers.get("Content-Type", "").partition(";")[0]
+                or "a body without a type"
+            )
             detail = (
                 f"{self._host} is not the API: it answered {printable(kind)[:50]} instead of JSON "
                 f"(HTTP {status}). Check the address, and whether a proxy is in between."

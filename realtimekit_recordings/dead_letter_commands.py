@@ -111,7 +111,7 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
         "queue": letter.queue.name,
         "message_id": letter.message_id,
         "cause": letter.cause,
-        **letter.says,
+        **letter.details,
         "received": letter.received,
         "first_sent_at": letter.first_sent,
     }
@@ -193,7 +193,7 @@ def _send_again(letters: DeadLetters, recording_id: UUID | None) -> bool:
         for batch in letters.batches():
             chosen = _select(batch, recording_id)
             malformed += [letter for letter in chosen if letter.malformed]
-            for count in letters.send_again([one for one in chosen if not one.malformed]):
+            for count in letters.send_again([letter for letter in chosen if not letter.malformed]):
                 sent += count
     finally:
         click.echo(f"{queue}: {sent} sent again")
@@ -250,7 +250,7 @@ def _select(batch: Iterable[DeadLetter], recording_id: UUID | None) -> list[Dead
     """Return the messages about a recording, or all without one."""
     if recording_id is None:
         return list(batch)
-    return [letter for letter in batch if letter.says.get("recording_id") == str(recording_id)]
+    return [letter for letter in batch if letter.details.get("recording_id") == str(recording_id)]
 
 
 @contextmanager

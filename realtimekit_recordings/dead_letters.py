@@ -75,13 +75,13 @@ def find(stack: Stack) -> dict[str, Queue]:
     """Return the stack's dead-letter queues by name; without `archive` if archiving is off."""
     archives = stack.parameter("Archiving") == "on"
     return {
-        name: _queue(stack, name, resources)
+        name: _build_queue(stack, name, resources)
         for name, resources in _RESOURCES.items()
         if archives or name != "archive"
     }
 
 
-def _queue(stack: Stack, name: str, resources: _Resources) -> Queue:
+def _build_queue(stack: Stack, name: str, resources: _Resources) -> Queue:
     queue, function, sources, is_filled_by_sqs = resources
     has_one_source = is_filled_by_sqs and len(sources) == 1
     return Queue(
@@ -110,7 +110,7 @@ class DeadLetter:
     """The queue that SQS moved the message from."""
     attributes: Mapping[str, str]
     """The attributes that EventBridge adds to its own dead letters."""
-    says: Mapping[str, str]
+    details: Mapping[str, str]
     """Ids, source and task of the message, or the part of the stream that a record is about."""
     malformed: str | None
     """Why the function can never handle the message, or `None` if it may."""
@@ -118,7 +118,7 @@ class DeadLetter:
     @classmethod
     def of(cls, queue: Queue, message: MessageTypeDef) -> Self:
         """Return the dead letter of a message that SQS returned."""
-        says, malformed = read(queue.name, message["Body"])
+        details, malformed = read(queue.name, message["Body"])
         system = message["Attributes"]
         sent = datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC)
         return cls(
@@ -133,7 +133,7 @@ class DeadLetter:
                 name: printable(value.get("StringValue", ""))
                 for name, value in message.get("MessageAttributes", {}).items()
             },
-            says=says,
+            details=details,
             malformed=malformed,
         )
 
@@ -143,7 +143,7 @@ class DeadLetter:
         if self.malformed:
             return f"malformed: {self.malformed}"
         if self.queue.name == "publish":
-            return self.says["condition"]
+            return self.details["condition"]
         if code := self.attributes.get("ERROR_CODE"):
             return f"{code}: {self.attributes.get('ERROR_MESSAGE', '')}"
         if self.queue.log_group is None:
@@ -158,12 +158,16 @@ class DeadLetter:
     @property
     def log_command(self) -> str | None:
         """The command that finds the message in its function's log, if it has one."""
-        pattern = self.says.get("request_id") if self.queue.name == "publish" else self.message_id
+        pattern = (
+            self.details.get("request_id") if self.queue.name == "publish" else self.message_id
+        )
         if self.queue.log_group is None or pattern is None:
             return None
         region = f" --region {self.queue.region}" if self.queue.region else ""
         # Lambda writes a stream's dead letter only after its last attempt.
-        since = milliseconds(self.says.get("first_change_at", "")) or milliseconds(self.first_sent)
+        since = milliseconds(self.details.get("first_change_at", "")) or milliseconds(
+            self.first_sent
+        )
         return (
             f"aws logs filter-log-events{region} --log-group-name {self.queue.log_group} "
             f"--start-time {since} --filter-pattern '\"{pattern}\"'"
@@ -189,28 +193,30 @@ def read(queue: str, body: str) -> tuple[dict[str, str], str | None]:
         return {}, "the message is no JSON object"
     if queue == "publish":
         return _read_stream_failure(message)
-    says = {name: _uuid(message.get(name)) for name in _IDS}
-    says["recording_id"] = says["recording_id"] or _uuid(message.get("recordingId"))
-    says["source"] = next((source for source in _SOURCES if source == message.get("source")), None)
-    says["task"] = next((task for task in _TASKS if task == message.get("task")), None)
-    known = {name: value for name, value in says.items() if value}
+    details = {name: _uuid(message.get(name)) for name in _IDS}
+    details["recording_id"] = details["recording_id"] or _uuid(message.get("recordingId"))
+    details["source"] = next(
+        (source for source in _SOURCES if source == message.get("source")), None
+    )
+    details["task"] = next((task for task in _TASKS if task == message.get("task")), None)
+    known = {name: value for name, value in details.items() if value}
     return known, _find_fault(message, known) or _find_wrong_queue(queue, known)
 
 
-def _find_fault(message: Mapping[str, Any], says: Mapping[str, str]) -> str | None:
+def _find_fault(message: Mapping[str, Any], details: Mapping[str, str]) -> str | None:
     """Return the error of `recordings.messages.parse`, which is not installed here."""
     if message.get("v") != 1:
         return printable(f"v is {str(message.get('v'))[:20]}, not 1")
-    if "source" not in says:
+    if "source" not in details:
         return "source is none of those known"
     kind = _kind(message)
-    if says["source"] not in _SENDERS.get(kind, _SOURCES):
-        return f"{says['source']} may not ask for this task"
+    if details["source"] not in _SENDERS.get(kind, _SOURCES):
+        return f"{details['source']} may not ask for this task"
     if unknown := message.keys() - {"v", "source"} - _KEYS.get(kind, set()):
         return printable(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
     deadline = message.get("deadline")
     needed = "meeting_id" if kind == "session" else "recording_id"
-    if needed not in says:
+    if needed not in details:
         return f"{needed} is not a UUID"
     if kind == "archive" and not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
         return "deadline is not a timestamp"
@@ -233,10 +239,10 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _find_wrong_queue(queue: str, says: Mapping[str, str]) -> str | None:
+def _find_wrong_queue(queue: str, details: Mapping[str, str]) -> str | None:
     if queue == "archive":
-        return None if "task" in says else "the message is not for the archive queue"
-    return "the message is for the archive queue" if says.get("task") == "archive" else None
+        return None if "task" in details else "the message is not for the archive queue"
+    return "the message is for the archive queue" if details.get("task") == "archive" else None
 
 
 def _read_stream_failure(record: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
@@ -247,7 +253,7 @@ def _read_stream_failure(record: Mapping[str, Any]) -> tuple[dict[str, str], str
     context, batch = record.get("requestContext"), record.get("DDBStreamBatchInfo")
     if not isinstance(context, dict) or not isinstance(batch, dict) or "condition" not in context:
         return {}, "the message is not Lambda's record of a failure"
-    says = {
+    details = {
         "condition": context["condition"],
         # A UUID only, because it becomes part of a command.
         "request_id": _uuid(context.get("requestId")),
@@ -258,7 +264,7 @@ def _read_stream_failure(record: Mapping[str, Any]) -> tuple[dict[str, str], str
         "first_sequence_number": batch.get("startSequenceNumber"),
         "last_sequence_number": batch.get("endSequenceNumber"),
     }
-    return {name: printable(value) for name, value in says.items() if value is not None}, None
+    return {name: printable(value) for name, value in details.items() if value is not None}, None
 
 
 def _uuid(value: object) -> str | None:

@@ -83,7 +83,7 @@ class Download:
         self.path = folder / artifact_folder(link["name"]) / file_name(link, recording)
         self._part = self.path.with_name(f"{self.path.name}.part")
         # The ETag of the part's file, so that the part is not continued with another file.
-        self._tag = self.path.with_name(f"{self.path.name}.part.etag")
+        self._etag_file = self.path.with_name(f"{self.path.name}.part.etag")
         self._lock = self.path.with_name(f"{self.path.name}.part.lock")
         self._connections = connections
 
@@ -108,20 +108,20 @@ class Download:
             raise DownloadError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
     def _replace(self) -> Iterator[int]:
-        is_resumed = self._done() > 0
+        is_resumed = self._part_size() > 0
         yield from self._fetch_all()
         if is_resumed and not self._has_checksum(self._part):
             # The part came from an earlier run, and was damaged.
-            self._drop()
+            self._drop_part()
             yield from self._fetch_all()
         if not self._has_checksum(self._part):
-            self._drop()
+            self._drop_part()
             raise DownloadError(
                 f"{self.path.name} was downloaded, but its checksum differs from the archive's. "
                 "Run the command again."
             )
         self._part.replace(self.path)
-        self._tag.unlink(missing_ok=True)
+        self._etag_file.unlink(missing_ok=True)
 
     def _is_correct(self, path: Path) -> bool:
         return path.stat().st_size == self.size and self._has_checksum(path)
@@ -130,7 +130,7 @@ class Download:
         return self._checksum is None or self._checksum == _checksum_crc32(path)
 
     def _fetch_all(self) -> Iterator[int]:
-        fruitless, furthest, reason, has_paused = 0, self._done(), "", False
+        fruitless, furthest, reason, has_paused = 0, self._part_size(), "", False
         while not self._is_complete():
             if fruitless == MAX_FRUITLESS_REQUESTS:
                 raise DownloadError(
@@ -144,7 +144,7 @@ class Download:
                 # The name only, because urllib3's texts quote the link.
                 reason = type(error).__name__
             except _StartOverError as error:
-                self._drop()
+                self._drop_part()
                 reason = str(error)
             except _BusyError as busy:
                 if has_paused:
@@ -152,23 +152,23 @@ class Download:
                 has_paused = True
                 time.sleep(busy.seconds)
             # Answers that start over each time make progress only up to where the last one ended.
-            fruitless = 0 if self._done() > furthest else fruitless + 1
-            furthest = max(furthest, self._done())
+            fruitless = 0 if self._part_size() > furthest else fruitless + 1
+            furthest = max(furthest, self._part_size())
 
     def _is_complete(self) -> bool:
-        return self.size is not None and self._done() == self.size
+        return self.size is not None and self._part_size() == self.size
 
-    def _done(self) -> int:
+    def _part_size(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
-    def _drop(self) -> None:
+    def _drop_part(self) -> None:
         """Delete the part, so that the next request fetches the whole file."""
         self._part.unlink(missing_ok=True)
-        self._tag.unlink(missing_ok=True)
+        self._etag_file.unlink(missing_ok=True)
 
     def _fetch(self) -> Iterator[int]:
         etag = self._etag()
-        done = self._done() if etag else 0
+        done = self._part_size() if etag else 0
         response = self._open({"Range": f"bytes={done}-", "If-Range": etag} if done else {})
         try:
             if response.status == 416:
@@ -185,7 +185,7 @@ class Download:
     def _etag(self) -> str:
         """Return the strong ETag of the part's file, or "" if it is missing or damaged."""
         try:
-            etag = self._tag.read_text(encoding="ascii")
+            etag = self._etag_file.read_text(encoding="ascii")
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
         return etag if _STRONG_ETAG.fullmatch(etag) else ""
@@ -223,8 +223,8 @@ class Download:
     def _reject_part(self, response: urllib3.BaseHTTPResponse) -> None:
         """Accept a 416 for a part that is the whole file. Raises `_StartOverError`."""
         match = re.fullmatch(r"bytes \*/(\d{1,15})", response.headers.get("Content-Range", ""))
-        if match and int(match[1]) == self._done() and self.size in (None, self._done()):
-            self.size = self._done()
+        if match and int(match[1]) == self._part_size() and self.size in (None, self._part_size()):
+            self.size = self._part_size()
             return
         raise _StartOverError("the part does not fit the file (HTTP 416)")
 
@@ -247,7 +247,7 @@ class Download:
             raise FileMissingError(f"The storage has no file {name} (HTTP {status}).")
         if status == 429 or status >= 500:
             detail = f"The storage refuses {name} for now (HTTP {status}). Try again later."
-            raise _BusyError(detail, _pause(response.headers.get("Retry-After", "")))
+            raise _BusyError(detail, _pause_seconds(response.headers.get("Retry-After", "")))
         if status != 200:
             raise DownloadError(f"The storage refuses {name} (HTTP {status}).")
         length = response.headers.get("Content-Length", "")
@@ -264,7 +264,9 @@ class Download:
         with self._part.open("ab" if done else "wb") as part:
             # Opening has removed old bytes, so that they never count as a part of the new file.
             etag = response.headers.get("ETag", "")
-            self._tag.write_text(etag if _STRONG_ETAG.fullmatch(etag) else "", encoding="ascii")
+            self._etag_file.write_text(
+                etag if _STRONG_ETAG.fullmatch(etag) else "", encoding="ascii"
+            )
             while chunk:
                 done += len(chunk)
                 if self.size is not None and done > self.size:
@@ -286,7 +288,7 @@ class Download:
             raise DownloadError(f"The storage sent an error page instead of {self.path.name}.")
 
 
-def _pause(retry_after: str) -> float:
+def _pause_seconds(retry_after: str) -> float:
     """Return the seconds to wait: those of Retry-After, or `PAUSE_SECONDS`."""
     seconds = int(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else PAUSE_SECONDS
     return min(seconds, MAX_PAUSE_SECONDS)

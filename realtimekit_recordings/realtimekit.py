@@ -40,7 +40,7 @@ class App:
             answer = self._client.realtime_kit.webhooks.get_webhooks(
                 self._app_id, account_id=self._account_id
             )
-        data = _data(answer)
+        data = _read_data(answer)
         if not isinstance(data, list):
             raise RealtimeKitError("RealtimeKit's list of webhooks cannot be read.")
         return [_read_webhook(item) for item in data]
@@ -50,9 +50,9 @@ class App:
         client = _with_token_only(self._client.with_options(max_retries=0))
         with _sdk_errors():
             answer = client.realtime_kit.webhooks.create_webhook(
-                self._app_id, account_id=self._account_id, **_body(wanted.by_name())
+                self._app_id, account_id=self._account_id, **_request_body(wanted.by_name())
             )
-        return _saved(answer, wanted)
+        return _require_saved(answer, wanted)
 
     def correct(self, webhook: Webhook, wanted: Settings) -> Webhook:
         """Change the settings that differ, and leave the others."""
@@ -60,9 +60,12 @@ class App:
         changes = {difference.setting: difference.wanted for difference in different}
         with _sdk_errors():
             answer = self._client.realtime_kit.webhooks.edit_webhook(
-                webhook.id, account_id=self._account_id, app_id=self._app_id, **_body(changes)
+                webhook.id,
+                account_id=self._account_id,
+                app_id=self._app_id,
+                **_request_body(changes),
             )
-        return _saved(answer, wanted)
+        return _require_saved(answer, wanted)
 
     def remove(self, webhook: Webhook) -> None:
         """Unregister a webhook; it may be gone already."""
@@ -101,16 +104,16 @@ def _with_token_only(client: cloudflare.Cloudflare) -> cloudflare.Cloudflare:
     return client
 
 
-def _body(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _request_body(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: sorted(value) if isinstance(value, frozenset) else value
         for name, value in settings.items()
     }
 
 
-def _saved(answer: object, wanted: Settings) -> Webhook:
+def _require_saved(answer: object, wanted: Settings) -> Webhook:
     """Return the webhook of an answer, which must have the wanted settings."""
-    webhook = _read_webhook(_data(answer))
+    webhook = _read_webhook(_read_data(answer))
     if ignored := differences(wanted, webhook.settings):
         listed = "; ".join(map(str, ignored))
         raise RealtimeKitError(f"RealtimeKit did not save these settings: {listed}. Try again.")
@@ -136,7 +139,7 @@ def _read_webhook(data: object) -> Webhook:
     return Webhook(id=webhook_id, settings=settings)
 
 
-def _data(answer: object) -> object:
+def _read_data(answer: object) -> object:
     _require_success(answer)
     return getattr(answer, "data", None)
 
@@ -145,7 +148,7 @@ def _require_success(answer: object) -> None:
     """Raise `RealtimeKitError` for a 200 with `success: false`, or without a JSON object."""
     if getattr(answer, "success", None) is not True:
         body = answer.to_dict() if isinstance(answer, cloudflare.BaseModel) else answer
-        raise RealtimeKitError(f"RealtimeKit refused the request: {_message(body)}.")
+        raise RealtimeKitError(f"RealtimeKit refused the request: {_error_message(body)}.")
 
 
 @contextmanager
@@ -165,7 +168,7 @@ def _sdk_errors() -> Iterator[None]:
 
 
 def _explain(error: cloudflare.APIStatusError) -> str:
-    status, answer = error.status_code, f"(HTTP {error.status_code}: {_message(error.body)})"
+    status, answer = error.status_code, f"(HTTP {error.status_code}: {_error_message(error.body)})"
     if status in (401, 403) or _first_error(error.body).get("code") == _AUTHENTICATION_ERROR:
         return (
             f"Cloudflare refuses the API token {answer}. It must be valid, and have the permission "
@@ -185,7 +188,7 @@ def _explain(error: cloudflare.APIStatusError) -> str:
     return f"RealtimeKit refuses the request {answer}."
 
 
-def _message(body: object) -> str:
+def _error_message(body: object) -> str:
     message = _first_error(body).get("message")
     return message[:200] if isinstance(message, str) and message else "no reason given"
 

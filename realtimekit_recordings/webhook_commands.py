@@ -73,10 +73,10 @@ def register(stack: Stack, url: str | None, name: str | None, more_events: tuple
 
     The command prints each change, and removes duplicates of the webhook. It may be repeated.
     """
-    wanted = _wanted(stack, url, name, more_events)
+    wanted = _wanted_settings(stack, url, name, more_events)
     if url is None:
         _require_reachable(stack, wanted.url)
-    with _app(stack) as app:
+    with _open_app(stack) as app:
         comparison = webhooks.compare(wanted, app.webhooks())
         if comparison.webhook is None:
             _print(f"Created {app.create(wanted).id}:", _setting_lines(wanted))
@@ -100,8 +100,8 @@ def check(stack: Stack, url: str | None, name: str | None, more_events: tuple[st
 
     Exit code 1 if there are any.
     """
-    wanted = _wanted(stack, url, name, more_events)
-    with _app(stack) as app:
+    wanted = _wanted_settings(stack, url, name, more_events)
+    with _open_app(stack) as app:
         comparison = webhooks.compare(wanted, app.webhooks())
     if comparison.is_right:
         _print("The webhook is registered, and its settings are right.")
@@ -122,16 +122,16 @@ def check(stack: Stack, url: str | None, name: str | None, more_events: tuple[st
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 def show(stack: Stack, url: str | None, name: str | None, *, as_json: bool) -> None:
     """List all webhooks of the app, and mark the stack's."""
-    wanted = _wanted(stack, url, name)
-    with _app(stack) as app:
+    wanted = _wanted_settings(stack, url, name)
+    with _open_app(stack) as app:
         registered = app.webhooks()
-    ours = webhooks.ours(wanted, registered)
+    own = webhooks.find_own(wanted, registered)
     if as_json:
-        documents = [_document(webhook, is_ours=webhook in ours) for webhook in registered]
+        documents = [_document(webhook, is_ours=webhook in own) for webhook in registered]
         _print(json.dumps(documents, indent=2))
         return
     for webhook in registered:
-        headline = f"{webhook.id} (the stack's)" if webhook in ours else webhook.id
+        headline = f"{webhook.id} (the stack's)" if webhook in own else webhook.id
         _print(headline, _setting_lines(webhook.settings))
     if not registered:
         _print("The app has no webhooks.")
@@ -144,19 +144,19 @@ def show(stack: Stack, url: str | None, name: str | None, *, as_json: bool) -> N
 @with_yes
 def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) -> None:
     """Remove the stack's webhook; do so before you delete the stack."""
-    wanted = _wanted(stack, url, name)
-    with _app(stack) as app:
-        ours = webhooks.ours(wanted, app.webhooks())
-        if not ours:
+    wanted = _wanted_settings(stack, url, name)
+    with _open_app(stack) as app:
+        own = webhooks.find_own(wanted, app.webhooks())
+        if not own:
             _print("Nothing to do: the stack has no webhook.")
-        for webhook in ours:
+        for webhook in own:
             if not yes:
                 confirm(f"Remove {webhook.id}, which posts to {webhook.settings.url}?")
             app.remove(webhook)
             _print(f"Removed {webhook.id}.")
 
 
-def _wanted(
+def _wanted_settings(
     stack: Stack, url: str | None, name: str | None, more_events: Sequence[str] = ()
 ) -> Settings:
     return Settings(
@@ -183,7 +183,7 @@ def _is_local(url: str) -> bool:
 
 
 @contextmanager
-def _app(stack: Stack) -> Iterator[App]:
+def _open_app(stack: Stack) -> Iterator[App]:
     """Open the app whose recordings the stack catalogues."""
     api_url = stack.parameter("RealtimeKitApiUrl")
     account_id = stack.parameter("CloudflareAccountId")

@@ -73,7 +73,7 @@ class Comparison:
 
 def compare(wanted: Settings, registered: Iterable[Webhook]) -> Comparison:
     """Compare the stack's webhooks with the wanted one, and keep the one that differs least."""
-    candidates = ours(wanted, registered)
+    candidates = find_own(wanted, registered)
     if not candidates:
         return Comparison(webhook=None)
     kept = min(candidates, key=lambda webhook: len(differences(wanted, webhook.settings)))
@@ -84,7 +84,7 @@ def compare(wanted: Settings, registered: Iterable[Webhook]) -> Comparison:
     )
 
 
-def ours(wanted: Settings, registered: Iterable[Webhook]) -> list[Webhook]:
+def find_own(wanted: Settings, registered: Iterable[Webhook]) -> list[Webhook]:
     """Return the webhooks with the wanted URL or else, as the URL may have changed, name."""
     registered = list(registered)
     if by_url := [webhook for webhook in registered if webhook.settings.url == wanted.url]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from realtimekit_recordings.webhooks import Settings, Webhook, compare, differences, ours
+from realtimekit_recordings.webhooks import Settings, Webhook, compare, differences, find_own
 
 WANTED = Settings(
     name="recordings",
@@ -44,7 +44,7 @@ OTHERS = webhook("others", name="chat", url="https://other.example/hook")
     ],
 )
 def test_ours_are_those_of_our_url_or_else_of_our_name(registered, found):
-    assert [one.id for one in ours(WANTED, registered)] == found
+    assert [one.id for one in find_own(WANTED, registered)] == found
 
 
 @pytest.mark.parametrize(
