@@ -135,7 +135,7 @@ def test_archiving_can_be_asked_for_and_rows_restored(
     stack.dynamodb.delete_table(TableName="restored")
 
     assert (restored.exit_code, restored.stdout) == (0, "1 rows written, 0 left as they were.\n")
-    assert (asked.exit_code, asked.stdout) == (0, f"{recording.id}: archiving asked for.\n")
+    assert (asked.exit_code, asked.stdout) == (0, f"{recording.id}: archiving requested.\n")
     assert stack.dynamodb.get_item(TableName=table, Key=key)["Item"] == row
 
 
