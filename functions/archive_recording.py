@@ -23,10 +23,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages
-from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
+from recordings.archive import Archive, NotErasedError, label
 from recordings.archiver import Archiver, Outcome
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
+from recordings.copier import S3_CONFIG, Copier
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.media import Media
@@ -43,7 +44,7 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 MEDIA_HOSTS = tuple(os.environ["MEDIA_HOSTS"].split(","))
-PART_SIZE = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
+PART_BYTES = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
 
 # The rest of the budget is for webhooks and the API: a backlog of files must not make them wait.
 SHARE = 0.5
@@ -70,6 +71,8 @@ tls = ssl.create_default_context()
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
+s3 = boto3.client("s3", config=streaming)
+bucket = Archive(s3, ARCHIVE_BUCKET)
 archiver = Archiver(
     realtimekit=RealtimeKit(
         APP_URL,
@@ -81,7 +84,8 @@ archiver = Archiver(
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
     media=Media(MEDIA_HOSTS, ssl_context=tls),
-    archive=Archive(boto3.client("s3", config=streaming), ARCHIVE_BUCKET, PART_SIZE),
+    archive=bucket,
+    copier=Copier(s3, bucket, PART_BYTES),
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:

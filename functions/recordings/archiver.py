@@ -16,16 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from recordings import messages, rows
-from recordings.archive import (
-    Archive,
-    OutOfTimeError,
-    Stored,
-    Upload,
-    UploadLostError,
-    object_key,
-    storage_location,
-)
+from recordings.archive import Archive, Stored, object_key, storage_location
 from recordings.catalogue import Catalogue
+from recordings.copier import Copier, OutOfTimeError, Upload, UploadLostError
 from recordings.dynamodb import Item
 from recordings.media import (
     Media,
@@ -91,6 +84,7 @@ class Archiver:
     worklist: Worklist
     media: Media
     archive: Archive
+    copier: Copier
     now: Callable[[], datetime] = utcnow
 
     def archive_recording(
@@ -288,7 +282,7 @@ class _Run:
         try:
             upload = self._upload(name, file)
             if isinstance(upload, Upload):
-                stored = self._owner.archive.copy(file, upload, self._out_of_time)
+                stored = self._owner.copier.copy(file, upload, self._out_of_time)
             else:
                 stored = upload
         except OutOfTimeError as error:
@@ -314,7 +308,7 @@ class _Run:
                 return known
             self._abort(name)
             self.outcome.restarted += 1
-        upload = self._owner.archive.begin(
+        upload = self._owner.copier.begin(
             object_key(self._row, name),
             file,
             self._recording_id,
@@ -334,7 +328,7 @@ class _Run:
 
     def _abort(self, name: str) -> None:
         if upload := self._uploads.pop(name, None):
-            self._owner.archive.abort(upload)
+            self._owner.copier.abort(upload)
 
     def _place(self, name: str, artifact: Item) -> None:
         """Note where a file without a URL is, or that it is gone or never was.

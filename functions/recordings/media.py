@@ -31,8 +31,8 @@ import urllib3
 
 # Slow storage gives some 12 KB/s on a connection: what comes of it must go on to S3 before S3 gives
 # up an upload that is silent for 20 s (S3's RequestTimeout).
-CHUNK_SIZE = 262_144
-_SLOW_CHUNK_SIZE = 65_536
+CHUNK_BYTES = 262_144
+_SLOW_CHUNK_BYTES = 65_536
 # In ten thousand parts S3 takes more; a day's recording is a thousandth of it.
 MAX_FILE_BYTES = 5 * 1024**4
 
@@ -40,9 +40,9 @@ MAX_FILE_BYTES = 5 * 1024**4
 TIMEOUT = urllib3.Timeout(connect=5, read=10)
 
 # A record of TLS has no more (RFC 8446, 5.1).
-_RECORD_SIZE = 16_384
+_RECORD_BYTES = 16_384
 _FAST_BYTES_PER_SECOND = 1_000_000
-_PROBED = 512
+_PROBED_BYTES = 512
 _MAX_REDIRECTS = 3
 _MAX_FRUITLESS_READS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -205,7 +205,7 @@ class Media:
         urgent is accepted whatever its size and its label are, unless it is an error page.
         `in_one` asks for no ranges. `require_time` is called as in `MediaFile.chunks`.
         """
-        headers = {} if in_one else {"Range": f"bytes=0-{_PROBED - 1}"}
+        headers = {} if in_one else {"Range": f"bytes=0-{_PROBED_BYTES - 1}"}
         accepted = (200,) if in_one else (200, 206, 416)
         answer = self._begin(url, headers, accepted, require_time)
         try:
@@ -324,13 +324,13 @@ class _Reader:
         begun = time.monotonic()
         try:
             if self._is_fast:
-                chunk = self._response.read(min(CHUNK_SIZE, size), decode_content=False)
+                chunk = self._response.read(min(CHUNK_BYTES, size), decode_content=False)
             else:
-                chunk = self._response.read1(min(_SLOW_CHUNK_SIZE, size), decode_content=False)
+                chunk = self._response.read1(min(_SLOW_CHUNK_BYTES, size), decode_content=False)
         except urllib3.exceptions.HTTPError as error:
             raise MediaUnavailableError(f"broke off: {type(error).__name__}") from None
         fast = _FAST_BYTES_PER_SECOND * (time.monotonic() - begun)
-        self._is_fast = len(chunk) >= max(fast, _RECORD_SIZE)
+        self._is_fast = len(chunk) >= max(fast, _RECORD_BYTES)
         return chunk
 
     def read_all(self, size: int, require_time: Check) -> bytes:
@@ -350,7 +350,7 @@ class _Answer:
         self.status = response.status
         self._reader = _Reader(response)
         self._length = _length(response)
-        probed = _PROBED if self._length is None else min(_PROBED, self._length)
+        probed = _PROBED_BYTES if self._length is None else min(_PROBED_BYTES, self._length)
         self._first = b"" if self.status == 416 else self._reader.read_all(probed, require_time)
         self._is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         self.etag = _strong_etag(response)
@@ -638,7 +638,7 @@ def _encoding(label: str, first_bytes: bytes) -> str | None:
 
 def _decoded_start(first_bytes: bytes) -> bytes:
     try:
-        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(first_bytes, _PROBED)
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(first_bytes, _PROBED_BYTES)
     except zlib.error:
         raise MediaUnavailableError("not encoded as it says") from None
 
@@ -651,7 +651,7 @@ def _decoded(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
             while chunk:
                 if decoder.eof:
                     decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
-                yield decoder.decompress(chunk, CHUNK_SIZE)
+                yield decoder.decompress(chunk, CHUNK_BYTES)
                 chunk = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         yield decoder.flush()
     except zlib.error:

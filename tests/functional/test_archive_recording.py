@@ -37,10 +37,10 @@ from realtimekit_simulator import (
     storage_failure,
 )
 from recordings import messages
-from recordings.archive import Archive
 from recordings.archive import object_key as archive_key
 from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
+from recordings.copier import Copier
 from recordings.dynamodb import Table
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, Source
@@ -546,8 +546,8 @@ def test_after_a_run_without_a_part_the_next_one_has_smaller_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = record(file_size=12 * MIB)
-    large = Archive(s3, bucket, part_size=12 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=large))
+    large = Copier(s3, archiver.archive, part_size=12 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=large))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.CreateMultipartUpload", context.turn)
     invoke(recording, context=context)
@@ -677,8 +677,8 @@ def test_a_run_out_of_time_leaves_what_it_has_and_the_next_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = record(file_size=12 * MIB)
-    one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
+    one_by_one = Copier(s3, archiver.archive, part_size=5 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
 
@@ -728,8 +728,8 @@ def test_a_copy_of_what_is_not_the_same_file_any_more_begins_anew(
 ) -> None:
     """Or of what cannot be had from its middle any more."""
     recording = record(file_size=12 * MIB)
-    one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
+    one_by_one = Copier(s3, archiver.archive, part_size=5 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
     invoke(recording, context=context)
