@@ -155,16 +155,16 @@ def archive(request: ArchiveRequest, context: LambdaContext) -> None:
         request,
         seconds,
         lambda: context.get_remaining_time_in_millis() < MARGIN_MS,
-        lambda names: tell_lost(request, names),
+        lambda names: report_lost(request, names),
     )
     if outcome.is_busy:
         logger.info("left to a run under way", recording_id=request.recording_id)
         return
-    tell(request, outcome)
-    count(outcome)
+    log_outcome(request, outcome)
+    count_outcome(outcome)
 
 
-def tell_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
+def report_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
     """Log and count files that are lost, at once: what is killed later has told of them."""
     for name in names:
         logger.error("file lost", recording_id=request.recording_id, artifact=label(name))
@@ -172,7 +172,7 @@ def tell_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
     metrics.flush_metrics()
 
 
-def tell(request: ArchiveRequest, outcome: Outcome) -> None:
+def log_outcome(request: ArchiveRequest, outcome: Outcome) -> None:
     """Log what became of a recording's files, in a line."""
     logger.info(
         "recording archived" if not outcome.causes else "recording not archived yet",
@@ -180,9 +180,9 @@ def tell(request: ArchiveRequest, outcome: Outcome) -> None:
         source=request.source,
         files_done=len(outcome.done),
         files_left=len(outcome.causes),
-        done=shown({name: state["state"] for name, state in outcome.done.items()}),
-        causes=shown(outcome.causes),
-        details=shown(outcome.details),
+        done=first_files({name: state["state"] for name, state in outcome.done.items()}),
+        causes=first_files(outcome.causes),
+        details=first_files(outcome.details),
         resumed=outcome.resumed,
     )
     if outcome.restarted:
@@ -191,12 +191,12 @@ def tell(request: ArchiveRequest, outcome: Outcome) -> None:
         )
 
 
-def shown(values: Mapping[str, str]) -> dict[str, str]:
+def first_files(values: Mapping[str, str]) -> dict[str, str]:
     """Return the first of these values, by their artifacts' labels."""
     return {label(name): value for name, value in islice(values.items(), MAX_FILES_SHOWN)}
 
 
-def count(outcome: Outcome) -> None:
+def count_outcome(outcome: Outcome) -> None:
     """In metrics."""
     archived = [state for state in outcome.done.values() if state["state"] == "archived"]
     metrics.add_metric("ArtifactArchived", MetricUnit.Count, len(archived))
