@@ -15,8 +15,8 @@ _PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(j
 def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
     """Return whether a body is a page of HTML, XML or JSON, or a message, instead of a file.
 
-    The archive decides the same way (`recordings.media.is_error_page`, which is not installed with
-    this): a page may come with the file's own content type, and a file with a page's.
+    The archive decides the same way (`recordings.media_types.is_error_page`, which is not installed
+    with this): a page may come with the file's own content type, and a file with a page's.
     """
     if _FILES.match(first_bytes):
         return False

@@ -27,7 +27,8 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings.archive import Archive, Stored
-from recordings.media import CHUNK_BYTES, MediaError, MediaFile, WrongLengthError, content_type_of
+from recordings.media import CHUNK_BYTES, MediaError, MediaFile, WrongLengthError
+from recordings.media_types import stored_type
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -142,7 +143,7 @@ class Copier:
         answer = self._s3.create_multipart_upload(
             Bucket=self._bucket,
             Key=key,
-            ContentType=content_type_of(file, key),
+            ContentType=stored_type(file.content_type, key),
             **encoding,
             ChecksumAlgorithm="CRC32",
             ChecksumType="FULL_OBJECT",

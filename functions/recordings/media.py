@@ -29,6 +29,14 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from recordings.media_types import (
+    bare_type,
+    content_type,
+    is_error_page,
+    is_media,
+    media_type,
+)
+
 # Slow storage gives some 12 KB/s on a connection: what comes of it must go on to S3 before S3 gives
 # up an upload that is silent for 20 s (S3's RequestTimeout).
 CHUNK_BYTES = 262_144
@@ -47,43 +55,6 @@ _MAX_REDIRECTS = 3
 _MAX_FRUITLESS_READS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-_MEDIA_TYPES = re.compile(
-    r"(video|audio)/[\w.+-]+|application/(mp4|ogg|x-tar|tar|vnd\.apple\.mpegurl)", re.IGNORECASE
-)
-# Labels that say "bytes", and nothing of what is in them; "" is a label that is missing.
-_UNSAID = (
-    "application/octet-stream",
-    "binary/octet-stream",
-    "application/force-download",
-    "multipart/form-data",
-    "",
-)
-_BY_SUFFIX = {
-    "mp4": "video/mp4",
-    "webm": "video/webm",
-    "mp3": "audio/mpeg",
-    "aac": "audio/aac",
-    "tar": "application/x-tar",
-}
-# Each format's own mark at its place in the file (the formats' specifications; for ISO media files
-# the types of a first box, which is shorter than 16 MiB unless it is the data).
-_SIGNATURES = (
-    (re.compile(rb"\0.{3}(ftyp|styp|moov|free|skip|wide)|.{4}mdat", re.DOTALL), "video/mp4"),
-    (re.compile(rb"\x1aE\xdf\xa3.{0,60}matroska", re.DOTALL), "video/x-matroska"),
-    (re.compile(rb"\x1aE\xdf\xa3"), "video/webm"),
-    (re.compile(rb"RIFF.{4}WAVE", re.DOTALL), "audio/wav"),
-    (re.compile(rb"RIFF.{4}AVI ", re.DOTALL), "video/x-msvideo"),
-    (re.compile(rb"ID3|\xff[\xfa\xfb\xf2\xf3]"), "audio/mpeg"),
-    (re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"), "audio/aac"),
-    (re.compile(rb"fLaC"), "audio/flac"),
-    (re.compile(rb"OggS"), "application/ogg"),
-    (re.compile(rb".{257}ustar", re.DOTALL), "application/x-tar"),
-    (re.compile(rb"PK\x03\x04"), "application/zip"),
-    (re.compile(rb"\x47.{187}\x47.{187}\x47", re.DOTALL), "video/mp2t"),
-    (re.compile(rb"#EXTM3U"), "application/vnd.apple.mpegurl"),
-    (re.compile(rb"(\xef\xbb\xbf)?WEBVTT"), "text/vtt"),
-    (re.compile(rb"\x1f\x8b\x08"), "application/gzip"),
-)
 _CONTENT_RANGE = re.compile(
     r"bytes (?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})/(?P<size>[0-9]{1,15}|\*)"
 )
@@ -91,10 +62,6 @@ _CONTENT_RANGE = re.compile(
 _DECODED = ("gzip",)
 # zlib's wbits for a header of either kind.
 _GZIP_OR_ZLIB = 47
-_PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
-_PAGE = re.compile(rb"<(!doctype|!--|\?xml|[a-z]+[ >])|\{\s*\"|\[\s*[{\[\"]", re.IGNORECASE)
-# Text has none of these; a compressed or encoded file soon has one.
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 class MediaError(Exception):
@@ -354,8 +321,8 @@ class _Answer:
         self._first = b"" if self.status == 416 else self._reader.read_all(probed, require_time)
         self._is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         self.etag = _strong_etag(response)
-        self.label = _bare(response.headers.get("Content-Type", ""))
-        self.encoding_label = _bare(response.headers.get("Content-Encoding", ""))
+        self.label = bare_type(response.headers.get("Content-Type", ""))
+        self.encoding_label = bare_type(response.headers.get("Content-Encoding", ""))
         self.encoding = _encoding(self.encoding_label, self._first)
         self._is_decoded = self.encoding in _DECODED
         self._start = _decoded_start(self._first) if self._is_decoded else self._first
@@ -374,10 +341,7 @@ class _Answer:
     @property
     def content_type(self) -> str:
         """The label if it names a kind of media, else what the first bytes show."""
-        shown = media_type(self._start)
-        if _MEDIA_TYPES.fullmatch(self.label) and shown != "application/gzip":
-            return self.label
-        return shown or _UNSAID[0]
+        return content_type(self.label, self._start)
 
     def require_file(self, expected: _Expected) -> None:
         """Raise `NotMediaError` or `WrongLengthError` for what is not to be kept."""
@@ -539,46 +503,9 @@ class MediaFile:
             raise MediaChangedError("another size")
         if _strong_etag(response) != self.etag:
             raise MediaChangedError("another ETag")
-        if _bare(response.headers.get("Content-Encoding", "")) != self._answer.encoding_label:
+        if bare_type(response.headers.get("Content-Encoding", "")) != self._answer.encoding_label:
             raise MediaChangedError("another encoding")
         return int(found["last"]) + 1
-
-
-def media_type(first_bytes: bytes) -> str | None:
-    """Return the media type that a file's first 512 bytes show, or None if they show none."""
-    found = (name for signature, name in _SIGNATURES if signature.match(first_bytes))
-    return next(found, None)
-
-
-def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
-    """Return whether a body is a page of HTML, XML or JSON, or a message, instead of a file.
-
-    `first_bytes` are up to 512 of the body's, decoded if it was encoded. A page may come with the
-    file's own content type and with status 200, and a file with a page's, so the bytes decide:
-    a page is text, or begins as only a page does. A tar whose first member is called `{…` is none.
-    """
-    if media_type(first_bytes):
-        return False
-    begin = first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if _PAGE.match(begin):
-        return True
-    if _CONTROL.search(first_bytes):
-        return False
-    return begin[:1] in (b"<", b"{", b"[") or _PAGE_TYPES.match(_bare(content_type)) is not None
-
-
-def is_media(first_bytes: bytes, content_type: str = "") -> bool:
-    """Return whether the first bytes, or else the label, say that a body is a recording's file."""
-    if is_error_page(first_bytes, content_type):
-        return False
-    label = _bare(content_type)
-    known = label in _UNSAID or _MEDIA_TYPES.fullmatch(label) is not None
-    return known or media_type(first_bytes) is not None
-
-
-def _bare(content_type: str) -> str:
-    """Return the type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def is_public(address: str) -> bool:
@@ -658,10 +585,3 @@ def _decoded(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
         raise MediaUnavailableError("not encoded as it says") from None
     if not decoder.eof:
         raise MediaUnavailableError("broke off in its encoding")
-
-
-def content_type_of(file: MediaFile, file_name: str) -> str:
-    """Return what a player is to be told: the file's kind of media, or what its name's end says."""
-    suffix = file_name.rpartition(".")[2].lower()
-    is_unsaid = file.content_type in _UNSAID
-    return _BY_SUFFIX.get(suffix, file.content_type) if is_unsaid else file.content_type

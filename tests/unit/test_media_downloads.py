@@ -41,12 +41,9 @@ from recordings.media import (
     NotMediaError,
     UrlExpiredError,
     WrongLengthError,
-    content_type_of,
-    is_error_page,
-    is_media,
     is_public,
-    media_type,
 )
+from recordings.media_types import is_error_page, is_media, media_type, stored_type
 
 MIB = 1024 * 1024
 CANARY = "X-Amz-Signature=canary"
@@ -417,7 +414,7 @@ def test_a_player_is_told_what_it_is(
 
     file = media.open(f"{upstream.url}/{name}")
 
-    assert content_type_of(file, name) == expected
+    assert stored_type(file.content_type, name) == expected
 
 
 def test_a_track_is_audio(media: Media, simulator: Simulator) -> None:
