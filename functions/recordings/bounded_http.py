@@ -9,7 +9,7 @@ from functools import partial
 
 import urllib3
 
-_CHUNK_SIZE = 65_536
+_CHUNK_BYTES = 65_536
 
 
 class UnboundedAnswerError(urllib3.exceptions.HTTPError):
@@ -34,18 +34,18 @@ def fetch(
     url: str,
     *,
     timeout: urllib3.Timeout,
-    most_bytes: int,
-    most_seconds: float,
+    max_bytes: int,
+    max_seconds: float,
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     may_repeat: Callable[[], bool] = lambda: True,
 ) -> Answer:
     """Return the answer to a GET; redirects are not followed. Raises urllib3's `HTTPError`.
 
-    It is sent once, or, if `may_repeat` allows it, twice: see `_response`. `most_bytes` is of the
-    body, unpacked; `most_seconds` of it all, where `timeout` is of each packet.
+    It is sent once, or, if `may_repeat` allows it, twice: see `_response`. `max_bytes` is of the
+    body, unpacked; `max_seconds` of it all, where `timeout` is of each packet.
     """
-    deadline = time.monotonic() + most_seconds
+    deadline = time.monotonic() + max_seconds
     send = partial(
         http.request,
         "GET",
@@ -59,7 +59,7 @@ def fetch(
     )
     response = _response(http, url, send, may_repeat)
     try:
-        body = _body(response, most_bytes, deadline)
+        body = _body(response, max_bytes, deadline)
     except BaseException:
         response.close()
         raise
@@ -95,13 +95,13 @@ def _keeps_connection(http: urllib3.PoolManager, url: str) -> bool:
     return kept is not None and any(last and last.is_connected for last in kept.queue[-1:])
 
 
-def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) -> bytes:
+def _body(response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float) -> bytes:
     """Read to its end, which gives the connection back to its pool."""
     body = bytearray()
-    while chunk := response.read1(_CHUNK_SIZE, decode_content=True):
+    while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
-        if len(body) > most_bytes:
-            raise AnswerTooLargeError(f"more than {most_bytes} bytes")
+        if len(body) > max_bytes:
+            raise AnswerTooLargeError(f"more than {max_bytes} bytes")
         if time.monotonic() > deadline:
             raise UnboundedAnswerError("it trickles in")
     return bytes(body)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -220,14 +221,14 @@ class RealtimeKit:
         app_url: str,
         token: ApiToken,
         budget: Budget,
-        http: urllib3.PoolManager,
+        http: urllib3.PoolManager | None = None,
         timeout: urllib3.Timeout = TIMEOUT,
         observe: Observe = lambda name, unit, value: None,
     ) -> None:
         self._app_url = app_url.rstrip("/")
         self._token = token
         self._budget = budget
-        self._http = http
+        self._http = http or urllib3.PoolManager(ssl_context=ssl.create_default_context())
         self._timeout = timeout
         self._observe = observe
         self._page_size = PAGE_SIZE
@@ -435,8 +436,8 @@ class RealtimeKit:
             fields=fields,
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=self._timeout,
-            most_bytes=MAX_ANSWER_BYTES,
-            most_seconds=MAX_ANSWER_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+            max_seconds=MAX_ANSWER_SECONDS,
             may_repeat=lambda: self._budget.take() == 0,
         )
 

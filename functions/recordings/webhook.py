@@ -142,8 +142,8 @@ class PublicKeys:
                 self._http,
                 self._url,
                 timeout=TIMEOUT,
-                most_bytes=MAX_ANSWER_BYTES,
-                most_seconds=MAX_ANSWER_SECONDS,
+                max_bytes=MAX_ANSWER_BYTES,
+                max_seconds=MAX_ANSWER_SECONDS,
             )
         except urllib3.exceptions.HTTPError as error:
             raise KeyUnavailableError(f"no answer: {type(error).__name__}") from error

@@ -26,8 +26,8 @@ def fetch(http: urllib3.PoolManager, url: str, **bounds: float) -> bounded_http.
         http,
         url,
         timeout=urllib3.Timeout(connect=1, read=1),
-        most_bytes=int(bounds.get("most_bytes", MIB)),
-        most_seconds=bounds.get("most_seconds", 5),
+        max_bytes=int(bounds.get("max_bytes", MIB)),
+        max_seconds=bounds.get("max_seconds", 5),
     )
 
 
@@ -117,7 +117,7 @@ def trickle() -> Iterator[str]:
 
 def test_what_trickles_in_is_not_waited_for(http: urllib3.PoolManager, trickle: str) -> None:
     with pytest.raises(UnboundedAnswerError, match="trickles"):
-        fetch(http, trickle, most_seconds=0.2)
+        fetch(http, trickle, max_seconds=0.2)
 
 
 class Fickle:
@@ -204,8 +204,8 @@ def test_a_request_is_not_repeated_without_leave(http: urllib3.PoolManager) -> N
                 http,
                 server.url,
                 timeout=urllib3.Timeout(connect=1, read=1),
-                most_bytes=MIB,
-                most_seconds=5,
+                max_bytes=MIB,
+                max_seconds=5,
                 may_repeat=lambda: False,
             )
 
