@@ -1,12 +1,4 @@
-"""The owner's bucket: where a file goes, and how it gets there whatever its size.
-
-A file is copied in parts, several at a time, each streamed from RealtimeKit's storage straight into
-S3's UploadPart: what is in memory is a chunk of each. Which parts are done S3 itself knows, so that
-a copy that broke off, for whatever reason, goes on with what is missing. A file that comes in one
-answer is read into memory part by part, because how long its last part is may be known only then;
-so is each part for a bucket with Object Lock. S3 checks the whole: it makes an object of the parts
-only if the CRC-32 of all their bytes is the one that we read.
-"""
+"""The owner's bucket: a file's place in it, lookups, links, erasure."""
 
 from __future__ import annotations
 
@@ -23,19 +15,26 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MAX_FILE_NAME_LENGTH = 150
+MAX_FILE_NAME_CHARACTERS = 150
+_MAX_SUFFIX_CHARACTERS = 10
+# A hash of twelve digits, the dashes and dots around it, and a suffix fit into thirty.
+_MAX_STEM_CHARACTERS = MAX_FILE_NAME_CHARACTERS - 30
 
-# While a recording's own time is unknown, its row has one of the others in its place.
+# A row lacks `invoked_at` until RealtimeKit names it; until then another time dates the folder.
 _FOLDER_TIMES = ("invoked_at", "started_at", "first_seen_at")
 
 
 class NotErasedError(Exception):
-    """Raised when S3 would not delete something; says its codes."""
+    """Raised when S3 kept some of the objects to delete; the text has S3's error codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """An object in a bucket. The checksum, of the whole, is as S3 writes it: base64 of 4 bytes."""
+    """An object in a bucket.
+
+    `checksum_crc32` is the whole object's, in base64 as S3 writes it, or None if unknown.
+    `source_etag` is the URL-quoted ETag of the file that the object was copied from.
+    """
 
     bucket: str
     key: str
@@ -45,9 +44,9 @@ class Stored:
 
 
 class Archive:
-    """The recordings' files in one bucket. `s3` is configured with `S3_CONFIG`.
+    """The recordings' files in one bucket. S3's errors come through as botocore's.
 
-    S3's own errors come through as botocore's.
+    `Copier` writes into it.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -55,20 +54,20 @@ class Archive:
         self.bucket = bucket
 
     def find(self, key: str) -> Stored | None:
-        """The object at that key; `None` also where we may not see it."""
+        """Return the object at that key, or None if it is missing or we may not see it."""
         head = self._head(key, ChecksumMode="ENABLED")
         return None if head is None else self._stored(key, head)
 
     def has(self, key: str) -> bool:
-        """Whether there is an object at that key. Unlike its checksum that takes no key of KMS."""
+        """Return True if there is an object at that key; unlike `find`, without a right in KMS."""
         return self._head(key) is not None
 
     def link(self, key: str, file_name: str, seconds: int) -> str:
-        """A URL by which whoever has it can download the object under that name for so long.
+        """Return a URL that downloads the object under that name, for so many seconds.
 
-        It is signed with the credentials of the client, and is good for no longer than they are.
+        The client's credentials sign the URL, which therefore expires with them at the latest.
         """
-        # RFC 6266: a plain name for all, and the real one for those who understand it.
+        # RFC 6266: an ASCII name for all browsers, and the real name for those that know UTF-8.
         disposition = f'attachment; filename="{safe_name(file_name)}"'
         if safe_name(file_name) != file_name:
             disposition += f"; filename*=UTF-8''{quote(file_name, safe='')}"
@@ -83,30 +82,30 @@ class Archive:
         )
 
     def probe(self) -> None:
-        """Raises botocore's errors unless the bucket is there, and ours to use."""
+        """Raise botocore's error unless the bucket exists and we may use it."""
         self._s3.list_multipart_uploads(Bucket=self.bucket, MaxUploads=1)
 
     def is_elsewhere(self) -> bool:
-        """Return whether the bucket is in another region than this client, whose links then fail.
+        """Return True if the bucket is in another region than the client, whose links then fail.
 
-        Requests still succeed there: S3 redirects them, and botocore follows. A presigned URL is
-        signed for the client's region and cannot be redirected.
+        Requests still succeed, because botocore follows S3's redirect. A presigned URL is signed
+        for the client's region and cannot be redirected.
         """
         region = self._s3.head_bucket(Bucket=self.bucket).get("BucketRegion")
         return region not in (None, self._s3.meta.region_name)
 
     def erase(self, folders: Collection[str], keys: Collection[str]) -> None:
-        """Remove all versions of all objects in the folders and at the keys, and unfinished copies.
+        """Delete all versions of the objects in the folders and at the keys, and unfinished copies.
 
-        Raises `NotErasedError` where S3 keeps some; what it does not keep is gone then.
+        Raises `NotErasedError` at the end if S3 kept some objects; all others are deleted then.
         """
-        kept: set[str] = set()
+        codes: set[str] = set()
         for prefix in [*folders, *keys]:
             exact = {prefix} if prefix in keys else None
             self._abort_all(prefix, exact)
-            kept |= self._erase_versions(prefix, exact)
-        if kept:
-            raise NotErasedError(", ".join(sorted(kept)))
+            codes |= self._erase_versions(prefix, exact)
+        if codes:
+            raise NotErasedError(", ".join(sorted(codes)))
 
     def _abort_all(self, prefix: str, exact: Collection[str] | None) -> None:
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(
@@ -120,36 +119,36 @@ class Archive:
                     )
 
     def _erase_versions(self, prefix: str, exact: Collection[str] | None) -> set[str]:
-        """The codes of what S3 said to those that it kept."""
-        kept: set[str] = set()
+        """Delete all versions; return the error codes of those S3 did not delete."""
+        codes: set[str] = set()
         pages = self._s3.get_paginator("list_object_versions").paginate(
             Bucket=self.bucket, Prefix=prefix
         )
         for page in pages:
-            found: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            versions: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             objects: list[Any] = [
                 {"Key": version["Key"], "VersionId": version["VersionId"]}
-                for version in found
+                for version in versions
                 if exact is None or version["Key"] in exact
             ]
             if objects:
                 answer = self._s3.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
                 )
-                kept |= {error.get("Code", "?") for error in answer.get("Errors", [])}
-        return kept
+                codes |= {error.get("Code", "?") for error in answer.get("Errors", [])}
+        return codes
 
     def _head(self, key: str, **options: Any) -> Any:
         try:
             return self._s3.head_object(Bucket=self.bucket, Key=key, **options)
         except ClientError as error:
-            # 403: without the right to list the bucket, that is how S3 says that there is nothing.
+            # S3 answers 403 for a missing object if we may not list the bucket.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
                 return None
             raise
 
     def _stored(self, key: str, head: Mapping[str, Any]) -> Stored:
-        # One of parts' checksums, "…-3", is not the file's.
+        # A checksum of the parts' checksums, "…-3", is not the file's.
         whole = head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
         return Stored(
             bucket=self.bucket,
@@ -161,10 +160,10 @@ class Archive:
 
 
 def object_key(row: Mapping[str, Any], artifact_name: str) -> str:
-    """Where a recording's file goes: `<app>/<yyyy>/<mm>/<dd>/<recording id>/<kind>/<file name>`.
+    """Return a file's key: `<app>/<yyyy>/<mm>/<dd>/<recording id>/<kind>/<file name>`.
 
-    The same each time, and no other file's: the recording's id is in it, and names that lose
-    something when they are made safe get a hash of what they were.
+    A file's key never changes and is no other file's. It contains the recording's id, and a name
+    that must be changed to be safe gets a hash of the original.
     """
     artifact = row["artifacts"][artifact_name]
     names = artifact_name.split("/")[1:-1]
@@ -180,8 +179,8 @@ def _folder(row: Mapping[str, Any], time: str) -> str:
 def storage_location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, Any]:
     """Return where RealtimeKit put a file in the owner's storage; `{}` if the row names no storage.
 
-    The file is at `path/output_file_name` (RealtimeKit docs, custom cloud storage). A TRACK
-    recording's name is a template, which names no file: its location has a `path` and no `key`.
+    The file is at `path/output_file_name` (RealtimeKit docs, custom cloud storage). The name of a
+    TRACK recording is a template, so its location has a `path` instead of a `key`.
     """
     storage = dict(row.get("storage", {}))
     path = str(storage.pop("path", "")).strip("/")
@@ -196,10 +195,10 @@ def storage_location(row: Mapping[str, Any], artifact: Mapping[str, Any]) -> dic
 
 
 def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]]:
-    """Return all places in the bucket where a recording's files may be: folders, and single keys.
+    """Return the folders and the single keys in the bucket where a recording's files may be.
 
-    RealtimeKit itself may have put some elsewhere in it, which need not have been adopted; and when
-    the recording was invoked may have been unknown.
+    RealtimeKit itself may have put files elsewhere in the bucket (custom storage). A folder may be
+    dated by another time, if `invoked_at` was unknown when a file was archived.
     """
     folders = {_folder(row, row[name]) for name in _FOLDER_TIMES if name in row}
     artifacts = row.get("artifacts", {}).values()
@@ -214,18 +213,18 @@ def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]
 
 
 def safe_name(name: str) -> str:
-    """A file's name of letters, digits, and `._-` only; different names stay different."""
+    """Return a name of letters, digits, and `._-` only; different names stay different."""
     safe = re.sub(r"[^0-9A-Za-z._-]", "_", name).lstrip(".")
-    if name and safe == name and len(name) <= MAX_FILE_NAME_LENGTH:
+    if name and safe == name and len(name) <= MAX_FILE_NAME_CHARACTERS:
         return name
     stem, dot, suffix = safe.rpartition(".")
-    if not stem or len(suffix) > 10:
+    if not stem or len(suffix) > _MAX_SUFFIX_CHARACTERS:
         stem, dot, suffix = safe, "", ""
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"{stem[: MAX_FILE_NAME_LENGTH - 30]}-{digest}{dot}{suffix}".lstrip("-")
+    return f"{stem[:_MAX_STEM_CHARACTERS]}-{digest}{dot}{suffix}".lstrip("-")
 
 
 def label(artifact: str) -> str:
-    """Return how logs call an artifact: the name of a track holds the id of a person."""
+    """Return an artifact's name for logs; a track's is hashed, since it has a person's id in it."""
     kind, _, rest = artifact.partition("/")
     return f"{kind}-{hashlib.sha256(artifact.encode()).hexdigest()[:8]}" if rest else kind

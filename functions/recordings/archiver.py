@@ -1,10 +1,10 @@
-"""From a request to archived files: what `archive_recording` does, and how far it gets.
+"""Archiving of one recording's files, as far as one run gets.
 
-One run at a time works on a recording. It fetches the details anew, for URLs that are current,
-copies what is not yet archived, and writes down what became of it. Whatever is left is released as
-a check: the uploads under way are in it, and S3 has their parts.
+One run at a time works on a recording. It fetches the recording for current URLs, copies the files
+that are not archived yet, and records each file's state in the row. Files that are left stay in
+the check, with the uploads under way; S3 has their parts.
 
-A file is noted as expired only if three things agree: its time is over, its URL, if there is one,
+A file is marked expired only if three facts agree: its expiry has passed, its URL, if it has one,
 is refused, and the bucket has no copy.
 """
 
@@ -41,29 +41,29 @@ CLAIM_LOST = "claim_lost"
 WRONG_LENGTH = "wrong_length"
 
 _AT_ONCE = 0
-# A run of thousands of files that is killed loses the record of so many at most.
+# A run that is killed loses the states of so many files at most.
 _MAX_UNRECORDED_FILES = 100
-# How often to look for files that RealtimeKit never named: ever later, and once a day in the end.
+# Files that RealtimeKit never named are looked for at growing intervals.
 _MIN_LOOK_INTERVAL = timedelta(minutes=15)
 _MAX_LOOK_INTERVAL = timedelta(days=1)
-# After a file's expiry, as long as RealtimeKit cannot be asked whether it has a later one.
+# While RealtimeKit fails after a file's expiry, it may still name a later expiry.
 _MAX_WAIT_AFTER_EXPIRY = timedelta(hours=12)
 _MAX_TRIES = 2
-# Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
+# Unfinished uploads that a check keeps beside its deadline (DynamoDB's 400 KB for an item).
 _MAX_UPLOADS = 50
 
 ReportLost = Callable[[Sequence[str]], None]
-"""Who hears of files that are lost, by the names of their artifacts."""
+"""A function that is called with the artifact names of lost files."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of a recording's files, by artifact's name.
+    """The result of a run, by artifact name.
 
-    `done` are the states that were recorded, `causes` why others are not archived yet, in a word,
-    and `details` in more. `uploaded_at` is since when the catalogue has known that they can be had.
-    `resumed` counts copies that went on where an earlier run had stopped, `restarted` those that
-    had to begin anew. A run that was `busy` left it all to another that is under way.
+    `done` has the states that were recorded. `causes` has the reason in one word for each file that
+    is not archived yet, and `details` has more of it. `uploaded_at` is the time of the UPLOADED
+    status. `resumed` counts copies continued from an earlier run, `restarted` those begun anew.
+    `is_busy` is True if another run holds the claim, so this one ended at once.
     """
 
     done: dict[str, Item] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archiver:
-    """Archives recordings' files, and leaves checks for what is not archived yet."""
+    """The worker that archives recordings' files, and leaves checks for files not archived yet."""
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
@@ -94,19 +94,19 @@ class Archiver:
         out_of_time: Callable[[], bool],
         report_lost: ReportLost,
     ) -> Outcome:
-        """Copy what can be copied before `out_of_time`; `seconds` is the longest it may take.
+        """Archive a recording's files until `out_of_time` returns True; claim it for `seconds`.
 
-        `report_lost` is given the names of files that expired and could have been saved, before the
-        row says so: whoever dies in between tells again. S3's and DynamoDB's errors come through.
-        The check stays then, and is due when the seconds are over.
+        `report_lost` is called before the row says that files are lost, so a run that dies in
+        between reports them again. S3's and DynamoDB's errors come through; the check stays then,
+        and is due when the claim ends.
         """
-        # Read twice, since the claim needs the deadline and the work needs the row as it is then.
+        # The row is read twice: the claim needs its deadline, the run needs it as it is then.
         deadline = rows.deadline(self.catalogue.get(request.recording_id) or {})
         fields = messages.fields(request) | ({"deadline": deadline} if deadline else {})
         check = self.worklist.claim(request.key, fields, deadline, seconds)
         if check is None:
             return Outcome(is_busy=True)
-        # Another run or an erasure may have had the claim in between.
+        # Another run or an erasure may have held the claim in between.
         row = self.catalogue.get(request.recording_id) or {}
         run = _Run(self, check, request.recording_id, row, out_of_time, report_lost)
         run.work()
@@ -114,7 +114,7 @@ class Archiver:
 
 
 class _Run:
-    """One claim's work on one recording; `{}` is the row of one that is not catalogued."""
+    """One claim's work on one recording; a recording without a row has the row `{}`."""
 
     def __init__(
         self,
@@ -137,20 +137,20 @@ class _Run:
         self._recorded: set[str] = set()
         self._unreported: list[str] = []
         self._failure: RealtimeKitError | None = None
-        # When RealtimeKit last had the chance to say that a file has a later expiry.
+        # The time of RealtimeKit's last answer, which could have named a later expiry.
         self._answered_at: str = row.get("fetched_at", "")
         self.outcome = Outcome(uploaded_at=_uploaded_at(row))
         self._set_row(row)
 
     def work(self) -> None:
-        """Archive what can be archived; then finish the check, or release it with what is left."""
+        """Archive the files; then finish the check, or release it with the files that are left."""
         try:
             self._close_check(self._archive_in_time())
         except ClaimLostError:
-            self._set_remaining_causes(CLAIM_LOST, "another run has taken the work over")
+            self._set_remaining_causes(CLAIM_LOST, "another run has taken over the claim")
 
     def _archive_in_time(self) -> int | None:
-        """Return in how many seconds to try again, `None` for ever longer intervals."""
+        """Return the seconds until the next run, or None to let the check choose its interval."""
         try:
             self._archive_all(self._expired_files())
             if self._unsettled():
@@ -159,10 +159,10 @@ class _Run:
         except RealtimeKitError as error:
             self._failure = error
         except OutOfTimeError:
-            self._set_remaining_causes(OUT_OF_TIME, "the function's time is over")
+            self._set_remaining_causes(OUT_OF_TIME, "the invocation ran out of time")
             return _AT_ONCE
         finally:
-            # Also where S3 or DynamoDB fail: what was archived is.
+            # Files that were archived are recorded even if S3 or DynamoDB failed afterwards.
             self._record_states()
         if self._failure:
             self._set_remaining_causes(self._failure.cause, str(self._failure))
@@ -170,9 +170,10 @@ class _Run:
         return self._seconds_to_next_look()
 
     def _set_row(self, row: Item) -> None:
-        """Go on with the row as it is now, and with the URLs that it does not keep.
+        """Continue with this row, completed by the URLs of RealtimeKit's last answer.
 
-        A row keeps the older of two URLs that expire at the same time, and none of very many.
+        A row keeps the older of two URLs with the same expiry, and drops the URLs of very many
+        files.
         """
         self._row = row
         self._unsettled_in_row = {
@@ -182,15 +183,14 @@ class _Run:
         self._expiry = rows.expiry(row) if self._unsettled_in_row else ""
 
     def _unsettled(self) -> dict[str, Item]:
-        """Return the artifacts, by name, that neither the row nor this run has a state for."""
+        """Return the artifacts, by name, without a last state in the row or from this run."""
         artifacts = self._unsettled_in_row.items()
         return {name: artifact for name, artifact in artifacts if name not in self.outcome.done}
 
     def _expired_files(self) -> dict[str, Item]:
-        """Return the files whose time was over when RealtimeKit was last asked.
+        """Return the files that need no new answer of RealtimeKit, because they have expired.
 
-        Asking once more is no use. An offered file is one of them if its URL is known, since that
-        is tried all the same.
+        An offered file is among them only if its URL is known, since the URL is tried anyway.
         """
         return {
             name: artifact
@@ -199,16 +199,16 @@ class _Run:
         }
 
     def _has_expired(self, artifact: Item) -> bool:
-        """Return True if its time was over at RealtimeKit's last answer."""
+        """Return True if the file's expiry had passed at RealtimeKit's last answer."""
         return self._expiry_of(artifact) <= self._answered_at
 
     def _expiry_of(self, artifact: Item) -> str:
         return rows.said_expiry(artifact) or self._expiry
 
     def _refresh_row(self) -> None:
-        """Bring the row and its URLs up to date; raise `RealtimeKitError` if that cannot be done.
+        """Fetch the recording for its current URLs, and catalogue it. Raises `RealtimeKitError`.
 
-        When time is short nothing is raised, since the URLs that are known may still be good.
+        Near the deadline the error is kept instead, because the known URLs may still work.
         """
         asked_at = self._archiver.now()
         try:
@@ -216,11 +216,11 @@ class _Run:
         except RealtimeKitError as error:
             if not is_urgent(self._expiry, asked_at):
                 raise
-            # No answer tells of a later expiry; a recording that is unknown has none.
+            # A later expiry may still come, unless RealtimeKit does not know the recording.
             is_forgotten = isinstance(error, NotFoundError)
-            patience = timedelta(0) if is_forgotten else _MAX_WAIT_AFTER_EXPIRY
+            wait = timedelta(0) if is_forgotten else _MAX_WAIT_AFTER_EXPIRY
             self._failure = error
-            self._answered_at = max(self._answered_at, timestamp(asked_at - patience))
+            self._answered_at = max(self._answered_at, timestamp(asked_at - wait))
             return
         self._failure = None
         self._answered_at = timestamp(asked_at)
@@ -229,7 +229,7 @@ class _Run:
         self._set_row(self._archiver.catalogue.upsert(recording, asked_at).row)
 
     def _archive_all(self, artifacts: Mapping[str, Item]) -> None:
-        """Archive the files, those first that are gone first; go on where one of them fails."""
+        """Archive the files in the order of their expiry; continue after one that fails."""
         for name in sorted(
             artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
         ):
@@ -247,7 +247,7 @@ class _Run:
         for remaining in reversed(range(_MAX_TRIES)):
             artifact = self._unsettled_in_row.get(name)
             if artifact is None:
-                # It was archived or erased by others meanwhile.
+                # Others archived or erased it meanwhile.
                 return
             if "url" not in artifact:
                 self._settle_without_url(name, artifact)
@@ -267,7 +267,7 @@ class _Run:
                 self._abort_upload(name)
                 if not remaining:
                     raise
-                # No range is of the file that was opened; one answer is of one file.
+                # Ranges came from another file than the one opened; one answer is one file.
                 in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
@@ -299,7 +299,7 @@ class _Run:
             raise OutOfTimeError
 
     def _resume_or_begin(self, name: str, file: MediaFile) -> Upload | Stored:
-        """Return the copy under way, if it is of this very file; else a new one, kept at once."""
+        """Return the upload under way, if it is of this very file; else begin one and save it."""
         known = self._uploads.get(name)
         if known and not known.is_stuck and _is_copy_of(known, file):
             self.outcome.resumed += 1
@@ -324,7 +324,7 @@ class _Run:
         try:
             self._archiver.worklist.save_progress(self._check, self._progress())
         except ClaimLostError:
-            # Nobody else knows of this one; all others are the new owner's.
+            # Only this run knows the new upload; the others belong to the claim's new holder.
             self._abort_upload(name)
             raise
 
@@ -333,9 +333,9 @@ class _Run:
             self._archiver.copier.abort(upload)
 
     def _settle_without_url(self, name: str, artifact: Item) -> None:
-        """Note where a file without a URL is, or that it is gone or never was.
+        """Adopt a file from the bucket, postpone one that may still come, or give it a last state.
 
-        A file that RealtimeKit names among those that it offers may be offered later.
+        RealtimeKit may still offer a file that it names.
         """
         location = storage_location(self._row, artifact)
         is_in_bucket = self._is_in_bucket(location)
@@ -354,7 +354,7 @@ class _Run:
             self._settle_expired(name, artifact)
 
     def _settle_expired(self, name: str, artifact: Item) -> None:
-        """Note that a file is gone, unless an earlier run, or its owner, has put it there."""
+        """Mark a file expired, unless the bucket has a copy by an earlier run or by its owner."""
         if stored := self._find_copy(name, artifact):
             self._adopt(name, artifact, stored)
         else:
@@ -362,7 +362,7 @@ class _Run:
 
     def _mark_expired(self, name: str, artifact: Item) -> None:
         self.outcome.done[name] = {"state": "expired", "expired_at": self._timestamp()}
-        # What was gone when we first heard of it could not have been saved: no alarm for that.
+        # A file that expired before the row existed could not have been saved: no alarm.
         if self._expiry_of(artifact) > self._row["first_seen_at"]:
             self._unreported.append(name)
         self._abort_upload(name)
@@ -375,7 +375,7 @@ class _Run:
         self.outcome.done[name] = {"state": "none", "noted_at": self._timestamp()}
 
     def _postpone(self, name: str, cause: str) -> None:
-        """Leave the file to a later run; as long as RealtimeKit fails, that is the cause."""
+        """Leave the file to a later run; RealtimeKit's failure, if it failed, becomes the cause."""
         if self._failure is None:
             self._set_cause(name, cause)
 
@@ -394,7 +394,7 @@ class _Run:
         )
 
     def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
-        """Take an object that is there for the file, unless RealtimeKit says another length."""
+        """Mark the file archived as this object, unless RealtimeKit names another length."""
         is_named = artifact.get("file_name") == self._row.get("file_name")
         size = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
         if size and size != stored.size:
@@ -405,7 +405,7 @@ class _Run:
         self.outcome.done[name] = self._archived_state(stored)
 
     def _is_in_bucket(self, location: Item) -> bool:
-        """A file in the archive's own bucket; R2 or GCS may have one of the same name."""
+        """Return True if the file is in this bucket, not in one of the same name at R2 or GCS."""
         is_s3 = location.get("type", "aws") == "aws"
         bucket = self._archiver.archive.bucket
         return is_s3 and location.get("bucket") == bucket and "key" in location
@@ -434,9 +434,10 @@ class _Run:
         self._set_row(row or {})
 
     def _seconds_to_next_look(self) -> int | None:
-        """Return when to look again for files that most likely never were; else `None`.
+        """Return the seconds until the next look, or None unless all files left are placeholders.
 
-        Most recordings without a file have none because nothing was recorded.
+        A placeholder stands for a file that RealtimeKit never named. Most of them never come,
+        because the meeting was empty.
         """
         unsettled = self._unsettled().items()
         are_placeholders = (rows.is_placeholder(name, artifact) for name, artifact in unsettled)
@@ -455,7 +456,7 @@ class _Run:
             cause = min(self.outcome.causes.values())
             self._archiver.worklist.release(self._check, cause, self._progress(), seconds)
             return
-        # Of files that became something else, or were erased.
+        # Uploads of files that got another state, or were erased.
         for name in list(self._uploads):
             self._abort_upload(name)
         self._archiver.worklist.finish(self._check)

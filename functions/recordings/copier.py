@@ -73,7 +73,7 @@ class OutOfTimeError(Exception):
     """
 
     def __init__(self, *, is_stuck: bool = False) -> None:
-        super().__init__("the function's time is over")
+        super().__init__("the invocation ran out of time")
         self.is_stuck = is_stuck
 
 
@@ -201,7 +201,7 @@ class Copier:
         """Return True if S3 demands a checksum of each part, as buckets with Object Lock do.
 
         Without the right to read the lock's configuration the answer is True, because checksums do
-        no harm. S3 is asked once.
+        no harm. Only the first call sends a request.
         """
         if self._is_locked is None:
             try:
@@ -331,7 +331,7 @@ class Copier:
         return _SentPart(answer["ETag"], body.crc32, size)
 
     def _complete(self, upload: Upload, parts: Mapping[int, _SentPart], checksum: str) -> Stored:
-        """Have S3 assemble the object. Of two copies at once, the second finds the first's."""
+        """Have S3 assemble the object, or return the same object if a concurrent copy made it."""
         conditions: Any = {} if upload.replaces else {"IfNoneMatch": "*"}
         size = sum(part.size for part in parts.values())
         etags: Any = [

@@ -1,4 +1,4 @@
-"""What a file is, by its label and its first bytes: a recording's media or an error page."""
+"""Media types and error pages, recognised by a label and a file's first bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 _MEDIA_TYPES = re.compile(
     r"(video|audio)/[\w.+-]+|application/(mp4|ogg|x-tar|tar|vnd\.apple\.mpegurl)", re.IGNORECASE
 )
-# Labels that say "bytes", and nothing of what is in them; "" is a label that is missing.
-_UNSAID = (
+# Labels that say only "bytes"; "" is a missing label.
+_UNKNOWN_TYPES = (
     "application/octet-stream",
     "binary/octet-stream",
     "application/force-download",
@@ -22,8 +22,8 @@ _BY_SUFFIX = {
     "aac": "audio/aac",
     "tar": "application/x-tar",
 }
-# Each format's own mark at its place in the file (the formats' specifications; for ISO media files
-# the types of a first box, which is shorter than 16 MiB unless it is the data).
+# Each format's signature at its offset (the formats' specifications). The first box of an ISO media
+# file is shorter than 16 MiB unless it holds the data.
 _SIGNATURES = (
     (re.compile(rb"\0.{3}(ftyp|styp|moov|free|skip|wide)|.{4}mdat", re.DOTALL), "video/mp4"),
     (re.compile(rb"\x1aE\xdf\xa3.{0,60}matroska", re.DOTALL), "video/x-matroska"),
@@ -43,22 +43,22 @@ _SIGNATURES = (
 )
 _PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
 _PAGE = re.compile(rb"<(!doctype|!--|\?xml|[a-z]+[ >])|\{\s*\"|\[\s*[{\[\"]", re.IGNORECASE)
-# Text has none of these; a compressed or encoded file soon has one.
+# Control characters that text does not contain; a compressed or encoded file soon has one.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 def media_type(first_bytes: bytes) -> str | None:
-    """Return the media type that a file's first 512 bytes show, or None if they show none."""
-    found = (name for signature, name in _SIGNATURES if signature.match(first_bytes))
-    return next(found, None)
+    """Return the media type that a file's first 512 bytes show, or None if it is unknown."""
+    names = (name for signature, name in _SIGNATURES if signature.match(first_bytes))
+    return next(names, None)
 
 
 def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
-    """Return whether a body is a page of HTML, XML or JSON, or a message, instead of a file.
+    """Return True if a body is a page of HTML, XML or JSON, or a message, instead of a file.
 
-    `first_bytes` are up to 512 of the body's, decoded if it was encoded. A page may come with the
-    file's own content type and with status 200, and a file with a page's, so the bytes decide:
-    a page is text, or begins as only a page does. A tar whose first member is called `{…` is none.
+    `first_bytes` are the first 512 bytes, decoded. The bytes decide, because a page may come with
+    status 200 and the file's content type, and a file with a page's. A page is text, or begins as
+    only a page does. A tar file is recognised even if its first member is called `{…`.
     """
     if media_type(first_bytes):
         return False
@@ -71,12 +71,12 @@ def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
 
 
 def is_media(first_bytes: bytes, content_type: str = "") -> bool:
-    """Return whether the first bytes, or else the label, say that a body is a recording's file."""
+    """Return True if the first bytes, or else the label, show that a body is a recording's file."""
     if is_error_page(first_bytes, content_type):
         return False
     label = bare_type(content_type)
-    known = label in _UNSAID or _MEDIA_TYPES.fullmatch(label) is not None
-    return known or media_type(first_bytes) is not None
+    is_label_accepted = label in _UNKNOWN_TYPES or _MEDIA_TYPES.fullmatch(label) is not None
+    return is_label_accepted or media_type(first_bytes) is not None
 
 
 def content_type(label: str, first_bytes: bytes) -> str:
@@ -84,13 +84,13 @@ def content_type(label: str, first_bytes: bytes) -> str:
     shown = media_type(first_bytes)
     if _MEDIA_TYPES.fullmatch(label) and shown != "application/gzip":
         return label
-    return shown or _UNSAID[0]
+    return shown or _UNKNOWN_TYPES[0]
 
 
 def stored_type(content_type: str, file_name: str) -> str:
     """Return the content type to store; if it is unknown, the one of the file name's suffix."""
     suffix = file_name.rpartition(".")[2].lower()
-    return _BY_SUFFIX.get(suffix, content_type) if content_type in _UNSAID else content_type
+    return _BY_SUFFIX.get(suffix, content_type) if content_type in _UNKNOWN_TYPES else content_type
 
 
 def bare_type(content_type: str) -> str:

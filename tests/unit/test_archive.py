@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles import s3_fails
-from recordings.archive import MAX_FILE_NAME_LENGTH, Archive, label, object_key, safe_name
+from recordings.archive import MAX_FILE_NAME_CHARACTERS, Archive, label, object_key, safe_name
 
 KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
 
@@ -110,5 +110,5 @@ def test_logs_call_a_track_by_a_hash_and_others_by_their_name() -> None:
 @given(st.text(), st.text())
 def test_names_are_safe_and_different_ones_stay_different(one: str, other: str) -> None:
     assert re.fullmatch(r"[0-9A-Za-z_-][0-9A-Za-z._-]*", safe_name(one))
-    assert len(safe_name(one)) <= MAX_FILE_NAME_LENGTH
+    assert len(safe_name(one)) <= MAX_FILE_NAME_CHARACTERS
     assert (safe_name(one) == safe_name(other)) is (one == other)
