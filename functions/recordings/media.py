@@ -496,16 +496,20 @@ class MediaFile:
 
     def _end_of_range(self, response: urllib3.BaseHTTPResponse, start: int) -> int:
         """Return where the received range ends; it may be shorter than the requested one."""
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not found or int(found["first"]) != start or int(found["last"]) < start:
+        content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if (
+            not content_range
+            or int(content_range["first"]) != start
+            or int(content_range["last"]) < start
+        ):
             raise MediaChangedError("the storage sent another range than requested")
-        if found["size"] not in ("*", str(self.size)):
+        if content_range["size"] not in ("*", str(self.size)):
             raise MediaChangedError("the file's size has changed")
         if _strong_etag(response) != self.etag:
             raise MediaChangedError("the file's ETag has changed")
         if bare_type(response.headers.get("Content-Encoding", "")) != self._answer.encoding_label:
             raise MediaChangedError("the file's encoding has changed")
-        return int(found["last"]) + 1
+        return int(content_range["last"]) + 1
 
 
 def is_public(address: str) -> bool:
@@ -542,9 +546,13 @@ def _length(response: urllib3.BaseHTTPResponse) -> int | None:
     (RFC 9110, 8.6); beside a Transfer-Encoding it is ignored.
     """
     if response.status == 206:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        is_start = found is not None and found["first"] == "0" and found["size"] != "*"
-        return int(found["size"]) if found and is_start else None
+        content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        is_start = (
+            content_range is not None
+            and content_range["first"] == "0"
+            and content_range["size"] != "*"
+        )
+        return int(content_range["size"]) if content_range and is_start else None
     header = response.headers.get("Content-Length", "")
     lengths = {length.strip() for length in header.split(",")}
     is_clear = len(lengths) == 1 and "Transfer-Encoding" not in response.headers
