@@ -1,4 +1,4 @@
-"""The bucket: what is in it, and where a file goes."""
+"""Lookups in the bucket, and the places of files in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
 def test_whether_there_is_an_object_is_asked_without_its_checksum(
     archive: Archive, s3: Any, bucket: str
 ) -> None:
-    """Which takes the right to decrypt, in a bucket with a key of one's own."""
+    """In a bucket with the owner's KMS key, a checksum takes the right to decrypt."""
     s3.put_object(Bucket=bucket, Key=KEY, Body=b"video")
     asked: list[dict[str, Any]] = []
     s3.meta.events.register(

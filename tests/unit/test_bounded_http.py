@@ -1,4 +1,4 @@
-"""An answer is read within bounds, against a loopback server that knows none."""
+"""Bounded answers, from a loopback server that keeps no bounds."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Fickle:
 def test_a_kept_connection_that_breaks_is_replaced_once(
     http: urllib3.PoolManager, resets: bool
 ) -> None:
-    """As after a freeze of the sandbox, whether the other side said goodbye or not."""
+    """After a freeze of the sandbox, the server may have closed the connection or dropped it."""
     with Fickle(2, resets=resets) as server:
         fetch(http, server.url)
 
@@ -236,7 +236,7 @@ def test_an_answer_that_breaks_after_it_began_is_not_asked_for_again(
 
 
 def test_an_answer_that_does_not_come_is_not_asked_for_again(http: urllib3.PoolManager) -> None:
-    """It may be under way: only a connection that broke says that it is not."""
+    """A slow answer may be under way; only a broken connection shows that it is not."""
     with Fickle() as server:
         fetch(http, server.url)
         server.answer = b"HTTP/1.1 "

@@ -1,4 +1,4 @@
-"""A file's way into the bucket, whatever its size and whatever goes wrong on the way."""
+"""Copies into the bucket, of any size, and through any fault."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def never() -> bool:
 
 @pytest.fixture
 def recording(simulator: Simulator) -> Recording:
-    """Of three parts, the last of which is shorter."""
+    """A recording of three parts, the last of which is shorter."""
     return simulator.world.record_meeting(options=RecordingOptions(file_size=12 * MIB + 1))
 
 
@@ -86,7 +86,7 @@ def begun(copier: Copier, file: MediaFile) -> Upload:
 
 
 def parts(s3: Any, bucket: str, upload: Upload) -> dict[int, int]:
-    """The sizes of those that S3 has, by number."""
+    """Return the sizes of the parts that S3 has, by number."""
     answer = s3.list_parts(Bucket=bucket, Key=KEY, UploadId=upload.upload_id)
     return {part["PartNumber"]: part["Size"] for part in answer.get("Parts", [])}
 
@@ -97,7 +97,7 @@ def versions(s3: Any, bucket: str) -> list[str]:
 
 
 def fetched(simulator: Simulator) -> list[tuple[int, int]]:
-    """The parts that were asked for, in order; not the looks at the start."""
+    """Return the requested ranges in order, without the first look at the file."""
     asked = (re.findall(r"\d+", logged.range) for logged in simulator.requests if logged.range)
     return sorted((int(start), int(stop) + 1) for start, stop in asked if int(stop) != 511)
 
@@ -204,7 +204,7 @@ def test_a_very_long_file_has_longer_parts(
 def test_memory_does_not_grow_with_the_file(
     copier: Copier, media: Media, simulator: Simulator
 ) -> None:
-    """The simulator's memory is counted with it."""
+    """The simulator's memory is part of the measurement."""
     options = RecordingOptions(file_size=96 * MIB)
     recording = simulator.world.record_meeting(options=options)
     file = media.open(simulator.world.media_url(recording, recording.artifacts[0]))
@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_the_file(
 
 
 def stop_after(s3: Any, count: int) -> Callable[[], bool]:
-    """The time is over when so many parts have been sent."""
+    """Return an `out_of_time` that is True once so many parts have been sent."""
     sent: list[object] = []
     s3.meta.events.register("after-call.s3.UploadPart", lambda **_: sent.append(None))
     return lambda: len(sent) >= count
@@ -429,7 +429,7 @@ def test_a_run_with_a_part_goes_on_with_parts_of_that_size(
 
 
 def checksums(s3: Any) -> list[bool]:
-    """Whether each part that is sent from now on has a checksum."""
+    """Return a list that tells for each part sent from now on whether it has a checksum."""
     found: list[bool] = []
     s3.meta.events.register(
         "provide-client-params.s3.UploadPart",
@@ -549,7 +549,7 @@ def test_an_upload_that_goes_while_it_is_copied_must_begin_anew(
 def test_s3_keeps_nothing_that_has_another_checksum(
     copier: Copier, file: MediaFile, upload: Upload, s3: Any, bucket: str
 ) -> None:
-    """Bytes that changed on their way: S3 has others than those that we read."""
+    """The bytes changed on their way, so S3 has other bytes than were read."""
 
     def change(params: dict[str, Any], **_: Any) -> None:
         params["ChecksumCRC32"] = "AAAAAA=="
@@ -589,7 +589,7 @@ def test_a_copy_does_not_replace_another_file_that_came_first(
 def test_an_answer_that_was_lost_is_made_up_for_by_a_look(
     copier: Copier, file: MediaFile, upload: Upload, source: Source, s3: Any, bucket: str
 ) -> None:
-    """S3 completed the upload, and we never heard of it: the next try finds no such upload."""
+    """S3 completed the upload but its answer was lost, so the next try finds no such upload."""
 
     def lose(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
         http_response.status_code = 404
@@ -604,7 +604,7 @@ def test_an_answer_that_was_lost_is_made_up_for_by_a_look(
 def test_a_checksum_of_parts_checksums_is_not_the_files(
     archive: Archive, copier: Copier, s3: Any, bucket: str, file: MediaFile
 ) -> None:
-    """Such as another program's upload has it."""
+    """Another program's upload may have such a checksum."""
     upload = s3.create_multipart_upload(Bucket=bucket, Key=KEY, ChecksumAlgorithm="CRC32")
     part = s3.upload_part(
         Bucket=bucket,
