@@ -73,17 +73,18 @@ def _link(
             "expires_at": timestamp(now + timedelta(seconds=seconds)),
             "size": copy["size"],
         }
-    if "url" in artifact:
-        expires_at = rows.said_expiry(artifact) or rows.expiry(row)
-        if expires_at > timestamp(now):
-            size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
-            return {
-                "source": "realtimekit",
-                "url": artifact["url"],
-                "expires_at": expires_at,
-                **size,
-            }
-    return _reason(row, artifact)
+    return _realtimekit_link(row, artifact, now) or _reason(row, artifact)
+
+
+def _realtimekit_link(row: Item, artifact: Mapping[str, Any], now: datetime) -> Item | None:
+    """Return RealtimeKit's own link to a file, unless it has expired or is missing."""
+    if "url" not in artifact:
+        return None
+    expires_at = rows.said_expiry(artifact) or rows.expiry(row)
+    if expires_at <= timestamp(now):
+        return None
+    size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
+    return {"source": "realtimekit", "url": artifact["url"], "expires_at": expires_at, **size}
 
 
 def _reason(row: Item, artifact: Mapping[str, Any]) -> str:
