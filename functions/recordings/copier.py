@@ -27,7 +27,7 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings.archive import Archive, Stored
-from recordings.media import CHUNK_BYTES, MediaError, MediaFile, WrongLengthError
+from recordings.media import CHUNK_BYTES, MediaError, MediaFile, RequireTime, WrongLengthError
 from recordings.media_types import stored_type
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Copier:
         self,
         file: MediaFile,
         upload: Upload,
-        require_time: Callable[[], None],
+        require_time: RequireTime,
         stopped: threading.Event,
     ) -> dict[int, _SentPart]:
         """Send the parts that S3 lacks, several at once, and return all parts by number."""
@@ -258,7 +258,7 @@ class Copier:
         return parts
 
     def _send_stream(
-        self, file: MediaFile, upload: Upload, require_time: Callable[[], None]
+        self, file: MediaFile, upload: Upload, require_time: RequireTime
     ) -> dict[int, _SentPart]:
         """Send a file that comes in one answer, each part while the next one is read."""
         parts = []
@@ -276,13 +276,13 @@ class Copier:
         return dict(enumerate(parts, start=1))
 
     def _send_streamed(
-        self, file: MediaFile, upload: Upload, require_time: Callable[[], None], part: _Part
+        self, file: MediaFile, upload: Upload, require_time: RequireTime, part: _Part
     ) -> _SentPart:
         chunks = partial(file.chunks, part.start, part.start + part.size, require_time)
         return self._upload_part(upload, part.number, part.size, chunks)
 
     def _send_buffered(
-        self, file: MediaFile, upload: Upload, require_time: Callable[[], None], part: _Part
+        self, file: MediaFile, upload: Upload, require_time: RequireTime, part: _Part
     ) -> _SentPart:
         data = bytearray()
         for chunk in file.chunks(part.start, part.start + part.size, require_time):
@@ -290,7 +290,7 @@ class Copier:
         return self._send_bytes(upload, part.number, data, require_time)
 
     def _send_bytes(
-        self, upload: Upload, number: int, data: bytearray, require_time: Callable[[], None]
+        self, upload: Upload, number: int, data: bytearray, require_time: RequireTime
     ) -> _SentPart:
         def chunks() -> Generator[bytes, None, None]:
             for start in range(0, len(data), CHUNK_BYTES):

@@ -41,7 +41,7 @@ CHUNK_BYTES = 262_144
 # Slow storage sends some 12 KB/s. S3 aborts an upload that is silent for 20 s (S3's
 # RequestTimeout), so slow bytes are passed on in smaller chunks.
 _SLOW_CHUNK_BYTES = 65_536
-# 5 TiB: S3 accepts no larger object; a day's recording is a thousandth of it.
+# 5 TiB: fits S3's ten thousand parts; a day's recording is a thousandth of it.
 MAX_FILE_BYTES = 5 * 1024**4
 
 # 10 s: a stall must be shorter than the 30 s that `archive_recording` keeps in reserve.
@@ -127,7 +127,8 @@ class _PublicPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _PublicConnection
 
 
-Check = Callable[[], None]
+RequireTime = Callable[[], None]
+"""A function that raises an error to stop a download."""
 
 
 def _allow() -> None:
@@ -164,7 +165,7 @@ class Media:
         size: int | None = None,
         is_urgent: bool = False,
         in_one: bool = False,
-        require_time: Check = _allow,
+        require_time: RequireTime = _allow,
     ) -> MediaFile:
         """Check the beginning of a file, and return the file. Raises `MediaError`.
 
@@ -188,7 +189,11 @@ class Media:
         return MediaFile(self, url, answer, _Expected(size or None, is_urgent))
 
     def _begin(
-        self, url: str, headers: dict[str, str], accepted: tuple[int, ...], require_time: Check
+        self,
+        url: str,
+        headers: dict[str, str],
+        accepted: tuple[int, ...],
+        require_time: RequireTime,
     ) -> _Answer:
         response = self._get(url, headers, accepted, require_time)
         try:
@@ -198,7 +203,11 @@ class Media:
             raise
 
     def _get(
-        self, url: str, headers: dict[str, str], accepted: tuple[int, ...], require_time: Check
+        self,
+        url: str,
+        headers: dict[str, str],
+        accepted: tuple[int, ...],
+        require_time: RequireTime,
     ) -> urllib3.BaseHTTPResponse:
         """Return an accepted answer, its body unread. Follow redirects, raise other statuses."""
         for _ in range(_MAX_REDIRECTS + 1):
@@ -300,7 +309,7 @@ class _Reader:
         self._is_fast = len(chunk) >= max(fast, _RECORD_BYTES)
         return chunk
 
-    def read_all(self, size: int, require_time: Check) -> bytes:
+    def read_all(self, size: int, require_time: RequireTime) -> bytes:
         """Return `size` bytes, fewer only at the end."""
         data = b""
         while len(data) < size and (chunk := self.read(size - len(data))):
@@ -312,7 +321,7 @@ class _Reader:
 class _Answer:
     """An answer with the file or its beginning: its headers, and its bytes."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, require_time: Check) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, require_time: RequireTime) -> None:
         self._response = response
         self.status = response.status
         self._reader = _Reader(response)
@@ -358,7 +367,9 @@ class _Answer:
 
     def _require_length(self, expected: _Expected) -> None:
         if self.size is not None and self.size > MAX_FILE_BYTES:
-            raise WrongLengthError(f"{self.size} bytes, more than S3 accepts in one object")
+            raise WrongLengthError(
+                f"{self.size} bytes, more than the {MAX_FILE_BYTES} that are copied"
+            )
         if expected.is_urgent:
             return
         if self.size is not None and expected.size not in (None, self.size):
@@ -366,7 +377,9 @@ class _Answer:
         if not self._ends_well and expected.size is None:
             raise WrongLengthError("neither the answer nor RealtimeKit says the length")
 
-    def stream(self, expected: _Expected, require_time: Check) -> Generator[bytes, None, None]:
+    def stream(
+        self, expected: _Expected, require_time: RequireTime
+    ) -> Generator[bytes, None, None]:
         """Yield the file's bytes, decoded. Raises `MediaError` at the end unless all have come."""
         received = decoded = 0
 
@@ -390,10 +403,10 @@ class _Answer:
 
     @property
     def _ends_well(self) -> bool:
-        """True if the body's end differs from a broken connection."""
+        """True if the end of the body can be distinguished from a broken connection."""
         return self._is_chunked or self._length is not None
 
-    def _raw(self, require_time: Check) -> Generator[bytes, None, None]:
+    def _raw(self, require_time: RequireTime) -> Generator[bytes, None, None]:
         left = MAX_FILE_BYTES if self._length is None else self._length - len(self._first)
         yield self._first
         while left:
@@ -443,7 +456,7 @@ class MediaFile:
         return self._answer.has_ranges
 
     def chunks(
-        self, start: int, stop: int, require_time: Check = _allow
+        self, start: int, stop: int, require_time: RequireTime = _allow
     ) -> Generator[bytes, None, None]:
         """Yield the bytes from `start` up to and without `stop`, of a file with ranges.
 
@@ -464,7 +477,7 @@ class MediaFile:
                 if fruitless == _MAX_FRUITLESS_READS:
                     raise
 
-    def stream(self, require_time: Check = _allow) -> Generator[bytes, None, None]:
+    def stream(self, require_time: RequireTime = _allow) -> Generator[bytes, None, None]:
         """Yield all bytes of a file without ranges, once, as `chunks` does.
 
         A read that breaks off raises `MediaUnavailableError`, because it cannot be continued.
@@ -475,7 +488,9 @@ class MediaFile:
         """Close the connection that a file without ranges is read from."""
         self._answer.close()
 
-    def _range(self, start: int, stop: int, require_time: Check) -> Generator[bytes, None, None]:
+    def _range(
+        self, start: int, stop: int, require_time: RequireTime
+    ) -> Generator[bytes, None, None]:
         headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": self.etag or ""}
         response = self._media._get(self._url, headers, (206,), require_time)
         is_read = False
