@@ -74,7 +74,7 @@ class PublicKeys:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not KEY_URL.fullmatch(url):
-            raise ValueError("the key's URL is not https at cloudflare.com or dyte.io")
+            raise ValueError("the key's address is not https at cloudflare.com or dyte.io")
         self._url = url
         self._http = http
         self._clock = clock
@@ -109,8 +109,8 @@ class PublicKeys:
     def refresh(self) -> bool:
         """Fetch the keys if they are an hour old or unknown; return True if they were fetched.
 
-        Known keys outlive a failed fetch; without any it raises `KeyUnavailableError`. Such a
-        failure does not delay the next fetch. Pinned keys are never fetched.
+        Known keys outlive a failed fetch. The first fetch raises `KeyUnavailableError` if it fails,
+        and does not delay the next one. Pinned keys are never fetched.
         """
         if self._pinned or self._clock() < self._refresh_at:
             return False
