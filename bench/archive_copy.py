@@ -93,23 +93,24 @@ def upload_fileobj(origin: str, certificate: str) -> Callable[[int], None]:
 def archive(origin: str, certificate: str) -> Callable[[int], None]:
     """Return a function that copies with the code that `archive_recording` uses."""
     sys.path.insert(0, str(ROOT / "functions"))
-    from recordings.archive import S3_CONFIG, Archive, Upload
+    from recordings.archive import Archive
+    from recordings.copier import S3_CONFIG, Copier, Upload
     from recordings.media import Media
 
     context = ssl.create_default_context(cafile=certificate)
     media = Media(("https://127.0.0.1",), ssl_context=context)
     s3 = _s3(origin, certificate, {**S3_CONFIG, "max_pool_connections": 16})
-    archive = Archive(s3, "bucket")
+    copier = Copier(s3, Archive(s3, "bucket"))
 
     def copy(size: int) -> None:
         file = media.open(_source(origin, size))
-        upload = archive.begin(str(size), file, "recording")
+        upload = copier.begin(str(size), file, "recording")
         if not isinstance(upload, Upload):
             raise TypeError(
                 "Expected a new upload, but the storage says it has the object. The bench's"
                 " storage must answer HEAD with 404."
             )
-        archive.copy(file, upload, lambda: False)
+        copier.copy(file, upload, lambda: False)
 
     return copy
 

@@ -1,8 +1,8 @@
 """From the archive queues: copy a recording's files to the owner's bucket before they are deleted.
 
-Promise: a message that comes off a queue has its files archived, or a check is left that comes back
-for them until they are gone. A copy that runs out of time, or is killed, goes on where it stopped.
-What the API began to erase is erased by this function, too, if the API could not finish it.
+Promise: a message leaves a queue when its files are archived, or when a check is left that comes
+back for them until they are gone. A copy that runs out of time, or is killed, continues where it
+stopped. An erasure that the API could not finish is finished here, too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages
-from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
+from recordings.archive import Archive, NotErasedError, label
 from recordings.archiver import Archiver, Outcome
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
+from recordings.copier import S3_CONFIG, Copier
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.media import Media
@@ -43,16 +44,16 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 MEDIA_HOSTS = tuple(os.environ["MEDIA_HOSTS"].split(","))
-PART_SIZE = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
+PART_BYTES = int(os.environ["ARCHIVE_PART_MIB"]) * 1024 * 1024
 
-# The rest of the budget is for webhooks and the API: a backlog of files must not make them wait.
+# The other half of the budget is for webhooks and the API, so that a backlog does not delay them.
 SHARE = 0.5
 
-# A stalled read, S3's last answers, and what is left to write down.
+# 30 s: a stalled read (10 s), S3's last answers, and the states to record.
 MARGIN_MS = 30_000
-# CloudWatch takes 256 KB in a line, and a recording may have thousands of files.
+# A recording may have thousands of files; a log line has at most 256 KB (CloudWatch quotas).
 MAX_FILES_SHOWN = 20
-# Longer than the invocation, so that a claim outlives the one who holds it.
+# A claim must outlive the invocation that holds it.
 LEASE_MARGIN_SECONDS = 30
 
 logger = Logger(service="archive_recording")
@@ -70,6 +71,8 @@ tls = ssl.create_default_context()
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
+s3 = boto3.client("s3", config=streaming)
+bucket = Archive(s3, ARCHIVE_BUCKET)
 archiver = Archiver(
     realtimekit=RealtimeKit(
         APP_URL,
@@ -81,7 +84,8 @@ archiver = Archiver(
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
     media=Media(MEDIA_HOSTS, ssl_context=tls),
-    archive=Archive(boto3.client("s3", config=streaming), ARCHIVE_BUCKET, PART_SIZE),
+    archive=bucket,
+    copier=Copier(s3, bucket, PART_BYTES),
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
@@ -91,7 +95,7 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answers with the messages that are to stay on the queue (ReportBatchItemFailures)."""
+    """Return the messages that stay on the queue (ReportBatchItemFailures)."""
     failed = []
     for record in event["Records"]:
         message_id = record["messageId"]
@@ -107,18 +111,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
             failed.append(message_id)
         except UnwritableError as error:
-            # The copies are in the bucket, and no row says so: the check comes back, and gives up.
+            # The files are in the bucket, but no row says so. The check retries, then is given up.
             logger.error("recording unwritable", message_id=message_id, reason=str(error))
             metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
         except Exception:
-            # A fault of our own: S3's, DynamoDB's. The check is due again before the message is.
+            # S3 or DynamoDB failed, or this code. The check is due again before the message is.
             logger.exception("message failed", message_id=message_id)
             failed.append(message_id)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
 def read(body: str) -> ArchiveRequest | EraseRequest:
-    """Raises `MalformedMessageError`."""
+    """Return the request in a message. Raises `MalformedMessageError`."""
     request = messages.parse(body)
     if not isinstance(request, ArchiveRequest | EraseRequest):
         raise MalformedMessageError("the message is not for the archive queue")
@@ -126,9 +130,9 @@ def read(body: str) -> ArchiveRequest | EraseRequest:
 
 
 def erase(request: EraseRequest) -> None:
-    """Go on with an erasure; while files are being archived its check waits.
+    """Continue an erasure, unless a run is archiving the recording's files.
 
-    An erasure that fails is not a failed message: its check comes back for it, ever more rarely.
+    A failed erasure leaves the message done, because its check comes back at growing intervals.
     """
     erasure = Erasure(
         catalogue=archiver.catalogue, worklist=archiver.worklist, archive=archiver.archive
@@ -145,40 +149,40 @@ def erase(request: EraseRequest) -> None:
 
 
 def archive(request: ArchiveRequest, context: LambdaContext) -> None:
-    """Archive what can be archived, and say what became of it."""
+    """Archive a recording's files; log and count the outcome."""
     seconds = context.get_remaining_time_in_millis() // 1000 + LEASE_MARGIN_SECONDS
     outcome = archiver.archive_recording(
         request,
         seconds,
         lambda: context.get_remaining_time_in_millis() < MARGIN_MS,
-        lambda names: tell_lost(request, names),
+        lambda names: report_lost(request, names),
     )
     if outcome.is_busy:
         logger.info("left to a run under way", recording_id=request.recording_id)
         return
-    tell(request, outcome)
-    count(outcome)
+    log_outcome(request, outcome)
+    count_outcome(outcome)
 
 
-def tell_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
-    """Log and count files that are lost, at once: what is killed later has told of them."""
+def report_lost(request: ArchiveRequest, names: Sequence[str]) -> None:
+    """Log and count lost files at once, in case the invocation is killed later."""
     for name in names:
         logger.error("file lost", recording_id=request.recording_id, artifact=label(name))
     metrics.add_metric("ArtifactLost", MetricUnit.Count, len(names))
     metrics.flush_metrics()
 
 
-def tell(request: ArchiveRequest, outcome: Outcome) -> None:
-    """Log what became of a recording's files, in a line."""
+def log_outcome(request: ArchiveRequest, outcome: Outcome) -> None:
+    """Log the states and causes of a recording's files in one line."""
     logger.info(
         "recording archived" if not outcome.causes else "recording not archived yet",
         recording_id=request.recording_id,
         source=request.source,
         files_done=len(outcome.done),
         files_left=len(outcome.causes),
-        done=shown({name: state["state"] for name, state in outcome.done.items()}),
-        causes=shown(outcome.causes),
-        details=shown(outcome.details),
+        done=first_files({name: state["state"] for name, state in outcome.done.items()}),
+        causes=first_files(outcome.causes),
+        details=first_files(outcome.details),
         resumed=outcome.resumed,
     )
     if outcome.restarted:
@@ -187,13 +191,13 @@ def tell(request: ArchiveRequest, outcome: Outcome) -> None:
         )
 
 
-def shown(values: Mapping[str, str]) -> dict[str, str]:
-    """Return the first of these values, by their artifacts' labels."""
+def first_files(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the first MAX_FILES_SHOWN values, by their artifacts' labels."""
     return {label(name): value for name, value in islice(values.items(), MAX_FILES_SHOWN)}
 
 
-def count(outcome: Outcome) -> None:
-    """In metrics."""
+def count_outcome(outcome: Outcome) -> None:
+    """Emit the outcome's metrics."""
     archived = [state for state in outcome.done.values() if state["state"] == "archived"]
     metrics.add_metric("ArtifactArchived", MetricUnit.Count, len(archived))
     metrics.add_metric("BytesArchived", MetricUnit.Bytes, sum(state["size"] for state in archived))

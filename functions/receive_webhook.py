@@ -1,8 +1,8 @@
-"""POST /webhooks/realtimekit: verify, queue, answer at once.
+"""POST /webhooks/realtimekit: verify a webhook, queue it, answer at once.
 
-Promise: 2xx means that the event is on the ingest queue, or is none that we need. RealtimeKit gives
-an event up on any answer from 300 to 499, so 4xx is only for what is provably not RealtimeKit's
-(401) or can never be read (400, 413); what may be our fault is a 503, which RealtimeKit retries.
+Promise: 2xx means that the event is on the ingest queue, or that it is not needed. RealtimeKit
+gives an event up after an answer from 300 to 499. So 4xx is only for bodies that are provably not
+RealtimeKit's (401) or can never be read (400, 413). All else is a 503, which RealtimeKit retries.
 """
 
 import base64
@@ -36,7 +36,7 @@ MAX_BODY_BYTES = 1024 * 1024
 logger = Logger(service="receive_webhook")
 metrics = Metrics(service="recordings")
 
-# RealtimeKit's patience is not documented; Dyte's was three seconds.
+# RealtimeKit's time-out is not documented; Dyte's was three seconds.
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
 sqs = boto3.client("sqs", config=quick)
 keys = PublicKeys(
@@ -52,7 +52,7 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its answer out."""
+    """Answer API Gateway's proxy event."""
     try:
         body = read(event)
         keys.verify(body, signature(event))
@@ -71,39 +71,39 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 class BodyTooLargeError(Exception):
-    """Raised for a body that no event of RealtimeKit's has."""
+    """Raised for a body of more than MAX_BODY_BYTES."""
 
 
 def read(event: dict[str, Any]) -> bytes:
-    """The exact bytes that were sent: the signature is of them, not of what they mean."""
+    """Return the exact bytes that were sent, because they are signed."""
     body = event.get("body") or ""
     if len(body) > MAX_BODY_BYTES * 4 / 3:
-        raise BodyTooLargeError("the body is larger than any event")
+        raise BodyTooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes")
     try:
         raw = (
             base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
         )
     except (binascii.Error, UnicodeEncodeError):
-        raise MalformedEventError("the body's encoding is broken") from None
+        raise MalformedEventError("the body is not base64 or not Unicode") from None
     if len(raw) > MAX_BODY_BYTES:
-        raise BodyTooLargeError("the body is larger than any event")
+        raise BodyTooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes")
     return raw
 
 
 def signature(event: dict[str, Any]) -> str | None:
-    """The signature header, whatever its case. Raises `SignatureError` where there are several."""
+    """Return the signature header, of any case. Raises `SignatureError` if there are several."""
     headers = event.get("multiValueHeaders") or {}
     for wanted in webhook.SIGNATURE_HEADERS:
         values = [v for name, given in headers.items() if name.lower() == wanted for v in given]
         if len(values) > 1:
-            raise SignatureError("several signatures")
+            raise SignatureError("several signature headers")
         if values:
             return str(values[0])
     return None
 
 
 def accept(event: dict[str, Any]) -> dict[str, Any]:
-    """Queue what is asked for; acknowledge what is not for us, or not about recordings."""
+    """Queue the event's request; ignore events of other organizations or subjects."""
     name = str(event.get("event"))[:64]
     logger.append_keys(event_name=name)
     metrics.add_metric("WebhookReceived", MetricUnit.Count, 1)
@@ -120,14 +120,14 @@ def accept(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def ignore(reason: str) -> dict[str, Any]:
-    """2xx: RealtimeKit is not to send it again."""
+    """Acknowledge an event without queueing it, so that RealtimeKit does not send it again."""
     logger.info("event ignored", reason=reason)
     metrics.add_metric("WebhookIgnored", MetricUnit.Count, 1)
     return answer(HTTPStatus.OK, {"status": "ignored", "reason": reason})
 
 
 def refuse(status: HTTPStatus, detail: str) -> dict[str, Any]:
-    """An RFC 9457 problem document."""
+    """Answer with an RFC 9457 problem document."""
     logger.warning("webhook refused", status=int(status), reason=detail)
     metrics.add_metric("WebhookRefused", MetricUnit.Count, 1)
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
@@ -137,7 +137,7 @@ def refuse(status: HTTPStatus, detail: str) -> dict[str, Any]:
 def answer(
     status: HTTPStatus, body: dict[str, Any], content_type: str = "application/json"
 ) -> dict[str, Any]:
-    """What API Gateway sends."""
+    """Return an answer in the form of API Gateway's proxy integration."""
     headers = {"Content-Type": content_type}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "1"

@@ -27,7 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import listing, sweeps
-from recordings.archive import S3_CONFIG, Archive, NotErasedError
+from recordings.archive import Archive, NotErasedError
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, ConflictError
 from recordings.dynamodb import Item, Table, UnwritableError
@@ -110,10 +110,10 @@ def archive() -> Archive | None:
     if not ARCHIVE_BUCKET:
         return None
     # A link is to say the region's own host, and to be signed for it alone.
-    style = {**S3_CONFIG["s3"], "addressing_style": "virtual"}
     # To delete a thousand versions takes S3 longer than to read a row takes DynamoDB.
-    options = {**S3_CONFIG, "s3": style, "signature_version": "s3v4", "read_timeout": 8}
-    config = quick.merge(Config(**options))
+    config = quick.merge(
+        Config(s3={"addressing_style": "virtual"}, signature_version="s3v4", read_timeout=8)
+    )
     return Archive(boto3.client("s3", config=config), ARCHIVE_BUCKET)
 
 

@@ -16,7 +16,7 @@ def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
     """Return True for a page of HTML, XML or JSON, or a text message, instead of a file.
 
     A page may have a file's content type, and a file a page's, so the first bytes decide. The
-    archive has the same rule: `recordings.media.is_error_page`, which is not installed here.
+    archive has the same rule: `recordings.media_types.is_error_page`, which is not installed here.
     """
     if _TEXT_FILE.match(first_bytes):
         return False

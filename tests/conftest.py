@@ -63,10 +63,11 @@ from local.aws import Ministack
 from local.template import load
 from realtimekit_simulator import Clock as SimulatedClock
 from realtimekit_simulator import Simulator, World
-from recordings.archive import S3_CONFIG, Archive
+from recordings.archive import Archive
 from recordings.archiver import Archiver
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
+from recordings.copier import S3_CONFIG, Copier
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.media import Media
@@ -268,7 +269,7 @@ def storage() -> Iterator[str]:
 
 @pytest.fixture
 def s3(storage: str) -> Any:
-    """S3 as `Archive` needs it; none of moto's, even where the rest is."""
+    """S3 as `Copier` needs it; none of moto's, even where the rest is."""
     return boto3.client(
         "s3",
         endpoint_url=storage,
@@ -297,8 +298,13 @@ def bucket(s3: Any) -> str:
 
 @pytest.fixture
 def archive(s3: Any, bucket: str) -> Archive:
-    """With the smallest parts that S3 takes."""
-    return Archive(s3, bucket, part_size=5 * 1024 * 1024)
+    return Archive(s3, bucket)
+
+
+@pytest.fixture
+def copier(s3: Any, archive: Archive) -> Copier:
+    """A copier with the smallest parts that S3 takes."""
+    return Copier(s3, archive, part_size=5 * 1024 * 1024)
 
 
 @pytest.fixture
@@ -308,13 +314,16 @@ def media() -> Media:
 
 
 @pytest.fixture
-def archiver(ingestion: Ingestion, media: Media, archive: Archive, clock: Clock) -> Archiver:
+def archiver(
+    ingestion: Ingestion, media: Media, archive: Archive, copier: Copier, clock: Clock
+) -> Archiver:
     return Archiver(
         realtimekit=ingestion.realtimekit,
         catalogue=ingestion.catalogue,
         worklist=ingestion.worklist,
         media=media,
         archive=archive,
+        copier=copier,
         now=clock,
     )
 

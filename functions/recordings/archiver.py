@@ -1,10 +1,10 @@
-"""From a request to archived files: what `archive_recording` does, and how far it gets.
+"""Archiving of one recording's files, as far as one run gets.
 
-One run at a time works on a recording. It fetches the details anew, for URLs that are current,
-copies what is not yet archived, and writes down what became of it. Whatever is left is released as
-a check: the uploads under way are in it, and S3 has their parts.
+One run at a time works on a recording. It fetches the recording for current URLs, copies the files
+that are not archived yet, and records each file's state in the row. Files that are left stay in
+the check, with the uploads under way; S3 has their parts.
 
-A file is noted as expired only if three things agree: its time is over, its URL, if there is one,
+A file is marked expired only if three facts agree: its expiry has passed, its URL, if it has one,
 is refused, and the bucket has no copy.
 """
 
@@ -16,16 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from recordings import messages, rows
-from recordings.archive import (
-    Archive,
-    OutOfTimeError,
-    Stored,
-    Upload,
-    UploadLostError,
-    object_key,
-    storage_location,
-)
+from recordings.archive import Archive, Stored, object_key, storage_location
 from recordings.catalogue import Catalogue
+from recordings.copier import Copier, OutOfTimeError, Upload, UploadLostError
 from recordings.dynamodb import Item
 from recordings.media import (
     Media,
@@ -45,32 +38,32 @@ NOT_OFFERED = "not_offered"
 NOT_THERE = "not_there"
 COPY_LOST = "copy_lost"
 CLAIM_LOST = "claim_lost"
-
-_AT_ONCE = 0
-# A run of thousands of files that is killed loses the record of so many at most.
-_FILES_PER_RECORD = 100
-# How often to look for files that RealtimeKit never named: ever later, and once a day in the end.
-_FIRST_LOOK = timedelta(minutes=15)
-_LAST_LOOKS = timedelta(days=1)
-# After a file's expiry, as long as RealtimeKit cannot be asked whether it has a later one.
-_PATIENCE_WITH_EXPIRED = timedelta(hours=12)
-_TRIES = 2
-# Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
-_MAX_UPLOADS = 50
 WRONG_LENGTH = "wrong_length"
 
-TellLost = Callable[[Sequence[str]], None]
-"""Who hears of files that are lost, by the names of their artifacts."""
+_AT_ONCE = 0
+# A run that is killed loses the states of so many files at most.
+_MAX_UNRECORDED_FILES = 100
+# Files that RealtimeKit never named are looked for at growing intervals.
+_MIN_LOOK_INTERVAL = timedelta(minutes=15)
+_MAX_LOOK_INTERVAL = timedelta(days=1)
+# While RealtimeKit fails after a file's expiry, it may still name a later expiry.
+_MAX_WAIT_AFTER_EXPIRY = timedelta(hours=12)
+_MAX_TRIES = 2
+# Unfinished uploads that a check keeps beside its deadline (DynamoDB's 400 KB for an item).
+_MAX_UPLOADS = 50
+
+ReportLost = Callable[[Sequence[str]], None]
+"""A function that is called with the artifact names of lost files."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of a recording's files, by artifact's name.
+    """The result of a run, by artifact name.
 
-    `done` are the states that were recorded, `causes` why others are not archived yet, in a word,
-    and `details` in more. `uploaded_at` is since when the catalogue has known that they can be had.
-    `resumed` counts copies that went on where an earlier run had stopped, `restarted` those that
-    had to begin anew. A run that was `busy` left it all to another that is under way.
+    `done` has the states that were recorded. `causes` has the reason in one word for each file that
+    is not archived yet, and `details` has more of it. `uploaded_at` is the time of the UPLOADED
+    status. `resumed` counts copies continued from an earlier run, `restarted` those begun anew.
+    `is_busy` is True if another run holds the claim, so this one ended at once.
     """
 
     done: dict[str, Item] = field(default_factory=dict)
@@ -84,13 +77,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archiver:
-    """Archives recordings' files, and leaves checks for what is not archived yet."""
+    """The worker that archives recordings' files, and leaves checks for files not archived yet."""
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
     worklist: Worklist
     media: Media
     archive: Archive
+    copier: Copier
     now: Callable[[], datetime] = utcnow
 
     def archive_recording(
@@ -98,197 +92,197 @@ class Archiver:
         request: ArchiveRequest,
         seconds: int,
         out_of_time: Callable[[], bool],
-        tell_lost: TellLost,
+        report_lost: ReportLost,
     ) -> Outcome:
-        """Copy what can be copied before `out_of_time`; `seconds` is the longest it may take.
+        """Archive a recording's files until `out_of_time` returns True; claim it for `seconds`.
 
-        `tell_lost` is given the names of files that expired and could have been saved, before the
-        row says so: whoever dies in between tells again. S3's and DynamoDB's errors come through.
-        The check stays then, and is due when the seconds are over.
+        `report_lost` is called before the row says that files are lost, so a run that dies in
+        between reports them again. S3's and DynamoDB's errors come through; the check stays then,
+        and is due when the claim ends.
         """
-        # Read twice, since the claim needs the deadline and the work needs the row as it is then.
+        # The row is read twice: the claim needs its deadline, the run needs it as it is then.
         deadline = rows.deadline(self.catalogue.get(request.recording_id) or {})
         fields = messages.fields(request) | ({"deadline": deadline} if deadline else {})
         check = self.worklist.claim(request.key, fields, deadline, seconds)
         if check is None:
             return Outcome(is_busy=True)
-        # Another run or an erasure may have had the claim in between.
+        # Another run or an erasure may have held the claim in between.
         row = self.catalogue.get(request.recording_id) or {}
-        run = _Run(self, check, request.recording_id, row, out_of_time, tell_lost)
+        run = _Run(self, check, request.recording_id, row, out_of_time, report_lost)
         run.work()
         return run.outcome
 
 
 class _Run:
-    """One claim's work on one recording; `{}` is the row of one that is not catalogued."""
+    """One claim's work on one recording; a recording without a row has the row `{}`."""
 
     def __init__(
         self,
-        owner: Archiver,
+        archiver: Archiver,
         check: Check,
         recording_id: str,
         row: Item,
         out_of_time: Callable[[], bool],
-        tell_lost: TellLost,
+        report_lost: ReportLost,
     ) -> None:
-        self._owner = owner
+        self._archiver = archiver
         self._check = check
         self._recording_id = recording_id
         self._out_of_time = out_of_time
-        self._tell_lost = tell_lost
+        self._report_lost = report_lost
         self._uploads = {
             name: Upload.of(fields) for name, fields in check.progress.get("uploads", {}).items()
         }
         self._urls: dict[str, str] = {}
         self._recorded: set[str] = set()
-        self._lost: list[str] = []
+        self._unreported: list[str] = []
         self._failure: RealtimeKitError | None = None
-        # When RealtimeKit last had the chance to say that a file has a later expiry.
+        # The time of RealtimeKit's last answer, which could have named a later expiry.
         self._answered_at: str = row.get("fetched_at", "")
         self.outcome = Outcome(uploaded_at=_uploaded_at(row))
-        self._take(row)
+        self._set_row(row)
 
     def work(self) -> None:
-        """Archive what can be archived; then finish the check, or release it with what is left."""
+        """Archive the files; then finish the check, or release it with the files that are left."""
         try:
-            self._let_go(self._archive_in_time())
+            self._close_check(self._archive_in_time())
         except ClaimLostError:
-            self._blame(CLAIM_LOST, "another run has taken the work over")
+            self._set_remaining_causes(CLAIM_LOST, "another run has taken over the claim")
 
     def _archive_in_time(self) -> int | None:
-        """Return in how many seconds to try again, `None` for ever longer intervals."""
+        """Return the seconds until the next run, or None to let the check choose its interval."""
         try:
-            self._archive_all(self._overdue())
-            if self._open():
-                self._fetch()
-                self._archive_all(self._open())
+            self._archive_all(self._expired_files())
+            if self._unsettled():
+                self._refresh_row()
+                self._archive_all(self._unsettled())
         except RealtimeKitError as error:
             self._failure = error
         except OutOfTimeError:
-            self._blame(OUT_OF_TIME, "the function's time is over")
+            self._set_remaining_causes(OUT_OF_TIME, "the invocation ran out of time")
             return _AT_ONCE
         finally:
-            # Also where S3 or DynamoDB fail: what was archived is.
-            self._record()
+            # Files that were archived are recorded even if S3 or DynamoDB failed afterwards.
+            self._record_states()
         if self._failure:
-            self._blame(self._failure.cause, str(self._failure))
+            self._set_remaining_causes(self._failure.cause, str(self._failure))
             return self._failure.retry_after
-        return self._pause()
+        return self._seconds_to_next_look()
 
-    def _take(self, row: Item) -> None:
-        """Go on with the row as it is now, and with the URLs that it does not keep.
+    def _set_row(self, row: Item) -> None:
+        """Continue with this row, completed by the URLs of RealtimeKit's last answer.
 
-        A row keeps the older of two URLs that expire at the same time, and none of very many.
+        A row keeps the older of two URLs with the same expiry, and drops the URLs of very many
+        files.
         """
         self._row = row
-        self._unsettled = {
+        self._unsettled_in_row = {
             name: {**artifact, "url": self._urls[name]} if name in self._urls else artifact
             for name, artifact in rows.unsettled(row).items()
         }
-        self._expiry = rows.expiry(row) if self._unsettled else ""
+        self._expiry = rows.expiry(row) if self._unsettled_in_row else ""
 
-    def _open(self) -> dict[str, Item]:
-        """Return the artifacts, by name, that neither the row nor this run has a state for."""
-        unsettled = self._unsettled.items()
-        return {name: one for name, one in unsettled if name not in self.outcome.done}
+    def _unsettled(self) -> dict[str, Item]:
+        """Return the artifacts, by name, without a last state in the row or from this run."""
+        artifacts = self._unsettled_in_row.items()
+        return {name: artifact for name, artifact in artifacts if name not in self.outcome.done}
 
-    def _overdue(self) -> dict[str, Item]:
-        """Return the files whose time was over when RealtimeKit was last asked.
+    def _expired_files(self) -> dict[str, Item]:
+        """Return the files that need no new answer of RealtimeKit, because they have expired.
 
-        Asking once more is no use. An offered file is one of them if its URL is known, since that
-        is tried all the same.
+        An offered file is among them only if its URL is known, since the URL is tried anyway.
         """
         return {
             name: artifact
-            for name, artifact in self._open().items()
-            if self._is_over(artifact) and ("url" in artifact or not rows.is_offered(artifact))
+            for name, artifact in self._unsettled().items()
+            if self._has_expired(artifact) and ("url" in artifact or not rows.is_offered(artifact))
         }
 
-    def _is_over(self, artifact: Item) -> bool:
-        """Return True if its time was over at RealtimeKit's last answer."""
-        return self._expires_at(artifact) <= self._answered_at
+    def _has_expired(self, artifact: Item) -> bool:
+        """Return True if the file's expiry had passed at RealtimeKit's last answer."""
+        return self._expiry_of(artifact) <= self._answered_at
 
-    def _expires_at(self, artifact: Item) -> str:
+    def _expiry_of(self, artifact: Item) -> str:
         return rows.said_expiry(artifact) or self._expiry
 
-    def _fetch(self) -> None:
-        """Bring the row and its URLs up to date; raise `RealtimeKitError` if that cannot be done.
+    def _refresh_row(self) -> None:
+        """Fetch the recording for its current URLs, and catalogue it. Raises `RealtimeKitError`.
 
-        When time is short nothing is raised, since the URLs that are known may still be good.
+        Near the deadline the error is kept instead, because the known URLs may still work.
         """
-        asked_at = self._owner.now()
+        asked_at = self._archiver.now()
         try:
-            recording = self._owner.realtimekit.recording(self._recording_id)
+            recording = self._archiver.realtimekit.recording(self._recording_id)
         except RealtimeKitError as error:
             if not is_urgent(self._expiry, asked_at):
                 raise
-            # No answer tells of a later expiry; a recording that is unknown has none.
+            # A later expiry may still come, unless RealtimeKit does not know the recording.
             is_forgotten = isinstance(error, NotFoundError)
-            patience = timedelta(0) if is_forgotten else _PATIENCE_WITH_EXPIRED
+            wait = timedelta(0) if is_forgotten else _MAX_WAIT_AFTER_EXPIRY
             self._failure = error
-            self._answered_at = max(self._answered_at, timestamp(asked_at - patience))
+            self._answered_at = max(self._answered_at, timestamp(asked_at - wait))
             return
         self._failure = None
         self._answered_at = timestamp(asked_at)
-        self._urls = {one.name: one.url for one in recording.artifacts if one.url}
-        self._take(self._owner.catalogue.upsert(recording, asked_at).row)
+        artifacts = recording.artifacts
+        self._urls = {artifact.name: artifact.url for artifact in artifacts if artifact.url}
+        self._set_row(self._archiver.catalogue.upsert(recording, asked_at).row)
 
     def _archive_all(self, artifacts: Mapping[str, Item]) -> None:
-        """Archive the files, those first that are gone first; go on where one of them fails."""
+        """Archive the files in the order of their expiry; continue after one that fails."""
         for name in sorted(
             artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
         ):
             if self._out_of_time():
                 raise OutOfTimeError
             try:
-                self._archive(name)
+                self._archive_file(name)
             except (MediaError, UploadLostError) as error:
-                self.outcome.causes[name] = getattr(error, "cause", COPY_LOST)
-                self.outcome.details[name] = str(error)
-            if len(self.outcome.done) - len(self._recorded) >= _FILES_PER_RECORD:
-                self._record()
+                self._set_cause(name, getattr(error, "cause", COPY_LOST), str(error))
+            if len(self.outcome.done) - len(self._recorded) >= _MAX_UNRECORDED_FILES:
+                self._record_states()
 
-    def _archive(self, name: str) -> None:
+    def _archive_file(self, name: str) -> None:
         in_one = False
-        for remaining in reversed(range(_TRIES)):
-            artifact = self._unsettled.get(name)
+        for remaining in reversed(range(_MAX_TRIES)):
+            artifact = self._unsettled_in_row.get(name)
             if artifact is None:
-                # It was archived or erased by others meanwhile.
+                # Others archived or erased it meanwhile.
                 return
             if "url" not in artifact:
-                self._place(name, artifact)
+                self._settle_without_url(name, artifact)
                 return
             try:
-                self._copy(name, artifact, in_one)
+                self._copy_file(name, artifact, in_one)
                 return
             except (UrlExpiredError, MediaMissingError) as error:
-                if self._is_over(artifact):
-                    self._lose(name, artifact)
+                if self._has_expired(artifact):
+                    self._settle_expired(name, artifact)
                     return
                 is_missing = isinstance(error, MediaMissingError)
                 if is_missing or self._failure or not remaining:
                     raise
-                self._fetch()
+                self._refresh_row()
             except (MediaChangedError, UploadLostError) as error:
-                self._abort(name)
+                self._abort_upload(name)
                 if not remaining:
                     raise
-                # No range is of the file that was opened; one answer is of one file.
+                # Ranges came from another file than the one opened; one answer is one file.
                 in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
-    def _copy(self, name: str, artifact: Item, in_one: bool) -> None:
-        file = self._owner.media.open(
+    def _copy_file(self, name: str, artifact: Item, in_one: bool) -> None:
+        file = self._archiver.media.open(
             artifact["url"],
             size=artifact.get("file_size"),
-            is_urgent=self._check.is_urgent(self._owner.now()),
+            is_urgent=self._check.is_urgent(self._archiver.now()),
             in_one=in_one,
             require_time=self._require_time,
         )
         try:
-            upload = self._upload(name, file)
+            upload = self._resume_or_begin(name, file)
             if isinstance(upload, Upload):
-                stored = self._owner.archive.copy(file, upload, self._out_of_time)
+                stored = self._archiver.copier.copy(file, upload, self._out_of_time)
             else:
                 stored = upload
         except OutOfTimeError as error:
@@ -298,105 +292,125 @@ class _Run:
         finally:
             file.close()
         self._uploads.pop(name, None)
-        self.outcome.done[name] = self._archived(stored)
+        self.outcome.done[name] = self._archived_state(stored)
 
     def _require_time(self) -> None:
         if self._out_of_time():
             raise OutOfTimeError
 
-    def _upload(self, name: str, file: MediaFile) -> Upload | Stored:
-        """Return the copy under way, if it is of this very file; else a new one, kept at once."""
+    def _resume_or_begin(self, name: str, file: MediaFile) -> Upload | Stored:
+        """Return the upload under way, if it is of this very file; else begin one and save it."""
         known = self._uploads.get(name)
+        if known and not known.is_stuck and _is_copy_of(known, file):
+            self.outcome.resumed += 1
+            return known
         if known:
-            is_same = file.has_ranges and (known.etag, known.size) == (file.etag, file.size)
-            if is_same and not known.is_stuck:
-                self.outcome.resumed += 1
-                return known
-            self._abort(name)
+            self._abort_upload(name)
             self.outcome.restarted += 1
-        upload = self._owner.archive.begin(
+        upload = self._archiver.copier.begin(
             object_key(self._row, name),
             file,
             self._recording_id,
             in_small_parts=known is not None and known.is_stuck,
         )
         if isinstance(upload, Upload):
-            while len(self._uploads) >= _MAX_UPLOADS:
-                self._abort(next(iter(self._uploads)))
-            self._uploads[name] = upload
-            try:
-                self._owner.worklist.save_progress(self._check, self._progress())
-            except ClaimLostError:
-                # Nobody else knows of this one; all others are the new owner's.
-                self._abort(name)
-                raise
+            self._keep_upload(name, upload)
         return upload
 
-    def _abort(self, name: str) -> None:
+    def _keep_upload(self, name: str, upload: Upload) -> None:
+        while len(self._uploads) >= _MAX_UPLOADS:
+            self._abort_upload(next(iter(self._uploads)))
+        self._uploads[name] = upload
+        try:
+            self._archiver.worklist.save_progress(self._check, self._progress())
+        except ClaimLostError:
+            # Only this run knows the new upload; the others belong to the claim's new holder.
+            self._abort_upload(name)
+            raise
+
+    def _abort_upload(self, name: str) -> None:
         if upload := self._uploads.pop(name, None):
-            self._owner.archive.abort(upload)
+            self._archiver.copier.abort(upload)
 
-    def _place(self, name: str, artifact: Item) -> None:
-        """Note where a file without a URL is, or that it is gone or never was.
+    def _settle_without_url(self, name: str, artifact: Item) -> None:
+        """Adopt a file from the bucket, postpone one that may still come, or give it a last state.
 
-        A file that RealtimeKit names among those that it offers may be offered later.
+        RealtimeKit may still offer a file that it names.
         """
         location = storage_location(self._row, artifact)
-        is_ours, is_over = self._is_ours(location), self._is_over(artifact)
+        is_in_bucket = self._is_in_bucket(location)
         is_promised = name != artifact["kind"] or rows.is_offered(artifact)
-        stored = self._owner.archive.find(location["key"]) if is_ours else None
-        now = timestamp(self._owner.now())
+        may_appear = is_in_bucket or is_promised or not location
+        stored = self._archiver.archive.find(location["key"]) if is_in_bucket else None
         if stored:
             self._adopt(name, artifact, stored)
-        elif not is_over and (is_ours or is_promised or not location):
-            self._wait(name, NOT_THERE if is_ours else NOT_OFFERED)
-        elif location and not is_ours:
-            self.outcome.done[name] = {"state": "external", "location": location, "noted_at": now}
+        elif may_appear and not self._has_expired(artifact):
+            self._postpone(name, NOT_THERE if is_in_bucket else NOT_OFFERED)
+        elif location and not is_in_bucket:
+            self._mark_external(name, location)
         elif rows.is_placeholder(name, artifact):
-            self.outcome.done[name] = {"state": "none", "noted_at": now}
+            self._mark_none(name)
         else:
-            self._lose(name, artifact)
+            self._settle_expired(name, artifact)
 
-    def _wait(self, name: str, cause: str, detail: str = "") -> None:
-        """Leave the file to a later run; as long as RealtimeKit fails, that is the cause."""
-        if self._failure is None:
-            self.outcome.causes[name] = cause
-            self.outcome.details[name] = detail
-
-    def _lose(self, name: str, artifact: Item) -> None:
-        """Note that a file is gone, unless an earlier run, or its owner, has put it there."""
-        if stored := self._find(name, artifact):
+    def _settle_expired(self, name: str, artifact: Item) -> None:
+        """Mark a file expired, unless the bucket has a copy by an earlier run or by its owner."""
+        if stored := self._find_copy(name, artifact):
             self._adopt(name, artifact, stored)
-            return
-        now = timestamp(self._owner.now())
-        self.outcome.done[name] = {"state": "expired", "expired_at": now}
-        # What was gone when we first heard of it could not have been saved: no alarm for that.
-        if self._expires_at(artifact) > self._row["first_seen_at"]:
-            self._lost.append(name)
-        self._abort(name)
+        else:
+            self._mark_expired(name, artifact)
 
-    def _find(self, name: str, artifact: Item) -> Stored | None:
-        return self._owner.archive.find(
+    def _mark_expired(self, name: str, artifact: Item) -> None:
+        self.outcome.done[name] = {"state": "expired", "expired_at": self._timestamp()}
+        # A file that expired before the row existed could not have been saved: no alarm.
+        if self._expiry_of(artifact) > self._row["first_seen_at"]:
+            self._unreported.append(name)
+        self._abort_upload(name)
+
+    def _mark_external(self, name: str, location: Item) -> None:
+        state = {"state": "external", "location": location, "noted_at": self._timestamp()}
+        self.outcome.done[name] = state
+
+    def _mark_none(self, name: str) -> None:
+        self.outcome.done[name] = {"state": "none", "noted_at": self._timestamp()}
+
+    def _postpone(self, name: str, cause: str) -> None:
+        """Leave the file to a later run; RealtimeKit's failure, if it failed, becomes the cause."""
+        if self._failure is None:
+            self._set_cause(name, cause)
+
+    def _set_cause(self, name: str, cause: str, detail: str = "") -> None:
+        self.outcome.causes[name] = cause
+        self.outcome.details[name] = detail
+
+    def _set_remaining_causes(self, cause: str, detail: str) -> None:
+        for name in self._unsettled():
+            if name not in self.outcome.causes:
+                self._set_cause(name, cause, detail)
+
+    def _find_copy(self, name: str, artifact: Item) -> Stored | None:
+        return self._archiver.archive.find(
             object_key({**self._row, "artifacts": {name: artifact}}, name)
         )
 
     def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
-        """Take an object that is there for the file, unless RealtimeKit says another length."""
+        """Mark the file archived as this object, unless RealtimeKit names another length."""
         is_named = artifact.get("file_name") == self._row.get("file_name")
-        said = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
-        if said and said != stored.size:
-            self.outcome.causes[name] = WRONG_LENGTH
-            self.outcome.details[name] = f"{stored.size} bytes in the bucket, not {said}"
+        size = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
+        if size and size != stored.size:
+            detail = f"{stored.size} bytes in the bucket, not {size}"
+            self._set_cause(name, WRONG_LENGTH, detail)
             return
-        self._abort(name)
-        self.outcome.done[name] = self._archived(stored)
+        self._abort_upload(name)
+        self.outcome.done[name] = self._archived_state(stored)
 
-    def _is_ours(self, location: Item) -> bool:
-        """A file in the archive's own bucket; R2 or GCS may have one of the same name."""
+    def _is_in_bucket(self, location: Item) -> bool:
+        """Return True if the file is in this bucket, not in one of the same name at R2 or GCS."""
         is_s3 = location.get("type", "aws") == "aws"
-        return is_s3 and location.get("bucket") == self._owner.archive.bucket and "key" in location
+        bucket = self._archiver.archive.bucket
+        return is_s3 and location.get("bucket") == bucket and "key" in location
 
-    def _archived(self, stored: Stored) -> Item:
+    def _archived_state(self, stored: Stored) -> Item:
         checksum = stored.checksum_crc32
         return {
             "state": "archived",
@@ -404,57 +418,61 @@ class _Run:
             "key": stored.key,
             "size": stored.size,
             **({"checksum_crc32": checksum} if checksum else {}),
-            "archived_at": timestamp(self._owner.now()),
+            "archived_at": self._timestamp(),
         }
 
-    def _record(self) -> None:
-        news = {
-            name: state for name, state in self.outcome.done.items() if name not in self._recorded
-        }
-        if not news:
+    def _record_states(self) -> None:
+        done = self.outcome.done.items()
+        states = {name: state for name, state in done if name not in self._recorded}
+        if not states:
             return
-        if self._lost:
-            self._tell_lost(self._lost)
-            self._lost = []
-        row = self._owner.catalogue.record_archive(self._recording_id, news)
-        self._recorded |= news.keys()
-        self._take(row or {})
+        if self._unreported:
+            self._report_lost(self._unreported)
+            self._unreported = []
+        row = self._archiver.catalogue.record_archive(self._recording_id, states)
+        self._recorded |= states.keys()
+        self._set_row(row or {})
 
-    def _blame(self, cause: str, detail: str) -> None:
-        for name in self._open():
-            if name not in self.outcome.causes:
-                self.outcome.causes[name] = cause
-                self.outcome.details[name] = detail
+    def _seconds_to_next_look(self) -> int | None:
+        """Return the seconds until the next look, or None unless all files left are placeholders.
 
-    def _pause(self) -> int | None:
-        """Return when to look again for files that most likely never were; else `None`.
-
-        Most recordings without a file have none because nothing was recorded.
+        A placeholder stands for a file that RealtimeKit never named. Most of them never come,
+        because the meeting was empty.
         """
-        waiting = self._open().items()
-        if not waiting or not all(rows.is_placeholder(name, one) for name, one in waiting):
+        unsettled = self._unsettled().items()
+        are_placeholders = (rows.is_placeholder(name, artifact) for name, artifact in unsettled)
+        if not unsettled or not all(are_placeholders):
             return None
-        now = self._owner.now()
+        now = self._archiver.now()
         age = now - datetime.fromisoformat(self.outcome.uploaded_at or timestamp(now))
         left = datetime.fromisoformat(self._expiry) - now
-        return int(max(_FIRST_LOOK, min(age, _LAST_LOOKS, left)).total_seconds())
+        return int(max(_MIN_LOOK_INTERVAL, min(age, _MAX_LOOK_INTERVAL, left)).total_seconds())
 
-    def _let_go(self, seconds: int | None) -> None:
-        waiting = self._open()
-        self.outcome.causes = {name: self.outcome.causes.get(name, NOT_OFFERED) for name in waiting}
-        if not waiting:
-            # Of files that became something else, or were erased.
-            for name in list(self._uploads):
-                self._abort(name)
-            self._owner.worklist.finish(self._check)
+    def _close_check(self, seconds: int | None) -> None:
+        unsettled = self._unsettled()
+        causes = self.outcome.causes
+        self.outcome.causes = {name: causes.get(name, NOT_OFFERED) for name in unsettled}
+        if unsettled:
+            cause = min(self.outcome.causes.values())
+            self._archiver.worklist.release(self._check, cause, self._progress(), seconds)
             return
-        cause = min(self.outcome.causes.values())
-        self._owner.worklist.release(self._check, cause, self._progress(), seconds)
+        # Uploads of files that got another state, or were erased.
+        for name in list(self._uploads):
+            self._abort_upload(name)
+        self._archiver.worklist.finish(self._check)
+
+    def _timestamp(self) -> str:
+        return timestamp(self._archiver.now())
 
     def _progress(self) -> dict[str, Any]:
         return {"uploads": {name: upload.fields() for name, upload in self._uploads.items()}}
 
 
 def _uploaded_at(row: Mapping[str, Any]) -> str | None:
-    history = [one["at"] for one in row.get("status_history", ()) if one["status"] == row["status"]]
-    return history[-1] if history else None
+    history = row.get("status_history", ())
+    times = [entry["at"] for entry in history if entry["status"] == row["status"]]
+    return times[-1] if times else None
+
+
+def _is_copy_of(upload: Upload, file: MediaFile) -> bool:
+    return file.has_ranges and (upload.etag, upload.size) == (file.etag, file.size)

@@ -1,4 +1,4 @@
-"""An HTTP answer, read within bounds: not the other side decides how much, and for how long."""
+"""GET requests whose answers are bounded in size and time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from functools import partial
 
 import urllib3
 
-_CHUNK_SIZE = 65_536
+_CHUNK_BYTES = 65_536
 
 
 class UnboundedAnswerError(urllib3.exceptions.HTTPError):
-    """Raised for an answer that trickles in, or is larger than it may be."""
+    """Raised for an answer that is too slow or too large."""
 
 
 class AnswerTooLargeError(UnboundedAnswerError):
-    """Raised for the latter: it will be as large the next time."""
+    """Raised for an answer that is too large; it will be as large the next time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` is whole, and unpacked if it came packed; the headers' names have any case."""
+    """A complete answer, its body decompressed; `headers` ignores the case of names."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,18 +34,19 @@ def fetch(
     url: str,
     *,
     timeout: urllib3.Timeout,
-    most_bytes: int,
-    most_seconds: float,
+    max_bytes: int,
+    max_seconds: float,
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     may_repeat: Callable[[], bool] = lambda: True,
 ) -> Answer:
-    """Return the answer to a GET; redirects are not followed. Raises urllib3's `HTTPError`.
+    """Return the answer to a GET, without following redirects. Raises urllib3's `HTTPError`.
 
-    It is sent once, or, if `may_repeat` allows it, twice: see `_response`. `most_bytes` is of the
-    body, unpacked; `most_seconds` of it all, where `timeout` is of each packet.
+    The request is sent a second time only if a kept connection was dead and `may_repeat` returns
+    True. `max_bytes` bounds the decompressed body, `max_seconds` the whole answer, `timeout` each
+    packet.
     """
-    deadline = time.monotonic() + most_seconds
+    deadline = time.monotonic() + max_seconds
     send = partial(
         http.request,
         "GET",
@@ -59,7 +60,7 @@ def fetch(
     )
     response = _response(http, url, send, may_repeat)
     try:
-        body = _body(response, most_bytes, deadline)
+        body = _body(response, max_bytes, deadline)
     except BaseException:
         response.close()
         raise
@@ -72,10 +73,10 @@ def _response(
     send: Callable[[], urllib3.BaseHTTPResponse],
     may_repeat: Callable[[], bool],
 ) -> urllib3.BaseHTTPResponse:
-    """Send a request; once more where a kept connection breaks before its answer begins.
+    """Send a request; send it again if a kept connection breaks before its answer begins.
 
-    Lambda freezes a sandbox between invocations, and the other side closes the connection
-    meanwhile (Lambda best practices, keep-alive). A new connection that breaks is an outage.
+    Lambda freezes a sandbox between invocations, and the server closes the connection meanwhile
+    (Lambda best practices, keep-alive). A new connection that breaks is an outage.
     """
     was_kept = _keeps_connection(http, url)
     try:
@@ -83,25 +84,25 @@ def _response(
     except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
         if not was_kept or not may_repeat():
             raise
-        # Others may have been kept as long.
+        # The pool's other connections may be as old.
         http.clear()
         return send()
 
 
 def _keeps_connection(http: urllib3.PoolManager, url: str) -> bool:
-    """Say whether the next request is sent over a connection that was kept, as far as is known."""
+    """Return True if the next request will most likely use a kept connection."""
     kept = http.connection_from_url(url).pool
-    # The last in is the first out; one that is seen to be closed is opened anew.
+    # urllib3 takes the connection that was returned last, and reopens one that it sees closed.
     return kept is not None and any(last and last.is_connected for last in kept.queue[-1:])
 
 
-def _body(response: urllib3.BaseHTTPResponse, most_bytes: int, deadline: float) -> bytes:
-    """Read to its end, which gives the connection back to its pool."""
+def _body(response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float) -> bytes:
+    """Read the body to its end, which returns the connection to its pool."""
     body = bytearray()
-    while chunk := response.read1(_CHUNK_SIZE, decode_content=True):
+    while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
-        if len(body) > most_bytes:
-            raise AnswerTooLargeError(f"more than {most_bytes} bytes")
+        if len(body) > max_bytes:
+            raise AnswerTooLargeError(f"the answer has more than {max_bytes} bytes")
         if time.monotonic() > deadline:
-            raise UnboundedAnswerError("it trickles in")
+            raise UnboundedAnswerError("the answer trickles in")
     return bytes(body)

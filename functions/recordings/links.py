@@ -1,4 +1,4 @@
-"""Where a recording's files can be downloaded now, and why one cannot."""
+"""Download links for a recording's files, or reasons for missing links."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ EXTERNAL = "external"
 UNREACHABLE = "archive_unreachable"
 ASK_BY_NAME = "ask_by_name"
 
-# An answer of Lambda's holds 6 MB: these, and what is missing of 6,000 files, with room for the
-# escapes that JSON in JSON needs.
+# 4 MB of links leave room for the reasons of 6,000 files without one, and for escaping the JSON, in
+# the 6 MB of a Lambda answer (Lambda quotas).
 MAX_BYTES = 4_000_000
 
 GONE = frozenset({NO_FILE, EXPIRED})
-"""The reasons that will not pass."""
+"""The reasons that are final."""
 
 
 def download_links(
     row: Item, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
 ) -> tuple[list[Item], list[Item]]:
-    """A link for each file that can be downloaded, and a reason for each that cannot.
+    """Return links to the files that can be downloaded, and reasons for the others.
 
-    A link to the archive is good for so many seconds; RealtimeKit's own, for a file that is not
-    archived yet, for as long as it keeps the file. `only` is the name of the one artifact to link
-    to. Of a recording with thousands of files, the links that an answer has no room for are
-    missing, and must be asked for one by one.
+    A link to the archive works for so many seconds. A file that is not archived yet has
+    RealtimeKit's own link, which works as long as RealtimeKit keeps the file. `only` names the one
+    artifact to link to. Files that the answer has no room for have the reason `ASK_BY_NAME`.
     """
-    found: list[Item] = []
+    links: list[Item] = []
     missing: list[Item] = []
     room = MAX_BYTES
     for name, artifact in linked_artifacts(row).items():
@@ -49,13 +48,13 @@ def download_links(
         if isinstance(link, str):
             missing.append({**about, "reason": link})
         else:
-            found.append({**about, **link})
-            room -= len(json.dumps(found[-1]))
-    return found, missing
+            links.append({**about, **link})
+            room -= len(json.dumps(links[-1]))
+    return links, missing
 
 
 def linked_artifacts(row: Item) -> dict[str, Item]:
-    """The row's artifacts in the order of their names; a recording without any has one to come."""
+    """Return the row's artifacts sorted by name, or a placeholder if there are no artifacts."""
     known: dict[str, Item] = row.get("artifacts") or rows.placeholder(row)
     return dict(sorted(known.items()))
 
@@ -63,7 +62,7 @@ def linked_artifacts(row: Item) -> dict[str, Item]:
 def _link(
     row: Item, artifact: Mapping[str, Any], archive: Archive | None, seconds: int, now: datetime
 ) -> Item | str:
-    """The link, or the reason why there is none."""
+    """Return the link to a file, or the reason for its absence."""
     copy: Mapping[str, Any] = artifact.get("archive", {})
     is_archived = copy.get("state") == "archived"
     if is_archived and archive and copy["bucket"] == archive.bucket:
@@ -74,21 +73,22 @@ def _link(
             "expires_at": timestamp(now + timedelta(seconds=seconds)),
             "size": copy["size"],
         }
-    if "url" in artifact:
-        expires_at = rows.said_expiry(artifact) or rows.expiry(row)
-        if expires_at > timestamp(now):
-            size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
-            return {
-                "source": "realtimekit",
-                "url": artifact["url"],
-                "expires_at": expires_at,
-                **size,
-            }
-    return _reason(row, artifact)
+    return _realtimekit_link(row, artifact, now) or _reason(row, artifact)
+
+
+def _realtimekit_link(row: Item, artifact: Mapping[str, Any], now: datetime) -> Item | None:
+    """Return RealtimeKit's own link to a file, unless it has expired or is missing."""
+    if "url" not in artifact:
+        return None
+    expires_at = rows.said_expiry(artifact) or rows.expiry(row)
+    if expires_at <= timestamp(now):
+        return None
+    size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}
+    return {"source": "realtimekit", "url": artifact["url"], "expires_at": expires_at, **size}
 
 
 def _reason(row: Item, artifact: Mapping[str, Any]) -> str:
-    """Return why there is no link to a file that RealtimeKit does not offer, or no longer."""
+    """Return why a file without a current URL of RealtimeKit's has no link."""
     match artifact.get("archive", {}).get("state"):
         case "archived":
             return UNREACHABLE

@@ -1,16 +1,16 @@
-"""RealtimeKit's REST API, as far as recordings need it, over urllib3.
+"""RealtimeKit's REST API for recordings and sessions, over urllib3.
 
-One request is one try: whoever calls decides when to try again, and waiting is not done here. Every
-failure is a `RealtimeKitError` whose class says what kind it is:
+The client does not wait. It repeats a request only with a renewed token, or if a kept connection
+was dead; the caller decides when to try again. Each failure is a `RealtimeKitError`:
 
     RealtimeKitError
-    ├── NotFoundError         RealtimeKit does not know it (404, 410), or refuses its id (400, 422)
-    ├── UnauthorizedError     our token is refused, or there is none
-    ├── ThrottledError        429: not before `retry_after` seconds
-    │   └── BudgetSpentError  our own limit: the request was not sent
+    ├── NotFoundError         RealtimeKit does not know the id (404, 410), or refuses it (400, 422)
+    ├── UnauthorizedError     the API token is refused, or missing
+    ├── ThrottledError        429: try again after `retry_after` seconds
+    │   └── BudgetSpentError  our own budget is spent: the request was not sent
     ├── UnavailableError      network trouble, a time-out, 5xx
-    └── UnintelligibleError   an answer, and not one that the documentation allows
-        └── RefusedError      400, 422: the request is refused as it is
+    └── UnintelligibleError   an answer that the documentation does not allow
+        └── RefusedError      400, 422: RealtimeKit refuses the request
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,23 +35,23 @@ from recordings.model import MalformedRecordingError, Recording, load_json, text
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-# Three requests that nobody answers (a refused token's second try and the session's) fit API
-# Gateway's 29 seconds.
+# 2 s + 6 s: three unanswered requests (two with a refused token, one for the session) fit API
+# Gateway's limit of 29 s.
 TIMEOUT = urllib3.Timeout(connect=2, read=6)
-# As long as one whose every packet comes in time may take, and at most six seconds more: the last
-# packet is waited for.
+# 8 s: an answer whose packets all come within TIMEOUT. Its last packet may add 6 s.
 MAX_ANSWER_SECONDS = 8
-# A page of a hundred TRACK recordings, with a URL of a kilobyte for each of a hundred files, is
-# less; and so is one recording of 5,000 files with URLs of two kilobytes.
+# 16 MiB hold a page of a hundred TRACK recordings with a hundred URLs of 1 KB each, and also one
+# recording of 5,000 files with URLs of 2 KB.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 PAGE_SIZE = 100
-# No maximum is documented: where a page of a hundred is refused, one of so many is asked for.
+# RealtimeKit documents no maximum. If it refuses a page of a hundred, this size is requested.
 SMALLER_PAGE_SIZE = 25
 MAX_PAGES = 100
 MAX_LIST_SECONDS = 20
 
-# "blocked for the next five minutes" (Cloudflare docs, API rate limits), where a 429 says no time.
+# For a 429 without Retry-After: "blocked for the next five minutes" (Cloudflare docs, API rate
+# limits).
 PENALTY_SECONDS = 300
 MAX_RETRY_AFTER_SECONDS = 3600
 REREAD_SECONDS = 30
@@ -59,10 +60,10 @@ _AUTHENTICATION_ERROR = 10000
 
 
 class RealtimeKitError(Exception):
-    """Raised when RealtimeKit did not give what was asked for.
+    """Raised when a request to RealtimeKit fails.
 
-    `cause` names the kind in one word, `retry_after` is in seconds where the other side said it.
-    Neither the text nor the attributes hold anything secret.
+    `cause` names the kind in one word. `retry_after` is in seconds, or None if no time was given.
+    The text and the attributes hold no secret.
     """
 
     cause = "unknown"
@@ -73,22 +74,22 @@ class RealtimeKitError(Exception):
 
     @property
     def metric(self) -> str:
-        """The name of what counts requests that were postponed for this cause."""
+        """The name of the metric that counts requests postponed for this cause."""
         return f"Postponed{self.cause.title().replace('_', '')}"
 
 
 class NotFoundError(RealtimeKitError):
-    """Raised when RealtimeKit does not know the id, in our app; it may know it a moment later.
+    """Raised when our app has no such id in RealtimeKit, which may know it a moment later.
 
-    Which status an unknown id gets is not documented: a 400 or 422 to a request that has nothing
-    but the id says the same.
+    The status for an unknown id is not documented. A 400 or 422 to a request with only an id counts
+    as one.
     """
 
     cause = "not_found"
 
 
 class UnauthorizedError(RealtimeKitError):
-    """Raised when the API token is missing, unreadable or refused, even read anew."""
+    """Raised when the API token is missing, unreadable, or refused even after it was read again."""
 
     cause = "unauthorized"
 
@@ -100,19 +101,19 @@ class ThrottledError(RealtimeKitError):
 
 
 class BudgetSpentError(ThrottledError):
-    """Raised instead of sending a request that our own budget has no room for."""
+    """Raised instead of sending a request if the shared budget is spent."""
 
     cause = "budget_spent"
 
 
 class UnavailableError(RealtimeKitError):
-    """Raised when RealtimeKit could not be reached, was too slow, or had a fault of its own."""
+    """Raised when RealtimeKit is unreachable, too slow, or answers 408 or 5xx."""
 
     cause = "unavailable"
 
 
 class UnintelligibleError(RealtimeKitError):
-    """Raised for an answer that is neither what was asked for nor an error we know."""
+    """Raised for an answer that is neither the expected one nor a known error."""
 
     cause = "unintelligible"
 
@@ -122,25 +123,25 @@ class RefusedError(UnintelligibleError):
 
 
 Observe = Callable[[str, str, float], None]
-"""Is told a metric's name, its unit as CloudWatch spells it, and a value."""
+"""A function that records a metric: its name, its unit as CloudWatch spells it, and a value."""
 
 
 class Budget(Protocol):
-    """How many requests may be sent; shared by all functions."""
+    """The requests that may be sent, shared by all functions."""
 
     used: float
-    """How much of it was used up when it was last asked, in percent."""
+    """The used part of the budget at the last request, in percent."""
 
     def take(self) -> int:
-        """Take one request; 0, or the seconds to wait where there is none left."""
+        """Take one request; return 0, or the seconds to wait if the budget is spent."""
 
     def close(self, seconds: int) -> None:
-        """Let nobody send a request for so long."""
+        """Let no function send a request for so many seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One run of a meeting, which is a reusable room; `None` is "not said"."""
+    """One run of a meeting, which is a reusable room; None means unknown."""
 
     meeting_id: str | None
     meeting_title: str | None
@@ -149,11 +150,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
-    """A page of the list of all recordings, the one that was invoked first at the front.
+    """A page of the list of all recordings, in the order in which they were invoked.
 
-    `size` is how many items it had; those of them that are no recordings are not in `recordings`.
-    `start` is the place of its first item in the list, counted from 1, and `total` how many
-    the list has; 0 where the answer does not say, or says what cannot be.
+    `size` counts the page's items, including those that are not readable as recordings. `start` is
+    the place of the first item in the list, counted from 1. `total` is the length of the list.
+    `start` and `total` are 0 if the answer lacks them, or gives impossible ones.
     """
 
     recordings: tuple[Recording, ...]
@@ -163,7 +164,7 @@ class ListPage:
 
 
 class ApiToken:
-    """The API token in Secrets Manager, `{"api_token": "…"}`, read again after five minutes."""
+    """The API token in Secrets Manager, `{"api_token": "…"}`, cached for five minutes."""
 
     def __init__(
         self, secretsmanager: SecretsManagerClient, secret_id: str, max_age: float = 300
@@ -175,7 +176,7 @@ class ApiToken:
         self._read_at = 0.0
 
     def value(self) -> str:
-        """A known token outlives a failed read; `UnauthorizedError` where there never was one."""
+        """Return the token, a cached one if Secrets Manager fails. Raises `UnauthorizedError`."""
         if self._value and time.monotonic() - self._read_at < self._max_age:
             return self._value
         try:
@@ -183,12 +184,12 @@ class ApiToken:
         except UnauthorizedError:
             if self._value is None:
                 raise
-            # Not again with the next request: an outage of Secrets Manager takes its time to tell.
+            # An outage of Secrets Manager makes each read slow, so the next one comes 30 s later.
             self._read_at = time.monotonic() - self._max_age + REREAD_SECONDS
             return self._value
 
     def read(self) -> str:
-        """Past the cache. Raises `UnauthorizedError` where no token can be read."""
+        """Read the token past the cache. Raises `UnauthorizedError` if that fails."""
         try:
             answer = self._secretsmanager.get_secret_value(SecretId=self._secret_id)
         except ClientError as error:
@@ -200,9 +201,11 @@ class ApiToken:
             token = json.loads(answer["SecretString"])["api_token"]
         except (KeyError, TypeError, ValueError):
             # `from None`: a JSONDecodeError carries the secret's text.
-            raise UnauthorizedError('the secret is not {"api_token": "…"}') from None
+            raise UnauthorizedError('the API token\'s secret is not {"api_token": "…"}') from None
         if not (isinstance(token, str) and re.fullmatch(r"[!-~]+", token)):
-            raise UnauthorizedError("the secret's api_token is empty or no token")
+            raise UnauthorizedError(
+                "the secret's api_token is empty, or has spaces or non-ASCII characters"
+            )
         self._value, self._read_at = token, time.monotonic()
         return token
 
@@ -210,9 +213,9 @@ class ApiToken:
 class RealtimeKit:
     """The recordings of one app. `app_url` is `…/accounts/{account_id}/realtime/kit/{app_id}`.
 
-    `observe` is told of each request: `BudgetUsed`, `UpstreamLatency`, and its status as one of
-    `Upstream2xx`, `Upstream3xx`, `Upstream4xx`, `Upstream429`, `Upstream5xx`, `UpstreamNoAnswer`;
-    and of each time that our token is of no use: `TokenRefused`.
+    `observe` records each request's `BudgetUsed` and `UpstreamLatency`, and its status as one of
+    `Upstream2xx`, `Upstream3xx`, `Upstream4xx`, `Upstream429`, `Upstream5xx`, `UpstreamNoAnswer`.
+    It also records `TokenRefused`, whenever the token does not work.
     """
 
     def __init__(
@@ -220,22 +223,22 @@ class RealtimeKit:
         app_url: str,
         token: ApiToken,
         budget: Budget,
-        http: urllib3.PoolManager,
+        http: urllib3.PoolManager | None = None,
         timeout: urllib3.Timeout = TIMEOUT,
         observe: Observe = lambda name, unit, value: None,
     ) -> None:
         self._app_url = app_url.rstrip("/")
         self._token = token
         self._budget = budget
-        self._http = http
+        self._http = http or urllib3.PoolManager(ssl_context=ssl.create_default_context())
         self._timeout = timeout
         self._observe = observe
         self._page_size = PAGE_SIZE
 
     def recording(self, recording_id: str) -> Recording:
-        """What RealtimeKit says of it now: everything but its meeting.
+        """Fetch a recording. RealtimeKit's answer has all fields but the meeting.
 
-        Raises `ValueError` for an id that is not a UUID (nothing is sent), else `RealtimeKitError`.
+        Raises `ValueError` for an id that is not a UUID, before a request, or `RealtimeKitError`.
         """
         recording = _recording(self._get_by_id(f"/recordings/{_checked(recording_id)}"))
         self._observe_left_out(recording)
@@ -244,10 +247,7 @@ class RealtimeKit:
         return recording
 
     def connect(self) -> None:
-        """Open the connection, and ask RealtimeKit nothing: this needs no token and no budget.
-
-        Raises urllib3's errors.
-        """
+        """Open the connection without token and budget. Raises urllib3's errors."""
         url = urlsplit(self._app_url)
         self._http.request(
             "HEAD",
@@ -258,16 +258,17 @@ class RealtimeKit:
         )
 
     def probe(self) -> None:
-        """Ask for as little as can be. Raises `RealtimeKitError` unless the token is accepted."""
+        """Fetch a list of one recording. Raises `RealtimeKitError` unless the token is accepted."""
         self._page({}, 1, per_page=1)
 
     def recordings(self, *, meeting_id: str) -> Iterator[Recording]:
-        """Yield the meeting's recordings, each once, newest first: everything but the reasons.
+        """Yield the meeting's recordings, each once, newest first, without start and stop reasons.
 
-        The list has been seen with other meetings' recordings in it. These are skipped, and no
-        further page is asked for: it is the list of the whole app then. Raises `ValueError` for an
-        id that is not a UUID (nothing is sent), else `RealtimeKitError`; an unreadable item does
-        so only after the readable ones.
+        RealtimeKit has been seen to ignore the meeting and to list the whole app. Recordings of
+        other meetings are skipped then, and no further page is fetched.
+
+        Raises `ValueError` for an id that is not a UUID, before a request, or `RealtimeKitError`.
+        Unreadable items raise it after the readable ones were yielded.
         """
         wanted = _checked(meeting_id)
         seen: set[str] = set()
@@ -283,21 +284,22 @@ class RealtimeKit:
             if any(recording.meeting_id not in (None, wanted) for recording in recordings):
                 break
         if unreadable:
-            raise UnintelligibleError(f"{unreadable} items of the list are no recordings")
+            raise UnintelligibleError(f"{unreadable} items of the list are not recordings")
 
     def page(self, number: int) -> ListPage:
-        """A page of all recordings of the app: everything but the reasons.
+        """Fetch a page of all recordings of the app, without start and stop reasons.
 
-        Whether pages count from 0 or from 1 is not documented: 0 may be empty, or be page 1.
-        Raises `RealtimeKitError`; also where no item is a recording, or they are not in order.
+        RealtimeKit does not document whether pages count from 0 or from 1, so page 0 may be empty
+        or equal page 1. Raises `RealtimeKitError`, also if the items are not recordings, or not in
+        order.
         """
         page = self._page({}, number, order="ASC")
         recordings, _ = self._readable(page)
         if page.items and not recordings:
-            raise UnintelligibleError("no item of the list is a recording")
+            raise UnintelligibleError("the list has items, but not one recording")
         times = [recording.invoked_at for recording in recordings if recording.invoked_at]
         if times != sorted(times):
-            raise UnintelligibleError("the list is not in the order that was asked for")
+            raise UnintelligibleError("the list is not in ascending order of invokedTime")
         is_counted = page.end - page.start + 1 == len(page.items)
         return ListPage(
             recordings=tuple(recordings),
@@ -307,27 +309,27 @@ class RealtimeKit:
         )
 
     def session(self, session_id: str) -> Session:
-        """Return what RealtimeKit says of a session; seen are `data` and `data.session`.
+        """Fetch a session, whose fields were seen in `data` and in `data.session`.
 
-        Raises `ValueError` for what is no UUID (nothing is sent), else `RealtimeKitError`.
+        Raises `ValueError` for an id that is not a UUID, before a request, or `RealtimeKitError`.
         """
         data = self._get_by_id(f"/sessions/{_checked(session_id)}")
         outer = data if isinstance(data, Mapping) else {}
         inner = outer.get("session")
         fields = inner if isinstance(inner, Mapping) else outer
         if not fields or (fields is outer and "id" not in outer):
-            raise UnintelligibleError("the answer is no session")
+            raise UnintelligibleError("the answer is not a session")
         if uuid(fields.get("id", session_id)) != uuid(session_id):
             raise UnintelligibleError("the answer is about another session")
         return Session(
-            # Of a V1 meeting this is the name of its room, which is no id.
+            # A V1 meeting has the name of its room here, which is not an id.
             meeting_id=uuid(fields.get("associated_id")),
             meeting_title=text(fields.get("meeting_display_name")),
             organization_id=text(fields.get("organization_id")),
         )
 
     def _readable(self, page: _Page) -> tuple[list[Recording], int]:
-        """Return a page's recordings, and how many of its items are none."""
+        """Return a page's recordings, and the number of items that are not recordings."""
         recordings = []
         for item in page.items:
             with contextlib.suppress(MalformedRecordingError):
@@ -340,7 +342,7 @@ class RealtimeKit:
             self._observe("FilesLeftOut", "Count", recording.files_left_out)
 
     def _pages(self, filters: Mapping[str, str]) -> Iterator[_Page]:
-        """Yield all pages. Whether they count from 0 or 1 is not documented: page 1 tells."""
+        """Yield all pages. Page 1 shows whether they count from 0 or 1, which is not documented."""
         deadline = time.monotonic() + MAX_LIST_SECONDS
         number, page = 1, self._page(filters, 1)
         if page.total and (not page.items or page.start > 1):
@@ -351,9 +353,9 @@ class RealtimeKit:
                 return
             number, previous = number + 1, page
             if number > MAX_PAGES:
-                raise UnintelligibleError(f"a list of more than {MAX_PAGES} pages")
+                raise UnintelligibleError(f"the list has more than {MAX_PAGES} pages")
             if time.monotonic() > deadline:
-                raise UnavailableError("the list takes too long")
+                raise UnavailableError(f"the list takes more than {MAX_LIST_SECONDS} seconds")
             page = self._page(filters, number)
             if page.items == previous.items:
                 return
@@ -365,7 +367,7 @@ class RealtimeKit:
         per_page: int | None = None,
         order: str = "DESC",
     ) -> _Page:
-        """Return a page of the list; of a smaller size from now on, if only that is accepted."""
+        """Return a page of the list. If RealtimeKit refuses the size, keep to a smaller one."""
         try:
             return self._page_of(filters, number, per_page or self._page_size, order)
         except RefusedError:
@@ -398,7 +400,7 @@ class RealtimeKit:
         try:
             return self._send(path, fields, token)
         except UnauthorizedError:
-            # The token may have been rotated; the one just refused is not worth a second request.
+            # The token may have been rotated since it was cached.
             renewed = self._token.read()
             if renewed == token:
                 raise
@@ -408,7 +410,7 @@ class RealtimeKit:
         wait = self._budget.take()
         self._observe("BudgetUsed", "Percent", self._budget.used)
         if wait:
-            raise BudgetSpentError("the budget of requests is spent", retry_after=wait)
+            raise BudgetSpentError("the shared budget of requests is spent", retry_after=wait)
         begun = time.monotonic()
         status = 0
         try:
@@ -435,8 +437,8 @@ class RealtimeKit:
             fields=fields,
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=self._timeout,
-            most_bytes=MAX_ANSWER_BYTES,
-            most_seconds=MAX_ANSWER_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+            max_seconds=MAX_ANSWER_SECONDS,
             may_repeat=lambda: self._budget.take() == 0,
         )
 
@@ -452,7 +454,7 @@ class _Page:
     def of(cls, payload: Mapping[str, Any]) -> _Page:
         items, paging = payload["data"], payload.get("paging")
         if not isinstance(items, list):
-            raise UnintelligibleError("the list is no array")
+            raise UnintelligibleError("the answer's list is not an array")
         numbers = paging if isinstance(paging, Mapping) else {}
         start, end, total = (
             _count(numbers.get(name)) for name in ("start_offset", "end_offset", "total_count")
@@ -461,21 +463,21 @@ class _Page:
 
 
 def _class_of(status: int) -> str:
-    """0 is no answer; 429 is one of its own, for it is told by who asks too much."""
+    """Return the status's metric. 429 has its own, because it shows that we request too much."""
     if not status:
         return "UpstreamNoAnswer"
     return "Upstream429" if status == 429 else f"Upstream{status // 100}xx"
 
 
 def _count(number: object) -> int:
-    """1E+999999999 is one, too: to make an int of it would take all there is of time and memory."""
+    """Return a count below 10^9, else 0: `int` of 1E+999999999 would exhaust time and memory."""
     return int(number) if isinstance(number, int | Decimal) and 0 <= number < 10**9 else 0
 
 
 def _checked(identifier: str) -> str:
     checked = uuid(identifier)
     if checked is None:
-        raise ValueError("an id of RealtimeKit's is a UUID")
+        raise ValueError("RealtimeKit's ids are UUIDs, and this id is not one")
     return checked
 
 
@@ -487,9 +489,9 @@ def _recording(data: object) -> Recording:
 
 
 def _payload(answer: Answer) -> Mapping[str, Any]:
-    """The answer, if it is a success; an error by what its status, or its envelope, says."""
+    """Return a successful answer's JSON. Raises the error that its status or envelope names."""
     payload = _json(answer.body)
-    # An older specification of some requests said 201.
+    # 201 comes from an older specification of some requests.
     succeeded = answer.status in (200, 201) and payload.get("success", True) is True
     if succeeded and "data" in payload and not _error(payload):
         return payload
@@ -520,7 +522,7 @@ def _json(body: bytes) -> Mapping[str, Any]:
 
 
 def _error(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """RealtimeKit says `error: {…}`, Cloudflare's gateway `errors: [{…}]`."""
+    """Return RealtimeKit's error, `error: {…}`, or the gateway's, `errors: [{…}]`."""
     errors = payload.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else payload.get("error")
     return error if isinstance(error, Mapping) else {}
@@ -531,9 +533,9 @@ def _code(payload: Mapping[str, Any]) -> object:
 
 
 def _message(payload: Mapping[str, Any]) -> str:
-    """Return what the error says, short, and without any URL's query: that may be a credential.
+    """Return the error's message, shortened, without the query of a URL, which may be a credential.
 
-    Besides the two envelopes the specification has `{"message": "Unauthorized"}`.
+    Besides the two envelopes, the specification has `{"message": "Unauthorized"}`.
     """
     message = _error(payload).get("message") or payload.get("message")
     if not isinstance(message, str):

@@ -1,9 +1,9 @@
-"""RealtimeKit's webhooks: is it from RealtimeKit, and what does it ask to ingest?
+"""RealtimeKit's webhooks: their signature, and the request to ingest that they lead to.
 
 A delivery carries `rtk-signature`, the base64 of an RSASSA-PKCS1-v1_5 signature with SHA-256 over
 the raw body (RealtimeKit docs, webhooks; Dyte called it `dyte-signature`). The public key is at a
-well-known address; the same key signs every customer's events, and no time is signed: a valid
-signature says that RealtimeKit once sent this to somebody, no more.
+well-known address. The key signs every customer's events, and no time. So a valid signature proves
+only that RealtimeKit once sent the body to some customer.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ _PEM_END = "-----END PUBLIC KEY-----"
 
 
 class SignatureError(Exception):
-    """Raised for a signature that is none, or that no current key of RealtimeKit's made."""
+    """Raised for a missing or malformed signature, or one that RealtimeKit's keys did not make."""
 
 
 class KeyUnavailableError(Exception):
-    """Raised when it cannot be told whether a signature is right; RealtimeKit is to try again."""
+    """Raised when a signature cannot be verified yet; RealtimeKit must deliver again."""
 
 
 class MalformedEventError(ValueError):
-    """Raised for a body that can never be read; says what is wrong with it."""
+    """Raised for a body that can never be read; the text says why."""
 
 
 class PublicKeys:
-    """RealtimeKit's public keys: fetched from `url`, or pinned as PEM and then never fetched.
+    """RealtimeKit's public keys, fetched from `url`, or pinned as PEM and never fetched.
 
-    Raises `ValueError` for an address that is not RealtimeKit's: who answers there decides what is
+    Raises `ValueError` unless the URL is RealtimeKit's, because its keys decide which webhooks are
     believed.
     """
 
@@ -74,28 +74,28 @@ class PublicKeys:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not KEY_URL.fullmatch(url):
-            raise ValueError("the key's address is not https on a host of RealtimeKit's")
+            raise ValueError("the key's address is not https at cloudflare.com or dyte.io")
         self._url = url
         self._http = http
         self._clock = clock
         self._pinned = load_keys(pinned.replace("\\n", "\n"))
         if pinned and not self._pinned:
-            raise ValueError("the pinned key is no PEM of an RSA public key")
+            raise ValueError("the pinned key is not the PEM of an RSA public key")
         self._fetched: tuple[RSAPublicKey, ...] = ()
         self._refresh_at = self._refetch_at = float("-inf")
 
     def verify(self, body: bytes, signature: str | None) -> None:
         """Return if RealtimeKit signed exactly these bytes.
 
-        Raises `SignatureError` only for what is no signature, or fails under keys fetched for this
-        very call; `KeyUnavailableError` where they cannot be fetched, or were a moment ago for
-        another signature that failed, or could not be: so forgeries cannot make us hammer
-        RealtimeKit, and a key that was rotated in between costs a retry, not the event.
+        Raises `SignatureError` for a malformed signature, or one that fails under keys fetched in
+        this very call. Raises `KeyUnavailableError` if the keys cannot be fetched, or were fetched
+        for another failed signature less than a minute ago. So forgeries cause one fetch a minute,
+        and a rotated key costs a retry, not the event.
         """
         decoded = _decode(signature)
         if self._pinned:
             if not _is_signed_by(self._pinned, body, decoded):
-                raise SignatureError("the signature is not of the pinned key")
+                raise SignatureError("the pinned key did not make the signature")
             return
         is_fresh = self.refresh() if self._fetched else self._fetch_first()
         if _is_signed_by(self._fetched, body, decoded):
@@ -104,13 +104,13 @@ class PublicKeys:
             self._refetch()
             if _is_signed_by(self._fetched, body, decoded):
                 return
-        raise SignatureError("the signature is of no key that RealtimeKit publishes")
+        raise SignatureError("RealtimeKit's published keys did not make the signature")
 
     def refresh(self) -> bool:
-        """Fetch once an hour, and say if this was now; known keys outlive a failed fetch.
+        """Fetch the keys if they are an hour old or unknown; return True if they were fetched.
 
-        Raises `KeyUnavailableError` where there are none; a start that met that keeps no delivery
-        from trying again. Keys that are pinned are not fetched.
+        Known keys outlive a failed fetch. The first fetch raises `KeyUnavailableError` if it fails,
+        and does not delay the next one. Pinned keys are never fetched.
         """
         if self._pinned or self._clock() < self._refresh_at:
             return False
@@ -124,39 +124,43 @@ class PublicKeys:
         return True
 
     def _fetch_first(self) -> bool:
-        """Fetch where no key is known: only a fetch that failed keeps the next one waiting."""
+        """Fetch the first keys; only a failure delays the next fetch."""
         self._refetch()
         self._refetch_at = float("-inf")
         return True
 
     def _refetch(self) -> None:
         if self._clock() < self._refetch_at:
-            raise KeyUnavailableError("the keys were fetched, or not, less than a minute ago")
+            raise KeyUnavailableError("the keys' last fetch is less than a minute ago")
         self._refetch_at = self._clock() + REFETCH_SECONDS
         self._fetch()
 
     def _fetch(self) -> None:
-        """What is published now, and what was before: a delivery may be under way."""
+        """Fetch the published keys; keep older ones, which may have signed deliveries under way."""
         try:
             answer = fetch(
                 self._http,
                 self._url,
                 timeout=TIMEOUT,
-                most_bytes=MAX_ANSWER_BYTES,
-                most_seconds=MAX_ANSWER_SECONDS,
+                max_bytes=MAX_ANSWER_BYTES,
+                max_seconds=MAX_ANSWER_SECONDS,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise KeyUnavailableError(f"no answer: {type(error).__name__}") from error
+            raise KeyUnavailableError(
+                f"no answer from the keys' URL: {type(error).__name__}"
+            ) from error
         keys = _published(answer)
         if not keys:
-            raise KeyUnavailableError(f"HTTP {answer.status} without a public key")
+            raise KeyUnavailableError(
+                f"the keys' URL answered HTTP {answer.status} without a public key"
+            )
         known = {key.public_numbers(): key for key in (*keys, *self._fetched)}
         self._fetched = tuple(known.values())[:_MAX_KEYS]
         self._refresh_at = self._clock() + REFRESH_SECONDS
 
 
 def load_keys(pem: str) -> tuple[RSAPublicKey, ...]:
-    """The RSA keys in a text of PEM blocks; what is none is left out."""
+    """Return the RSA keys in a text of PEM blocks; skip unreadable blocks and other keys."""
     keys = []
     for block in pem.split(_PEM_END)[:-1]:
         try:
@@ -169,7 +173,7 @@ def load_keys(pem: str) -> tuple[RSAPublicKey, ...]:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The event in a verified body. Raises `MalformedEventError`."""
+    """Return the event in a verified body. Raises `MalformedEventError`."""
     try:
         event = json.loads(body.decode())
     except UnicodeDecodeError:
@@ -182,18 +186,18 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def organization_id(event: Mapping[str, Any]) -> str | None:
-    """Whose event it is, if it says so: the recording's organisation's or the organiser's id."""
+    """Return the id of the recording's organisation or of the organiser, None if not given."""
     recording, meeting = _object(event, "recording"), _object(event, "meeting")
-    # chatSynced has no meeting object, and says it at the top.
+    # meeting.chatSynced has no meeting object, but `organizedBy` at the top.
     organizer = _object(meeting, "organizedBy") or _object(event, "organizedBy")
-    said = (recording.get("organizationId"), recording.get("organization_id"), organizer.get("id"))
-    return next(filter(None, map(text, said)), None)
+    ids = (recording.get("organizationId"), recording.get("organization_id"), organizer.get("id"))
+    return next(filter(None, map(text, ids)), None)
 
 
 def ingest_request(event: Mapping[str, Any]) -> Request | None:
-    """What the event asks to ingest; `None` for one that is not about recordings.
+    """Return the request to ingest that an event leads to, None if it is not about recordings.
 
-    Raises `MalformedEventError` for one that is, and does not say which by a UUID.
+    Raises `MalformedEventError` if it is, but has no UUID of a recording or meeting.
     """
     name = event.get("event")
     if name == MEETING_ENDED:
@@ -204,9 +208,9 @@ def ingest_request(event: Mapping[str, Any]) -> Request | None:
 
 
 def _session_request(meeting: Mapping[str, Any]) -> SessionRequest:
-    """Ask for the session's recordings; for the meeting's where the session's id makes no sense.
+    """Return a request for the session's recordings, or the meeting's if the session's id is bad.
 
-    A refusal would lose the event for ever.
+    RealtimeKit would not deliver a refused event again.
     """
     meeting_id = uuid(meeting.get("id"))
     if meeting_id is None:
@@ -240,7 +244,7 @@ def _decode(signature: str | None) -> bytes:
     except (binascii.Error, ValueError):
         raise SignatureError("the signature is not base64") from None
     if len(decoded) not in _SIGNATURE_SIZES:
-        raise SignatureError("the signature has the size of none" if decoded else "no signature")
+        raise SignatureError("not an RSA signature's size" if decoded else "no signature")
     return decoded
 
 
@@ -255,7 +259,7 @@ def _is_signed_by(keys: tuple[RSAPublicKey, ...], body: bytes, signature: bytes)
 
 
 def _published(answer: Answer) -> tuple[RSAPublicKey, ...]:
-    """From `{"success": true, "data": {"publicKey": "<PEM>"}}`; of several PEMs, all."""
+    """Return the keys in `{"data": {"publicKey": "<PEM>"}}`, or in a list of PEMs there."""
     if answer.status != 200:
         return ()
     try:

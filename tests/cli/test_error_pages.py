@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from realtimekit_recordings import error_pages
-from recordings import media
+from recordings import media_types
 
 TAR = b"{layer}.webm".ljust(100, b"\0") + b"0000644\0".ljust(157, b"\0") + b"ustar\00000".ljust(255)
 
 
-@pytest.mark.parametrize("is_error_page", [error_pages.is_error_page, media.is_error_page])
+@pytest.mark.parametrize("is_error_page", [error_pages.is_error_page, media_types.is_error_page])
 @pytest.mark.parametrize(
     ("first_bytes", "content_type", "expected"),
     [

@@ -1,4 +1,4 @@
-"""archive_recording: from a message to files in the bucket, or a check that comes back for them."""
+"""archive_recording: from a message to files in the bucket, or to a check for them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from realtimekit_simulator import (
     storage_failure,
 )
 from recordings import messages
-from recordings.archive import Archive
 from recordings.archive import object_key as archive_key
 from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
+from recordings.copier import Copier
 from recordings.dynamodb import Table
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, Source
@@ -69,7 +69,7 @@ def message(recording_id: str, deadline: str = "2026-06-10T10:30:00.000Z") -> st
 
 @pytest.fixture
 def handle(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Give the function messages; the ids of those that stay on the queue."""
+    """Return a function that hands messages over, and returns the ids that stay on the queue."""
     monkeypatch.setattr(archive_recording, "archiver", archiver)
 
     def handle(*bodies: str, context: Context | None = None) -> list[str]:
@@ -85,7 +85,7 @@ def handle(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 @pytest.fixture
 def invoke(archiver: Archiver, handle: Invoke) -> Invoke:
-    """Have a catalogued recording's files archived."""
+    """Return a function that has a catalogued recording's files archived."""
 
     def invoke(recording: Recording, **options: Any) -> list[str]:
         row = archiver.catalogue.get(recording.id)
@@ -97,7 +97,7 @@ def invoke(archiver: Archiver, handle: Invoke) -> Invoke:
 
 @pytest.fixture
 def record(simulator: Simulator, archiver: Archiver) -> Record:
-    """A recording that is catalogued."""
+    """Return a function that records and catalogues a meeting."""
 
     def record(**options: Any) -> Recording:
         options = {"file_size": MIB, **options}
@@ -111,7 +111,7 @@ def record(simulator: Simulator, archiver: Archiver) -> Record:
 
 @dataclass
 class Archived:
-    """What there is of a recording in row and bucket."""
+    """The states and objects of a recording, in row and bucket."""
 
     catalogue: Catalogue
     s3: Any
@@ -119,7 +119,7 @@ class Archived:
     simulator: Simulator
 
     def states(self, recording: Recording) -> dict[str, str]:
-        """Of its artifacts, by name."""
+        """Return the states of a recording's artifacts, by name."""
         artifacts = self.row(recording)["artifacts"]
         found = {
             name: one["archive"]["state"] for name, one in artifacts.items() if "archive" in one
@@ -139,7 +139,7 @@ class Archived:
         return len(self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
 
     def is_whole_and_once(self, recording: Recording) -> bool:
-        """Each file is one object, byte for byte; the row tells where; nothing is left over."""
+        """Return True if each file is one object, byte for byte, and there are no leftovers."""
         row, files = self.row(recording), self.simulator.world.media_files(recording)
         archives = [artifact["archive"] for artifact in row["artifacts"].values()]
         bodies = [
@@ -162,7 +162,7 @@ def archived(catalogue: Catalogue, s3: Any, bucket: str, simulator: Simulator) -
 
 
 def metrics(log: str) -> dict[str, float]:
-    """The sums of all that were put out, by name."""
+    """Return the sums of all emitted metrics, by name."""
     sums: dict[str, float] = {}
     for line in log.splitlines():
         fields = json.loads(line)
@@ -546,8 +546,8 @@ def test_after_a_run_without_a_part_the_next_one_has_smaller_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = record(file_size=12 * MIB)
-    large = Archive(s3, bucket, part_size=12 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=large))
+    large = Copier(s3, archiver.archive, part_size=12 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=large))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.CreateMultipartUpload", context.turn)
     invoke(recording, context=context)
@@ -592,7 +592,7 @@ def test_of_copies_that_broke_off_no_more_are_kept_than_a_check_has_room_for(
 def test_no_name_of_a_track_is_logged(
     record: Record, invoke: Invoke, archived: Archived, simulator: Simulator, logged: Logged
 ) -> None:
-    """It holds the id of the person whose track it is."""
+    """A track's name holds the id of its person."""
     recording = record(kind=Kind.TRACK, participants=2, duration=60, file_size=0)
     first, *_ = [artifact.file_name for artifact in recording.artifacts]
     simulator.faults.add(storage_failure(503), path=f"^/media/.*{first}", times=None)
@@ -657,7 +657,7 @@ def test_a_length_that_is_wrong_is_not_believed_but_to_the_end(
 
 
 class Hourglass(Context):
-    """It runs out when it is turned."""
+    """A context whose time runs out when `turn` is called."""
 
     def turn(self, **_: Any) -> None:
         self.remaining_ms = 10_000
@@ -677,8 +677,8 @@ def test_a_run_out_of_time_leaves_what_it_has_and_the_next_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = record(file_size=12 * MIB)
-    one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
+    one_by_one = Copier(s3, archiver.archive, part_size=5 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
 
@@ -726,10 +726,10 @@ def test_a_copy_of_what_is_not_the_same_file_any_more_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
     changed: Effect,
 ) -> None:
-    """Or of what cannot be had from its middle any more."""
+    """The file was replaced, or its ranges are refused."""
     recording = record(file_size=12 * MIB)
-    one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
+    one_by_one = Copier(s3, archiver.archive, part_size=5 * MIB, parts_in_flight=1)
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, copier=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
     invoke(recording, context=context)
@@ -825,7 +825,7 @@ def test_a_claim_that_is_lost_at_the_very_end_is_no_failure(
 def test_a_message_that_comes_twice_leaves_the_claim_of_the_run_under_way(
     record: Record, invoke: Invoke, handle: Invoke, archived: Archived, worklist: Worklist
 ) -> None:
-    """Else an erasure would not wait for that run, and would miss what it uploads."""
+    """Otherwise an erasure would not wait for that run, and would miss its uploads."""
     recording = record()
     invoke(recording)
     request = messages.fields(messages.parse(message(recording.id)))
@@ -849,7 +849,7 @@ def test_a_file_is_not_copied_after_its_erasure(
     simulator: Simulator,
     meanwhile: Meanwhile,
 ) -> None:
-    """When time is short and RealtimeKit is down, its row is all that a run goes by."""
+    """Near the deadline, with RealtimeKit down, a run has only the row."""
     recording = record()
     advance(clock, simulator, RETENTION - DAY)
     simulator.faults.add(error(503), path=f"/recordings/{recording.id}", times=None)
@@ -941,7 +941,7 @@ def test_an_object_whose_row_was_not_written_is_found_and_not_copied_again(
     clock: Clock,
     simulator: Simulator,
 ) -> None:
-    """As after a crash between S3's completion and the row."""
+    """A crash between S3's completion and the row leaves this."""
     recording = record()
 
     def fail(params: dict[str, Any], **_: Any) -> None:
@@ -968,7 +968,7 @@ def test_an_object_whose_row_was_not_written_is_found_and_not_copied_again(
 
 @pytest.fixture
 def elsewhere(record: Record) -> Callable[..., Recording]:
-    """A recording in a storage of the owner's, in that bucket."""
+    """Return a function that makes a recording in the owner's own storage."""
 
     def elsewhere(bucket: str, type_: str = "aws") -> Recording:
         storage = {
@@ -1060,7 +1060,7 @@ def test_what_realtimekit_never_kept_does_not_expire(
     logged: Logged,
     is_forgotten: bool,
 ) -> None:
-    """Found by a backfill, say, a year later."""
+    """A backfill may find the recording a year later."""
     recording = elsewhere("owners-own")
     advance(clock, simulator, 365 * DAY)
     if is_forgotten:
@@ -1315,7 +1315,7 @@ def test_what_was_over_when_realtimekit_last_answered_is_tried_without_asking_it
 
 @pytest.fixture
 def with_more(record: Record, archiver: Archiver) -> Callable[..., Recording]:
-    """A recording of tracks of which RealtimeKit named more than it offers."""
+    """Return a function that makes a recording with more named tracks than offered ones."""
 
     def with_more(count: int, **more: Any) -> Recording:
         recording = record(kind=Kind.TRACK, participants=2, duration=60, file_size=0)
@@ -1383,7 +1383,7 @@ def test_a_run_of_very_many_files_records_them_as_it_goes_on(
     clock: Clock,
     simulator: Simulator,
 ) -> None:
-    """So that one that is killed loses the record of a hundred at most."""
+    """A killed run then loses the states of a hundred files at most."""
     advance(clock, simulator, 1)
     recording = with_more(148, storage={"type": "aws", "bucket": "owners-own"})
     advance(clock, simulator, RETENTION + DAY)
@@ -1399,7 +1399,7 @@ def test_a_run_of_very_many_files_records_them_as_it_goes_on(
 
 @pytest.fixture
 def silent(record: Record, simulator: Simulator) -> Callable[[], Recording]:
-    """A recording of tracks, of nobody who said anything."""
+    """Return a function that makes a TRACK recording without tracks."""
 
     def silent() -> Recording:
         nothing = Overlay({"download_url": {"links": []}, "file_size": 0})
@@ -1495,7 +1495,7 @@ def test_nothing_is_called_expired_over_an_object_that_is_there(
     body: int,
     states: dict[str, str],
 ) -> None:
-    """As after a restored table, or a run that died before it wrote the row."""
+    """A restored table, or a run that died before it wrote the row, leaves this."""
     recording = record()
     key = archive_key(archived.row(recording), "video")
     s3.put_object(Bucket=bucket, Key=key, Body=bytes(body))
@@ -1565,7 +1565,7 @@ def test_no_secret_is_logged_or_kept_in_checks(
 
 @pytest.fixture
 def meanwhile(dynamodb: Any) -> Meanwhile:
-    """Have something happen when the function first writes to the work table."""
+    """Return a function that has something happen at the first write to the work table."""
 
     def meanwhile(deed: Callable[[], object]) -> None:
         def happen(params: dict[str, Any], **_: Any) -> None:
@@ -1663,7 +1663,7 @@ def test_of_two_erasures_at_once_the_slower_is_done_too(
 
 
 def refuse(**_: Any) -> tuple[Any, dict[str, Any]]:
-    """In the place of DeleteObjects, which tells in a 200 what it keeps."""
+    """Answer DeleteObjects with a 200 that names an object S3 keeps."""
     return SimpleNamespace(status_code=200), {"Errors": [{"Key": "k", "Code": "AccessDenied"}]}
 
 
@@ -1677,7 +1677,7 @@ def test_an_erasure_that_cannot_finish_is_tried_ever_more_rarely_and_given_up(
     clock: Clock,
     s3: Any,
 ) -> None:
-    """It is no failed message, and its files, long archived, are not at risk."""
+    """The message does not fail, and the files, long archived, are not at risk."""
     recording = record()
     invoke(recording)
     request = {"task": "erase", "recording_id": recording.id}

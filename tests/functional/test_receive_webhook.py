@@ -26,7 +26,7 @@ ORGANIZATION_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 
 @dataclass
 class Reply:
-    """What API Gateway would send."""
+    """The answer that API Gateway would send."""
 
     status: int
     body: dict[str, Any]
@@ -44,7 +44,7 @@ def queue(dynamodb: Any) -> Any:
 
 @pytest.fixture
 def queued(queue: Any) -> Queued:
-    """What is on the ingest queue."""
+    """Return a function that receives the ingest queue's messages."""
 
     def read() -> list[dict[str, Any]]:
         messages = queue.receive_messages(MaxNumberOfMessages=10, VisibilityTimeout=0)
@@ -61,7 +61,7 @@ def deliver(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Deliver:
-    """Deliver a body, signed unless headers are given, in the sample's envelope."""
+    """Return a function that delivers a body, signed unless headers are given."""
     upstream.says(Answer({"success": True, "data": {"publicKey": signer.pem}}))
     monkeypatch.setattr(receive_webhook, "keys", PublicKeys(upstream.url + "/key", http))
 
@@ -273,7 +273,7 @@ def test_a_key_that_cannot_be_fetched_is_a_503_and_a_minute_later_the_retry_is_a
     queued: Queued,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Within the minute forgeries would make us ask without end, and look the same."""
+    """Within a minute, forgeries would cause fetches without end."""
     seconds = [1000.0]
     keys = PublicKeys(upstream.url + "/key", http, clock=lambda: seconds[0])
     monkeypatch.setattr(receive_webhook, "keys", keys)
@@ -303,7 +303,7 @@ def test_an_ended_meeting_whose_session_makes_no_sense_is_queued(
 
 
 def test_a_queue_that_is_down_is_a_503(deliver: Deliver, dynamodb: Any) -> None:
-    """There is no queue in this test: SendMessage fails."""
+    """The queue does not exist in this test, so SendMessage fails."""
     assert deliver(status_update()).status == 503
 
 
@@ -318,7 +318,7 @@ def test_no_url_of_an_event_is_queued_or_logged(
 def test_the_same_delivery_twenty_times_is_twenty_messages_of_one_key(
     deliver: Deliver, queue: Any
 ) -> None:
-    """Duplicates are the ingest queue's business, where they are harmless."""
+    """Duplicates are harmless in the ingest queue."""
     replies = [deliver(status_update()).status for _ in range(20)]
 
     assert replies == [202] * 20
@@ -327,7 +327,7 @@ def test_the_same_delivery_twenty_times_is_twenty_messages_of_one_key(
 def test_a_queue_that_cannot_be_reached_is_a_503(
     deliver: Deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SDKs raise no `ClientError` where there is no answer."""
+    """Without an answer, botocore raises another error than `ClientError`."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
@@ -347,7 +347,7 @@ def test_a_function_whose_key_is_pinned_believes_it_and_fetches_none(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As it is deployed, nothing replaced; nobody listens at the key's address."""
+    """The handler runs as deployed, and the key's address refuses connections."""
     monkeypatch.setenv("WEBHOOK_PUBLIC_KEY", signer.pem)
     function = runpy.run_path(str(ROOT / "functions" / "receive_webhook.py"))["handler"]
     event = sample("receive-webhook.recording-status-update")

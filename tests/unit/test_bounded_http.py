@@ -1,4 +1,4 @@
-"""An answer is read within bounds, against a loopback server that knows none."""
+"""Bounded answers, from a loopback server that keeps no bounds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def fetch(http: urllib3.PoolManager, url: str, **bounds: float) -> bounded_http.
         http,
         url,
         timeout=urllib3.Timeout(connect=1, read=1),
-        most_bytes=int(bounds.get("most_bytes", MIB)),
-        most_seconds=bounds.get("most_seconds", 5),
+        max_bytes=int(bounds.get("max_bytes", MIB)),
+        max_seconds=bounds.get("max_seconds", 5),
     )
 
 
@@ -117,7 +117,7 @@ def trickle() -> Iterator[str]:
 
 def test_what_trickles_in_is_not_waited_for(http: urllib3.PoolManager, trickle: str) -> None:
     with pytest.raises(UnboundedAnswerError, match="trickles"):
-        fetch(http, trickle, most_seconds=0.2)
+        fetch(http, trickle, max_seconds=0.2)
 
 
 class Fickle:
@@ -168,7 +168,7 @@ class Fickle:
 def test_a_kept_connection_that_breaks_is_replaced_once(
     http: urllib3.PoolManager, resets: bool
 ) -> None:
-    """As after a freeze of the sandbox, whether the other side said goodbye or not."""
+    """After a freeze of the sandbox, the server may have closed the connection or dropped it."""
     with Fickle(2, resets=resets) as server:
         fetch(http, server.url)
 
@@ -204,8 +204,8 @@ def test_a_request_is_not_repeated_without_leave(http: urllib3.PoolManager) -> N
                 http,
                 server.url,
                 timeout=urllib3.Timeout(connect=1, read=1),
-                most_bytes=MIB,
-                most_seconds=5,
+                max_bytes=MIB,
+                max_seconds=5,
                 may_repeat=lambda: False,
             )
 
@@ -236,7 +236,7 @@ def test_an_answer_that_breaks_after_it_began_is_not_asked_for_again(
 
 
 def test_an_answer_that_does_not_come_is_not_asked_for_again(http: urllib3.PoolManager) -> None:
-    """It may be under way: only a connection that broke says that it is not."""
+    """A slow answer may be under way; only a broken connection shows that it is not."""
     with Fickle() as server:
         fetch(http, server.url)
         server.answer = b"HTTP/1.1 "

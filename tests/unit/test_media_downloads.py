@@ -1,4 +1,4 @@
-"""A recording's file at its presigned URL: where it may be, what it may be, and its bytes."""
+"""A recording's file at its presigned URL: allowed hosts, checks, bytes."""
 
 from __future__ import annotations
 
@@ -41,12 +41,9 @@ from recordings.media import (
     NotMediaError,
     UrlExpiredError,
     WrongLengthError,
-    content_type_of,
-    is_error_page,
-    is_media,
     is_public,
-    media_type,
 )
+from recordings.media_types import is_error_page, is_media, media_type, stored_type
 
 MIB = 1024 * 1024
 CANARY = "X-Amz-Signature=canary"
@@ -179,7 +176,7 @@ def test_redirects_that_do_not_end_are_not_followed_for_ever(
 def test_an_allowed_name_at_a_private_address_is_sent_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever answers for the name's DNS decides where it leads."""
+    """The owner of a name's DNS decides where the name leads."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", server.getsockname())]
@@ -417,7 +414,7 @@ def test_a_player_is_told_what_it_is(
 
     file = media.open(f"{upstream.url}/{name}")
 
-    assert content_type_of(file, name) == expected
+    assert stored_type(file.content_type, name) == expected
 
 
 def test_a_track_is_audio(media: Media, simulator: Simulator) -> None:
@@ -490,7 +487,7 @@ def test_another_file_at_the_same_place_is_not_mistaken_for_it(
 def test_a_body_that_ends_early_but_well_is_not_the_whole(
     media: Media, simulator: Simulator, url: str, whole: bytes
 ) -> None:
-    """A Content-Length that agrees with what was cut off proves nothing."""
+    """The Content-Length agrees with the shortened body, so it is no proof."""
     file = media.open(url)
     simulator.faults.add(Resize(100), path="^/media/")
 
@@ -601,7 +598,7 @@ class Wire:
 
 @pytest.fixture
 def wire() -> Iterator[Callable[..., str]]:
-    """Make a server for these answers; its URL."""
+    """Start a server for these answers, and return its URL."""
     servers: list[Wire] = []
 
     def make(*answers: bytes, **options: Any) -> str:
@@ -648,7 +645,7 @@ def test_where_a_range_does_not_say_the_whole_size_the_whole_does(
 def test_a_body_that_ends_with_its_connection_is_taken_for_whole_only_when_time_is_short(
     media: Media, wire: Callable[..., str]
 ) -> None:
-    with pytest.raises(WrongLengthError, match="nobody says"):
+    with pytest.raises(WrongLengthError, match="says the length"):
         media.open(wire(CLOSED))
     with contextlib.closing(media.open(wire(CLOSED), is_urgent=True)) as file:
         assert b"".join(file.stream()) == MP4
@@ -730,7 +727,7 @@ def test_what_is_gzip_by_its_bytes_alone_is_not_called_a_video(
     assert media.open(f"{upstream.url}/a.mp4").content_type == "application/gzip"
 
 
-# --- ranges of another length than was asked for ---
+# --- ranges of another length than requested ---
 
 
 def ranged(first: int, last: int, body: bytes) -> Answer:
@@ -796,13 +793,13 @@ def test_a_new_connection_that_breaks_is_not_replaced(
 
 
 class OverError(Exception):
-    """The time is over."""
+    """Raised by the test's `require_time`."""
 
 
 def test_a_trickle_does_not_hold_up_whoever_has_no_more_time(
     media: Media, wire: Callable[..., str]
 ) -> None:
-    """A byte comes just before each read times out, and the clock is looked at after each."""
+    """A byte comes just before each read times out, and time is checked after each byte."""
     looks: list[None] = []
 
     def require_time() -> None:
@@ -855,7 +852,7 @@ def test_between_two_tries_the_time_is_looked_at(
 def test_a_range_is_asked_for_only_of_the_file_that_was_opened(
     media: Media, upstream: Upstream
 ) -> None:
-    """A storage that knows `If-Match` refuses to send what would be thrown away."""
+    """A storage that knows `If-Match` refuses to send bytes of another file."""
     upstream.says(
         Answer(b"\0" * 10, 206, {**VIDEO, "Content-Range": "bytes 0-9/10"}),
         Answer(b"\0" * 4, 206, {**VIDEO, "Content-Range": "bytes 2-5/10"}),

@@ -1,4 +1,4 @@
-"""The REST client, against a loopback server that says what RealtimeKit, or a gateway, might."""
+"""The REST client, against a loopback server with RealtimeKit's and its gateway's answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNKNOWN = {"success": False, "error": {"code": 404, "message": "Recording not fo
 
 
 class FakeBudget:
-    """As much as the test gives it."""
+    """A budget of as many requests as the test gives it."""
 
     def __init__(self) -> None:
         self.wait = 0
@@ -403,7 +403,7 @@ def test_a_secret_that_holds_no_token_is_told_without_its_text(
 
 
 def test_a_secret_without_a_value_is_no_token_yet(secretsmanager: Any) -> None:
-    """So the stack creates it."""
+    """The stack creates the secret like this."""
     secretsmanager.create_secret(Name="empty")
 
     with pytest.raises(UnauthorizedError, match="ResourceNotFoundException"):
@@ -670,7 +670,7 @@ def test_a_list_that_is_no_array_is_unintelligible(
 def test_a_number_beyond_all_bounds_is_none(
     client: RealtimeKit, upstream: Upstream, number: str
 ) -> None:
-    """The first is a valid number, and to make an integer of it takes a gigabyte and hours."""
+    """The first number is valid JSON; as an integer it would take a gigabyte and hours."""
     paging = f'{{"start_offset": 1, "end_offset": 1, "total_count": {number}}}'
     upstream.says(Answer(f'{{"success": true, "data": [], "paging": {paging}}}'))
 

@@ -1,4 +1,4 @@
-"""Is it from RealtimeKit, and what does it ask for?"""
+"""The signature of webhooks, and the requests that they lead to."""
 
 from __future__ import annotations
 
