@@ -40,6 +40,7 @@ TESTS = {
     "media": "unit/test_media_downloads functional/test_archive_recording",
     "messages": "unit/test_messages functional/test_follow_up functional/test_publish_changes",
     "model": "unit/test_model unit/test_webhook",
+    "paging": "functional/test_sweep_recordings",
     "parameters": "unit/test_listing functional/test_serve_catalogue",
     "realtimekit": "unit/test_realtimekit functional/test_ingest_recording",
     "rows": "unit/test_catalogue unit/test_stored unit/test_interleavings",

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self, TypedDict
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
@@ -112,6 +112,31 @@ class Counts:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+Phase = Literal["searching", "halving", "paging", "counting"]
+"""Part of a sweep's work; a sweep without one has not read any page."""
+
+
+class Progress(TypedDict, total=False):
+    """How far the list is read, as a worker saves it for the next one; `paging` has the rules.
+
+    `reached` is the time up to which the window is read, `last` the place in the list of its last
+    recording. `page_ids` are the packed ids of the page before, and `repairing` those of the
+    recordings that this page repairs, by kind. `nonsense` counts unintelligible answers in a row.
+    """
+
+    phase: Phase
+    low: int
+    high: int
+    page: int
+    first_page: int
+    passes: int
+    last: int
+    reached: str
+    page_ids: bytes
+    repairing: Mapping[str, bytes]
+    nonsense: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """One sweep: of recordings invoked from `since` to before `until`.
@@ -136,7 +161,7 @@ class Sweep:
     cause: str | None = None
     reason: str | None = None
     complete: bool | None = None
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
     counts: Counts = Counts()
     examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: int = 0
@@ -363,9 +388,9 @@ def _assignments(values: Mapping[str, Any]) -> str:
     return ", ".join(f"#{name} = :{name}" for name in values if name != "seen")
 
 
-def _outcome(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the notes, what a report needs after the end."""
-    return {name: progress[name] for name in ("reached",) if name in progress}
+def _outcome(progress: Progress) -> Progress:
+    """Return the part of the progress that a report needs after the end."""
+    return {"reached": progress["reached"]} if "reached" in progress else {}
 
 
 def _place(sweep: Sweep) -> str:
