@@ -26,7 +26,6 @@ from recordings.archive import (
     storage_location,
 )
 from recordings.catalogue import Catalogue
-from recordings.dynamodb import Item
 from recordings.media import (
     Media,
     MediaChangedError,
@@ -38,6 +37,7 @@ from recordings.media import (
 from recordings.messages import ArchiveRequest
 from recordings.model import timestamp
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.rows import Archived, ArchiveState, ArtifactItem, Row
 from recordings.worklist import Check, ClaimLostError, Worklist, is_urgent, utcnow
 
 OUT_OF_TIME = "out_of_time"
@@ -73,7 +73,7 @@ class Outcome:
     had to begin anew. A run that was `busy` left it all to another that is under way.
     """
 
-    done: dict[str, Item] = field(default_factory=dict)
+    done: dict[str, ArchiveState] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     uploaded_at: str | None = None
@@ -127,7 +127,7 @@ class _Run:
         owner: Archiver,
         check: Check,
         recording_id: str,
-        row: Item,
+        row: Row,
         out_of_time: Callable[[], bool],
         tell_lost: TellLost,
     ) -> None:
@@ -175,24 +175,27 @@ class _Run:
             return self._failure.retry_after
         return self._pause()
 
-    def _take(self, row: Item) -> None:
+    def _take(self, row: Row) -> None:
         """Go on with the row as it is now, and with the URLs that it does not keep.
 
         A row keeps the older of two URLs that expire at the same time, and none of very many.
         """
         self._row = row
         self._unsettled = {
-            name: {**artifact, "url": self._urls[name]} if name in self._urls else artifact
+            name: self._with_current_url(name, artifact)
             for name, artifact in rows.unsettled(row).items()
         }
         self._expiry = rows.expiry(row) if self._unsettled else ""
 
-    def _open(self) -> dict[str, Item]:
+    def _with_current_url(self, name: str, artifact: ArtifactItem) -> ArtifactItem:
+        return {**artifact, "url": self._urls[name]} if name in self._urls else artifact
+
+    def _open(self) -> dict[str, ArtifactItem]:
         """Return the artifacts, by name, that neither the row nor this run has a state for."""
         unsettled = self._unsettled.items()
         return {name: one for name, one in unsettled if name not in self.outcome.done}
 
-    def _overdue(self) -> dict[str, Item]:
+    def _overdue(self) -> dict[str, ArtifactItem]:
         """Return the files whose time was over when RealtimeKit was last asked.
 
         Asking once more is no use. An offered file is one of them if its URL is known, since that
@@ -204,11 +207,11 @@ class _Run:
             if self._is_over(artifact) and ("url" in artifact or not rows.is_offered(artifact))
         }
 
-    def _is_over(self, artifact: Item) -> bool:
+    def _is_over(self, artifact: ArtifactItem) -> bool:
         """Return True if its time was over at RealtimeKit's last answer."""
         return self._expires_at(artifact) <= self._answered_at
 
-    def _expires_at(self, artifact: Item) -> str:
+    def _expires_at(self, artifact: ArtifactItem) -> str:
         return rows.said_expiry(artifact) or self._expiry
 
     def _fetch(self) -> None:
@@ -233,7 +236,7 @@ class _Run:
         self._urls = {one.name: one.url for one in recording.artifacts if one.url}
         self._take(self._owner.catalogue.upsert(recording, asked_at).row)
 
-    def _archive_all(self, artifacts: Mapping[str, Item]) -> None:
+    def _archive_all(self, artifacts: Mapping[str, ArtifactItem]) -> None:
         """Archive the files, those first that are gone first; go on where one of them fails."""
         for name in sorted(
             artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
@@ -277,7 +280,7 @@ class _Run:
                 in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
-    def _copy(self, name: str, artifact: Item, in_one: bool) -> None:
+    def _copy(self, name: str, artifact: ArtifactItem, in_one: bool) -> None:
         file = self._owner.media.open(
             artifact["url"],
             size=artifact.get("file_size"),
@@ -336,7 +339,7 @@ class _Run:
         if upload := self._uploads.pop(name, None):
             self._owner.archive.abort(upload)
 
-    def _place(self, name: str, artifact: Item) -> None:
+    def _place(self, name: str, artifact: ArtifactItem) -> None:
         """Note where a file without a URL is, or that it is gone or never was.
 
         A file that RealtimeKit names among those that it offers may be offered later.
@@ -363,7 +366,7 @@ class _Run:
             self.outcome.causes[name] = cause
             self.outcome.details[name] = detail
 
-    def _lose(self, name: str, artifact: Item) -> None:
+    def _lose(self, name: str, artifact: ArtifactItem) -> None:
         """Note that a file is gone, unless an earlier run, or its owner, has put it there."""
         if stored := self._find(name, artifact):
             self._adopt(name, artifact, stored)
@@ -375,12 +378,12 @@ class _Run:
             self._lost.append(name)
         self._abort(name)
 
-    def _find(self, name: str, artifact: Item) -> Stored | None:
+    def _find(self, name: str, artifact: ArtifactItem) -> Stored | None:
         return self._owner.archive.find(
             object_key({**self._row, "artifacts": {name: artifact}}, name)
         )
 
-    def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
+    def _adopt(self, name: str, artifact: ArtifactItem, stored: Stored) -> None:
         """Take an object that is there for the file, unless RealtimeKit says another length."""
         is_named = artifact.get("file_name") == self._row.get("file_name")
         said = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
@@ -391,21 +394,22 @@ class _Run:
         self._abort(name)
         self.outcome.done[name] = self._archived(stored)
 
-    def _is_ours(self, location: Item) -> bool:
+    def _is_ours(self, location: Mapping[str, Any]) -> bool:
         """A file in the archive's own bucket; R2 or GCS may have one of the same name."""
         is_s3 = location.get("type", "aws") == "aws"
         return is_s3 and location.get("bucket") == self._owner.archive.bucket and "key" in location
 
-    def _archived(self, stored: Stored) -> Item:
-        checksum = stored.checksum_crc32
-        return {
+    def _archived(self, stored: Stored) -> Archived:
+        state: Archived = {
             "state": "archived",
             "bucket": stored.bucket,
             "key": stored.key,
             "size": stored.size,
-            **({"checksum_crc32": checksum} if checksum else {}),
             "archived_at": timestamp(self._owner.now()),
         }
+        if stored.checksum_crc32:
+            state["checksum_crc32"] = stored.checksum_crc32
+        return state
 
     def _record(self) -> None:
         news = {

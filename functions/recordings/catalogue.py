@@ -11,15 +11,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from recordings import rows, stored
-from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.model import (
-    Recording,
-    is_final,
-    timestamp,
-)
+from recordings.dynamodb import ConditionFailedError, Table
+from recordings.model import Recording, is_final, timestamp
+from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
 
@@ -32,7 +29,7 @@ class ConflictError(Exception):
 class Upserted:
     """The row as it is now, whether it had to be written, and whether it was final before."""
 
-    row: Item
+    row: Row
     changed: bool
     was_final: bool
 
@@ -44,12 +41,12 @@ class Catalogue:
         self._table = table
         self._app_id = app_id
 
-    def get(self, recording_id: str) -> Item | None:
+    def get(self, recording_id: str) -> Row | None:
         """The row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
         row = self._table.get({"recording_id": recording_id})
         return None if row is None else stored.read(row)
 
-    def get_many(self, recording_ids: Sequence[str]) -> dict[str, Item]:
+    def get_many(self, recording_ids: Sequence[str]) -> dict[str, Row]:
         """The rows that there are, by recording id; what was written just now may be missing.
 
         It costs half of `get`, and `upsert` finds out: it writes no row that has changed since.
@@ -69,14 +66,14 @@ class Catalogue:
         values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
 
-    def merged(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
+    def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
         """The row, `{}` if there is none, as an upsert would leave it; nothing is written."""
         changed = {**row, **rows.changes(row, recording, fetched_at, self._app_id)}
-        said = {name: value for name, value in changed.items() if value is not None}
-        return {"recording_id": recording.recording_id} | said
+        merged = {name: value for name, value in changed.items() if value is not None}
+        return cast(Row, {"recording_id": recording.recording_id} | merged)
 
     def upsert(
-        self, recording: Recording, fetched_at: datetime, known: Item | None = None
+        self, recording: Recording, fetched_at: datetime, known: Row | None = None
     ) -> Upserted:
         """Bring the row up to what RealtimeKit said at `fetched_at`.
 
@@ -102,7 +99,7 @@ class Catalogue:
             return Upserted(written, changed=True, was_final=was_final)
         raise ConflictError(f"recording {recording.recording_id} is being written by others")
 
-    def record_archive(self, recording_id: str, states: Mapping[str, Item]) -> Item | None:
+    def record_archive(self, recording_id: str, states: Mapping[str, ArchiveState]) -> Row | None:
         """Say what became of artifacts, by name, and return the row.
 
         `None`, and nothing is written, where there is no row, or it is erased or about to be.
@@ -130,7 +127,7 @@ class Catalogue:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def begin_erasure(self, recording_id: str, at: datetime) -> Item | None:
+    def begin_erasure(self, recording_id: str, at: datetime) -> Row | None:
         """From now on nobody else changes the row. The row, or `None` where there is none.
 
         Raises `ConflictError`.
@@ -143,7 +140,7 @@ class Catalogue:
                 return self._write(recording_id, row, {"erasing_since": timestamp(at)})
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def bury(self, row: Item, at: datetime) -> Item:
+    def bury(self, row: Row, at: datetime) -> Row:
         """Leave a tombstone of a row whose erasure has begun: its id, the time, a version."""
         key = {"recording_id": row["recording_id"]}
         # Also what the owner put there, and what is not read for its type.
@@ -155,12 +152,13 @@ class Catalogue:
         }
         expression = "SET #version = :version, #erased_at = :erased_at"
         try:
-            return self._table.update(key, expression, values, "#version = :seen", remove=gone)
+            tombstone = self._table.update(key, expression, values, "#version = :seen", remove=gone)
         except ConditionFailedError:
             # Only another erasure writes such a row: it was quicker.
             return self.get(row["recording_id"]) or {}
+        return stored.read(tombstone)
 
-    def _write(self, recording_id: str, row: Item, changes: Mapping[str, Any]) -> Item:
+    def _write(self, recording_id: str, row: Row, changes: Mapping[str, Any]) -> Row:
         """Write the changes under the version of the row that was read, `{}` if there is none.
 
         A row that has no version was never written by this service, and is taken over.

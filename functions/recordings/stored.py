@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast, get_args
 
 from recordings import packing
 from recordings.dynamodb import Item
 from recordings.model import MAX_TEXT_BYTES, uuid
+from recordings.rows import Row, StateName
 
 MAX_MAP_BYTES = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
@@ -25,7 +26,7 @@ _PACKED = "artifacts_packed"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
-def read(item: Mapping[str, Any]) -> Item:
+def read(item: Mapping[str, Any]) -> Row:
     """Return a stored row as the rules see it."""
     row = _typed(item, _ROW)
     packed = row.pop(_PACKED, None)
@@ -37,7 +38,7 @@ def read(item: Mapping[str, Any]) -> Item:
             for name, artifact in row["artifacts"].items()
             if isinstance(artifact, Mapping)
         }
-    return row
+    return cast(Row, row)
 
 
 def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:
@@ -99,7 +100,7 @@ def _is_history(value: object) -> bool:
 
 
 def _is_archive_state(value: object) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("state"), str):
+    if not isinstance(value, Mapping) or value.get("state") not in get_args(StateName):
         return False
     needed = _NEEDED.get(value["state"], {})
     return all(is_right(value.get(name)) for name, is_right in needed.items())

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from recordings import messages, paging, rows
 from recordings.archive import Archive
 from recordings.catalogue import ConflictError
-from recordings.dynamodb import Item, UnwritableError
+from recordings.dynamodb import UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp
@@ -29,7 +29,7 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnintelligibleError,
 )
-from recordings.rows import is_erased, news, unsettled
+from recordings.rows import ArtifactItem, Row, archive_state, is_erased, news, unsettled
 from recordings.sweeps import Counts, Progress, State, Sweep, SweepEndedError, Sweeps, Trigger
 from recordings.worklist import PATIENCE, is_urgent
 
@@ -56,8 +56,8 @@ class Finding:
     """A recording of a page, its row (`{}` if missing), and the row as it should be."""
 
     recording: Recording
-    row: Item
-    merged: Item
+    row: Row
+    merged: Row
     news: set[str]
 
     @property
@@ -257,7 +257,7 @@ class Sweeper:
                 states.setdefault(state, []).append(recording_id)
         return states
 
-    def _ensure_archive_check(self, row: Item) -> None:
+    def _ensure_archive_check(self, row: Row) -> None:
         """Create a check for unsettled files, in case the request to archive them was lost."""
         if self.archive and unsettled(row):
             request = ArchiveRequest(
@@ -268,7 +268,7 @@ class Sweeper:
                 _SOON_SECONDS, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
             )
 
-    def _state_of_files(self, row: Item, trigger: Trigger) -> str:
+    def _state_of_files(self, row: Row, trigger: Trigger) -> str:
         """Return the count that an uploaded recording's files belong to, or `""`.
 
         The counts are `archived`, `gone`, `expired`, `not_archived` and `at_risk`.
@@ -288,18 +288,18 @@ class Sweeper:
         if any(self._is_gone(artifact, trigger) for artifact in artifacts):
             return "gone"
         for state in ("expired", "archived"):
-            if any(artifact.get("archive", {}).get("state") == state for artifact in artifacts):
+            if any(archive_state(artifact) == state for artifact in artifacts):
                 return state
         return ""
 
-    def _is_gone(self, artifact: Item, trigger: Trigger) -> bool:
+    def _is_gone(self, artifact: ArtifactItem, trigger: Trigger) -> bool:
         """Return True if the archive bucket lacks a file that the row says it has.
 
         Each look costs a request. Scheduled sweeps see a recording some 14 times, so they look only
         when RealtimeKit's own copy is about to go.
         """
-        archive, expiry = artifact.get("archive", {}), artifact.get("url_expires_at")
-        if self.archive is None or archive.get("state") != "archived":
+        archive, expiry = artifact.get("archive"), artifact.get("url_expires_at")
+        if self.archive is None or archive is None or archive["state"] != "archived":
             return False
         if trigger is not Trigger.REQUEST and expiry and not is_urgent(expiry, self.now()):
             return False
@@ -314,7 +314,7 @@ def _is_added(finding: Finding, low: datetime, high: datetime, unwritable: Colle
     """Return whether the table has a new row in this part of the window, where it is indexed."""
     if finding.kind != "missing" or finding.recording.recording_id in unwritable:
         return False
-    return bool(timestamp(low) <= finding.merged["invoked_at"] < timestamp(high))
+    return timestamp(low) <= finding.merged["invoked_at"] < timestamp(high)
 
 
 def _is_in_flight(finding: Finding, now: datetime) -> bool:
