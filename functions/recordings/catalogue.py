@@ -145,14 +145,12 @@ class Catalogue:
         key = {"recording_id": row["recording_id"]}
         # Also what the owner put there, and what is not read for its type.
         gone = (self._table.get(key) or {}).keys() - {"recording_id", "version", "erased_at"}
-        values = {
-            "version": rows.next_version(row),
-            "erased_at": timestamp(at),
-            "seen": row["version"],
-        }
-        expression = "SET #version = :version, #erased_at = :erased_at"
+        attributes = {"version": rows.next_version(row), "erased_at": timestamp(at)}
+        seen = {"seen_version": row["version"]}
         try:
-            tombstone = self._table.update(key, expression, values, "#version = :seen", remove=gone)
+            tombstone = self._table.set_attributes(
+                key, attributes, "#version = :seen_version", seen, remove=gone
+            )
         except ConditionFailedError:
             # Only another erasure writes such a row: it was quicker.
             return self.get(row["recording_id"]) or {}
@@ -164,13 +162,10 @@ class Catalogue:
         A row that has no version was never written by this service, and is taken over.
         """
         values, removed = stored.attributes({**changes, "version": rows.next_version(row)})
-        assignments = ", ".join(f"#{name} = :{name}" for name in values)
         if "version" in row:
             condition, seen = "#version = :seen_version", {"seen_version": row["version"]}
         else:
             condition, seen = "attribute_not_exists(#version)", {}
         key = {"recording_id": recording_id}
-        written = self._table.update(
-            key, f"SET {assignments}", {**values, **seen}, condition, remove=removed
-        )
+        written = self._table.set_attributes(key, values, condition, seen, remove=removed)
         return stored.read(written)

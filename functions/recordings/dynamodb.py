@@ -87,6 +87,20 @@ class Table:
             )
         return unmarshal(answer["Attributes"])
 
+    def set_attributes(
+        self,
+        key: Mapping[str, str],
+        attributes: Mapping[str, Any],
+        condition: str | None = None,
+        operands: Mapping[str, Any] | None = None,
+        *,
+        remove: Collection[str] = (),
+    ) -> Item:
+        """Write attributes as `update` does; `operands` are the condition's other values."""
+        assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
+        values = {**attributes, **(operands or {})}
+        return self.update(key, f"SET {assignments}", values, condition, remove=remove)
+
     def delete(self, key: Mapping[str, str]) -> None:
         """Also where there is no such row."""
         self._dynamodb.delete_item(TableName=self._name, Key=_marshal(key))

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, Self, TypedDict
+from typing import Literal, Self, TypedDict
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
@@ -318,16 +318,11 @@ class Sweeps:
         if not sweep.is_open:
             sweep = replace(sweep, ended_at=now, progress=_outcome(sweep.progress))
         saved = replace(sweep, version=sweep.version + 1)
-        values = {**_row(saved), "seen": sweep.version}
-        gone = [name for name in saved.__slots__ if name not in values]
-        removal = f" REMOVE {', '.join(f'#{name}' for name in gone)}" if gone else ""
+        row = _row(saved)
+        absent = [name for name in saved.__slots__ if name not in row]
+        key, seen = _key(sweep.sweep_id), {"seen_version": sweep.version}
         try:
-            self._table.update(
-                _key(sweep.sweep_id),
-                f"SET {_assignments(values)}{removal}",
-                values,
-                "#version = :seen",
-            )
+            self._table.set_attributes(key, row, "#version = :seen_version", seen, remove=absent)
         except ConditionFailedError:
             raise SweepEndedError(sweep.sweep_id) from None
         return saved
@@ -337,11 +332,11 @@ class Sweeps:
         now = self._now()
         lease = timestamp(now + timedelta(seconds=seconds))
         try:
-            self._table.update(
+            self._table.set_attributes(
                 _LEASE,
-                "SET #lease = :lease",
-                {"lease": lease, "now": timestamp(now)},
+                {"lease": lease},
                 "attribute_not_exists(#lease) OR #lease <= :now",
+                {"now": timestamp(now)},
             )
         except ConditionFailedError:
             return None
@@ -353,13 +348,8 @@ class Sweeps:
             self._table.delete_if(_LEASE, "#lease = :lease", {"lease": lease})
 
     def _create(self, sweep: Sweep) -> None:
-        values = _row(sweep)
-        self._table.update(
-            _key(sweep.sweep_id),
-            f"SET {_assignments(values)}",
-            values,
-            "attribute_not_exists(#work_id)",
-        )
+        condition = "attribute_not_exists(#work_id)"
+        self._table.set_attributes(_key(sweep.sweep_id), _row(sweep), condition)
 
     def _page(
         self, partition: str, limit: int, before: str | None, *, backwards: bool
@@ -382,10 +372,6 @@ def _row(sweep: Sweep) -> Item:
         "due_at": _place(sweep),
         "expires_at": int((sweep.created_at + _KEPT_FOR).timestamp()),
     }
-
-
-def _assignments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"#{name} = :{name}" for name in values if name != "seen")
 
 
 def _outcome(progress: Progress) -> Progress:
