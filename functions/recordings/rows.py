@@ -22,8 +22,8 @@ from recordings.model import (
 )
 
 MAX_HISTORY_ENTRIES = 50
-# A row may have 400 KB (DynamoDB quotas), and a presigned URL up to 2 KB. If a row's URLs are larger
-# than this, it keeps no URL, and each download fetches its URL anew.
+# A row may have 400 KB (DynamoDB quotas), and a presigned URL has up to 2 KB. A row with more URLs
+# than this keeps no URL, and each download fetches its URL anew.
 MAX_URLS_BYTES = 128 * 1024
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""

@@ -1,8 +1,8 @@
 """A row as the table stores it, and as the rules of the catalogue see it.
 
-The artifacts of a large recording are stored packed, and everybody else sees a map. An owner may
-write into the table, by hand or from a job: whatever is not of the type that this service writes is
-left out on reading, as if it had never been said, so that no rule meets it.
+The artifacts of a large recording are stored packed; the rules always see a map. An owner may write
+into the table, by hand or from a job. So an attribute of a type that this service does not write is
+left out on reading, and no rule meets it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def read(item: Mapping[str, Any]) -> Row:
 
 
 def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:
-    """Return a row's changes as they are stored, and the attributes that they replace.
+    """Return the attributes to store for a row's changes, and the attributes to remove.
 
-    A change to None takes the attribute away.
+    A change to None removes the attribute.
     """
     values = {name: value for name, value in changes.items() if value is not None}
     removed = [name for name, value in changes.items() if value is None]
@@ -125,9 +125,9 @@ _ARTIFACT: Mapping[str, _Check] = {
     "file_size": _is_integer,
     "archive": _is_archive_state,
 }
-# What the rules read of each state; without it the state says nothing.
+# What the rules read of each state; a state without these is left out.
 _NEEDED: Mapping[str, Mapping[str, _Check]] = {
-    # A key of S3 has at most 1,024 bytes, too.
+    # A key has at most 1,024 bytes (S3 guide, object keys), as many as `_is_text` allows.
     "archived": {"bucket": _is_text, "key": _is_text, "size": _is_integer},
     "expired": {"expired_at": is_time},
 }
