@@ -293,7 +293,7 @@ def _known(pairs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(value: object) -> Mapping[str, Any] | None:
-    """Return the reason and its caller; a webhook has them as text in Python's notation: `None`."""
+    """Return the reason and its caller, `None` for a webhook's text in Python's notation."""
     fields = _object(value)
     caller = _object(fields.get("caller"))
     known_caller = _known(
