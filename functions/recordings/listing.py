@@ -108,7 +108,7 @@ class Listing:
             if name != key and getattr(query, name) is not None
         }
         where = " AND ".join(f"#{name} = :{name}" for name in filters)
-        found: list[Item] = []
+        listed: list[Item] = []
         read = 0
         while True:
             # One row more than the page holds shows whether there is another page.
@@ -122,12 +122,12 @@ class Listing:
                 where=where,
                 backwards=query.order == "newest",
             )
-            found += rows
+            listed += rows
             read += size
-            if len(found) > limit:
-                return self._page(query, found[:limit], _position(found[limit - 1]))
+            if len(listed) > limit:
+                return self._page(query, listed[:limit], _position(listed[limit - 1]))
             if last is None or read >= MAX_ROWS_READ:
-                return self._page(query, found, _position(last) if last else None)
+                return self._page(query, listed, _position(last) if last else None)
             after = _position(last)
 
     def _index(self, query: Query) -> tuple[str, str, str]:
@@ -169,7 +169,9 @@ def position(query: Query, text: str) -> Position:
         after = Position(match["invoked_at"], match["recording_id"])
         if cursor(query, after) == text and query.since <= after.invoked_at <= query.until:
             return after
-    raise BadParameterError("cursor", "is not one that this query's last page gave")
+    raise BadParameterError(
+        "cursor", "is not a cursor of this query: repeat the query that returned it"
+    )
 
 
 def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position | None]:

@@ -235,7 +235,7 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of several spellings that has a value; RealtimeKit writes "" for none."""
+    """Return the first of several spellings that has a value; RealtimeKit also writes ""."""
     return next((fields[name] for name in names if fields.get(name) not in (None, "")), None)
 
 
@@ -373,8 +373,8 @@ def _single_files(
     audio = _first(fields, "audio_download_url", "audioDownloadUrl")
     file_name = text(_first(fields, "output_file_name", "outputFileName"))
     size = _size(_first(fields, "file_size", "fileSize"))
-    is_one = isinstance(download, str) and _path(download) == _path(audio) is not None
-    if isinstance(download, str) and not is_one:
+    is_same = isinstance(download, str) and _path(download) == _path(audio) is not None
+    if isinstance(download, str) and not is_same:
         kind = "audio" if _is_audio(download, file_name) else "video"
         yield Artifact(
             name="audio-main" if kind == "audio" and audio else kind,
@@ -389,7 +389,7 @@ def _single_files(
             name="audio",
             kind="audio",
             file_name=_file_name(audio),
-            file_size=size if is_one else None,
+            file_size=size if is_same else None,
             url=_url(audio),
             url_expires_at=expiry,
         )
@@ -449,12 +449,12 @@ class _TrackFile(NamedTuple):
 
 def _by_name(files: Iterable[_TrackFile]) -> dict[str, _TrackFile]:
     """Return the files by unique names, the same at every fetch."""
-    found: dict[str, _TrackFile] = {}
+    named: dict[str, _TrackFile] = {}
     for file in sorted(files, key=_TrackFile.order):
         for name in file.names():
-            if found.setdefault(name, file).is_same(file):
+            if named.setdefault(name, file).is_same(file):
                 break
-    return found
+    return named
 
 
 def _bounded(files: Iterator[_TrackFile]) -> tuple[list[_TrackFile], int]:

@@ -27,7 +27,9 @@ def single_values(parameters: Mapping[str, Sequence[str]], known: Sequence[str])
     for name, values in parameters.items():
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise BadParameterError(name[:50], f"is not a parameter here; there are: {listed}")
+            raise BadParameterError(
+                name[:50], f"is not a parameter of this request; the parameters are: {listed}"
+            )
         if len(values) != 1:
             raise BadParameterError(name, "is given more than once")
     return {name: values[0] for name, values in parameters.items()}
@@ -54,7 +56,7 @@ def parse_id(given: Mapping[str, str], name: str) -> str | None:
 def parse_choice(given: Mapping[str, str], name: str, known: Sequence[str]) -> str | None:
     """Return one of the known values, `None` if it is not given. Raises `BadParameterError`."""
     if name in given and given[name] not in known:
-        raise BadParameterError(name, f"is none of {', '.join(known)}")
+        raise BadParameterError(name, f"must be one of {', '.join(known)}")
     return given.get(name)
 
 

@@ -125,7 +125,7 @@ _ARTIFACT: Mapping[str, _Check] = {
     "file_size": _is_integer,
     "archive": _is_archive_state,
 }
-# What the rules read of each state; a state without these is left out.
+# The attributes that the rules read of each state; a state without them is left out.
 _NEEDED: Mapping[str, Mapping[str, _Check]] = {
     # A key has at most 1,024 bytes (S3 guide, object keys), as many as `_is_text` allows.
     "archived": {"bucket": _is_text, "key": _is_text, "size": _is_integer},

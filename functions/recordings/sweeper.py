@@ -176,12 +176,12 @@ class Sweeper:
         files = self._repair(sweep, findings, fetched_at)
         unwritable = set(files.get(UNWRITABLE, ()))
         repaired: set[str] = set()
-        found = _kinds(findings) | _intended(sweep)
+        kinds = _kinds(findings) | _intended(sweep)
         if not sweep.dry_run:
             catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
-            repaired = (found["missing"] | found["behind"]) - unwritable
+            repaired = (kinds["missing"] | kinds["behind"]) - unwritable
         more = {
-            **{kind: len(ids) for kind, ids in found.items()},
+            **{kind: len(ids) for kind, ids in kinds.items()},
             "seen": len(recordings),
             "unreadable": page.size - len(page.recordings),
             "erased": sum(is_erased(finding.row) for finding in findings),
@@ -193,7 +193,7 @@ class Sweeper:
         return replace(
             sweep,
             counts=sweep.counts.plus(more),
-            examples=_with_examples(sweep.examples, {**found, **shown}),
+            examples=_with_examples(sweep.examples, {**kinds, **shown}),
             progress=paging.after_page(sweep, number, page, high),
         )
 
@@ -214,14 +214,14 @@ class Sweeper:
 
         A row that the earlier try repaired is no longer missing or behind, but must be counted.
         """
-        intended, found = _intended(sweep), _kinds(findings)
+        intended, kinds = _intended(sweep), _kinds(findings)
         if sweep.trigger is not Trigger.REQUEST:
-            found["lost_webhooks"] = {
+            kinds["lost_webhooks"] = {
                 finding.recording.recording_id for finding in findings if _is_lost_webhook(finding)
             }
         union = {
             kind: paging.pack_ids(intended.get(kind, set()) | ids)
-            for kind, ids in found.items()
+            for kind, ids in kinds.items()
             if ids or kind in intended
         }
         if not any(union.values()) or union == sweep.progress.get("repairing"):
@@ -357,10 +357,10 @@ def _tally(states: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _with_examples(
-    known: Mapping[str, Sequence[str]], found: Mapping[str, Collection[str]]
+    known: Mapping[str, Sequence[str]], new: Mapping[str, Collection[str]]
 ) -> dict[str, list[str]]:
     merged = {kind: list(ids) for kind, ids in known.items()}
-    for kind, ids in found.items():
+    for kind, ids in new.items():
         if ids:
             merged[kind] = list(dict.fromkeys([*merged.get(kind, ()), *sorted(ids)]))
             del merged[kind][MAX_EXAMPLES:]

@@ -32,9 +32,20 @@ _KEPT_FOR = timedelta(days=30)
 _STUCK_AFTER = timedelta(minutes=30)
 # A stuck sweep fails after 12 hours: a daily one, 12 hourly ones, and two to spare.
 _MAX_SCHEDULED = 15
+# In the first thousandth of a window an estimate may be centuries off.
+_MIN_ESTIMATED_FRACTION = 0.001
 _OPEN, _ENDED = "sweep", "swept"
 _LEASE = {"work_id": "sweeper"}
 _PLACE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z[0-9a-f-]{36}")
+_TIMES = (
+    "since",
+    "until",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "not_before",
+    "trying_since",
+)
 
 
 class State(StrEnum):
@@ -84,7 +95,8 @@ class Counts:
     - `unwritable`: DynamoDB refuses the row; `erased`: erased by the owner
     - `catalogued`: rows of the window in the table
     - `archived`: all files are in the archive; `gone`: the bucket lacks a file of the row
-    - `not_archived`: RealtimeKit still has a file; `at_risk`: for less than two days
+    - `not_archived`: RealtimeKit still has a file that the archive lacks; `at_risk` are those of
+      them that it deletes within two days
     - `expired`: a file was deleted before it was copied
 
     `pages` is the number of pages read.
@@ -116,7 +128,7 @@ class Counts:
 
 
 Phase = Literal["searching", "halving", "paging", "counting"]
-"""Part of a sweep's work; a sweep without one has not read any page."""
+"""Part of a sweep's work; it is absent until the first page is read."""
 
 
 class Progress(TypedDict, total=False):
@@ -213,22 +225,9 @@ class Sweep:
         elapsed = (self.ended_at or now) - (self.started_at or now)
         if elapsed:
             pace["recordings_per_minute"] = round(self.counts.seen * 60 / elapsed.total_seconds())
-        # In the first thousandth of the window an estimate may be centuries off.
         if self.is_open and elapsed and fraction >= _MIN_ESTIMATED_FRACTION:
             pace["estimated_end_at"] = timestamp(now + elapsed * (1 - fraction) / fraction)
         return pace
-
-
-_MIN_ESTIMATED_FRACTION = 0.001
-_TIMES = (
-    "since",
-    "until",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "not_before",
-    "trying_since",
-)
 
 
 class Sweeps:
@@ -258,8 +257,8 @@ class Sweeps:
     def schedule(self, trigger: Trigger, length: timedelta) -> Sweep | None:
         """Create a schedule's sweep of the last hours or days; return `None` if it was not created.
 
-        It waits for an unfinished sweep of the same schedule, unless that is stuck. Events may come
-        twice, so a schedule has at most one sweep an hour.
+        An unfinished sweep of the same schedule prevents another, unless it is stuck. Events may
+        come twice, so a schedule has at most one sweep an hour.
         """
         now = self._now()
         others = [other for other in self.unfinished() if other.trigger is trigger]
@@ -401,7 +400,9 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
     if not isinstance(fields, dict):
         raise BadParameterError("body", 'is not a JSON object such as {"from": "2026-06-03"}')
     for name in fields.keys() - {"from", "to", "dry_run"}:
-        raise BadParameterError(name[:50], "is not known here; there are: dry_run, from, to")
+        raise BadParameterError(
+            name[:50], "is not a field of the body; the fields are: dry_run, from, to"
+        )
     if "from" not in fields:
         raise BadParameterError("from", "is missing")
     dry_run = fields.get("dry_run", False)
@@ -427,4 +428,6 @@ def place(cursor: str) -> str:
         decoded = base64.urlsafe_b64decode(cursor.encode()).decode()
         if _PLACE.fullmatch(decoded):
             return decoded
-    raise BadParameterError("cursor", "is not one that a page of sweeps gave")
+    raise BadParameterError(
+        "cursor", "is not a cursor of the list of sweeps: begin again without it"
+    )
