@@ -143,10 +143,7 @@ class Sweeper:
             raise
 
     def _postpone(self, sweep: Sweep, error: RealtimeKitError) -> Sweep:
-        """Save why the sweep waits for a later tick, or that it failed because it waited too long.
-
-        Three unintelligible answers in a row are a failure as well.
-        """
+        """Save why the sweep waits for a later tick, or that it failed by waiting too long."""
         now = self.now()
         progress: Progress = {**sweep.progress}
         if isinstance(error, NotFoundError | UnintelligibleError):
