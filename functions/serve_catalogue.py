@@ -47,7 +47,7 @@ from recordings.realtimekit import (
     ThrottledError,
     UnavailableError,
 )
-from recordings.rows import is_erased, public
+from recordings.rows import Row, is_erased, public
 from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
@@ -364,12 +364,12 @@ def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     return checked
 
 
-def recording(row: Item) -> Response[str]:
+def recording(row: Row) -> Response[str]:
     """200 with the row, less what is the service's own and the URLs, which are credentials."""
     return answer(HTTPStatus.OK, public(row), {"ETag": etag(row)})
 
 
-def etag(row: Item) -> str:
+def etag(row: Row) -> str:
     """Of what is shown of the row, which changes with its version.
 
     A row that the owner made, and this service has not taken over yet, has none.

@@ -1,8 +1,8 @@
-"""Every minute: go on with sweeps; every hour and every day: begin one of the last hours or days.
+"""Every minute: work on sweeps; every hour and every day: begin a sweep of the last hours or days.
 
-Promise: what RealtimeKit's list has and the catalogue has not is in the catalogue when the sweep
-of its time is completed, however many ticks that takes and whoever dies meanwhile. One at a time
-works, on half of the budget of requests at most. A dry run changes nothing.
+Promise: when a sweep is completed, the catalogue has every recording of RealtimeKit's list in the
+sweep's window, however many ticks that takes and whichever of them die. One tick works at a time,
+on at most half of the budget of requests. A dry run changes no row of the catalogue.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
 RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
 WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
-# Empty where archiving is switched off.
+# Empty if archiving is switched off.
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 
-# The daily one looks at all that RealtimeKit still has files of, and a day more.
+# RealtimeKit keeps files for 7 days; the daily sweep covers a day more.
 WINDOWS = {Trigger.HOURLY: timedelta(hours=6), Trigger.DAILY: timedelta(days=8)}
 HALF = 0.5
-# A page of recordings at its slowest.
+# 20 s: the request of a page takes up to 14 s (recordings.realtimekit), and then its rows.
 MARGIN_MS = 20_000
-# Longer than the invocation.
+# The lease outlasts the invocation by this.
 LEASE_MARGIN_SECONDS = 2
 
 logger = Logger(service="sweep_recordings")
@@ -84,18 +84,19 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """A tick; `{"sweep": "hourly"}` and `{"sweep": "daily"}` begin a sweep first."""
+    """Run a tick; `{"sweep": "hourly"}` and `{"sweep": "daily"}` begin a sweep first."""
     for trigger, length in WINDOWS.items():
         if event.get("sweep") == trigger:
             begun = sweeps.schedule(trigger, length)
-            logger.info("sweep begun" if begun else "left to the one before", trigger=trigger)
+            message = "sweep begun" if begun else "sweep not begun: the one before is unfinished"
+            logger.info(message, trigger=trigger)
     open_sweeps = sweeps.unfinished()
     if not open_sweeps:
         return
     remaining = context.get_remaining_time_in_millis
     lease = sweeps.claim(remaining() / 1000 + LEASE_MARGIN_SECONDS)
     if lease is None:
-        logger.info("left to a tick under way")
+        logger.info("sweeps left to the tick that holds the lease")
         return
     try:
         work(open_sweeps, context)
@@ -103,14 +104,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         sweeps.release(lease)
 
 
-# A page that RealtimeKit does not give is no reason not to ask for the next sweep's.
+# These causes concern one sweep's page, so the next sweep may still get its own.
 OF_ONE_SWEEP = (UnavailableError.cause, UnintelligibleError.cause, NotFoundError.cause)
 
 
 def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
-    """One after the other, until the time is over or RealtimeKit is not to be asked.
+    """Work on one sweep after the other, until time runs out or RealtimeKit takes no requests.
 
-    What interrupts one sweep is raised in the end, when the others have had their turn.
+    An error that interrupts a sweep is raised at the end, after the other sweeps' turns.
     """
     interruptions: list[Exception] = []
 
@@ -123,22 +124,22 @@ def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
         if out_of_time():
             break
         try:
-            now = sweeper.sweep(sweep, out_of_time)
+            worked = sweeper.sweep(sweep, out_of_time)
         except Exception as error:
             logger.exception("sweep interrupted", sweep_id=sweep.sweep_id)
             interruptions.append(error)
             continue
-        tell(now)
-        if not now.is_open:
-            count(now)
-        elif now.cause not in OF_ONE_SWEEP:
+        log(worked)
+        if not worked.is_open:
+            emit_metrics(worked)
+        elif worked.cause not in OF_ONE_SWEEP:
             break
     if interruptions:
         raise interruptions[0]
 
 
-def tell(sweep: Sweep) -> None:
-    """In the log, how far it is."""
+def log(sweep: Sweep) -> None:
+    """Log the sweep's state and counts."""
     logger.info(
         f"sweep {sweep.state}",
         sweep_id=sweep.sweep_id,
@@ -155,8 +156,8 @@ def tell(sweep: Sweep) -> None:
         logger.warning("list incomplete", sweep_id=sweep.sweep_id)
 
 
-def count(sweep: Sweep) -> None:
-    """In metrics, when it has ended."""
+def emit_metrics(sweep: Sweep) -> None:
+    """Emit the metrics of a sweep that has ended."""
     for metric, counted in (
         ("RecordingRepaired", sweep.counts.repaired),
         ("WebhookLost", sweep.counts.lost_webhooks),

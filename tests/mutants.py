@@ -42,6 +42,7 @@ TESTS = {
     "media_types": "unit/test_media_downloads cli/test_error_pages",
     "messages": "unit/test_messages functional/test_follow_up functional/test_publish_changes",
     "model": "unit/test_model unit/test_webhook",
+    "paging": "functional/test_sweep_recordings",
     "parameters": "unit/test_listing functional/test_serve_catalogue",
     "realtimekit": "unit/test_realtimekit functional/test_ingest_recording",
     "rows": "unit/test_catalogue unit/test_stored unit/test_interleavings",

@@ -19,7 +19,6 @@ from recordings import messages, rows
 from recordings.archive import Archive, Stored, object_key, storage_location
 from recordings.catalogue import Catalogue
 from recordings.copier import Copier, OutOfTimeError, Upload, UploadLostError
-from recordings.dynamodb import Item
 from recordings.media import (
     Media,
     MediaChangedError,
@@ -31,6 +30,7 @@ from recordings.media import (
 from recordings.messages import ArchiveRequest
 from recordings.model import timestamp
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.rows import ArchiveState, Row
 from recordings.worklist import Check, ClaimLostError, Worklist, is_urgent, utcnow
 
 OUT_OF_TIME = "out_of_time"
@@ -66,7 +66,7 @@ class Outcome:
     `is_busy` is True if another run holds the claim, so this one ended at once.
     """
 
-    done: dict[str, Item] = field(default_factory=dict)
+    done: dict[str, ArchiveState] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     uploaded_at: str | None = None
@@ -121,7 +121,7 @@ class _Run:
         archiver: Archiver,
         check: Check,
         recording_id: str,
-        row: Item,
+        row: Row,
         out_of_time: Callable[[], bool],
         report_lost: ReportLost,
     ) -> None:
@@ -169,7 +169,7 @@ class _Run:
             return self._failure.retry_after
         return self._seconds_to_next_look()
 
-    def _set_row(self, row: Item) -> None:
+    def _set_row(self, row: Row) -> None:
         """Continue with this row, completed by the URLs of RealtimeKit's last answer.
 
         A row keeps the older of two URLs with the same expiry, and drops the URLs of very many
@@ -177,17 +177,20 @@ class _Run:
         """
         self._row = row
         self._unsettled_in_row = {
-            name: {**artifact, "url": self._urls[name]} if name in self._urls else artifact
+            name: self._with_current_url(name, artifact)
             for name, artifact in rows.unsettled(row).items()
         }
         self._expiry = rows.expiry(row) if self._unsettled_in_row else ""
 
-    def _unsettled(self) -> dict[str, Item]:
+    def _with_current_url(self, name: str, artifact: ArtifactItem) -> ArtifactItem:
+        return {**artifact, "url": self._urls[name]} if name in self._urls else artifact
+
+    def _unsettled(self) -> dict[str, ArtifactItem]:
         """Return the artifacts, by name, without a last state in the row or from this run."""
         artifacts = self._unsettled_in_row.items()
         return {name: artifact for name, artifact in artifacts if name not in self.outcome.done}
 
-    def _expired_files(self) -> dict[str, Item]:
+    def _expired_files(self) -> dict[str, ArtifactItem]:
         """Return the files that need no new answer of RealtimeKit, because they have expired.
 
         An offered file is among them only if its URL is known, since the URL is tried anyway.
@@ -198,11 +201,11 @@ class _Run:
             if self._has_expired(artifact) and ("url" in artifact or not rows.is_offered(artifact))
         }
 
-    def _has_expired(self, artifact: Item) -> bool:
+    def _has_expired(self, artifact: ArtifactItem) -> bool:
         """Return True if the file's expiry had passed at RealtimeKit's last answer."""
         return self._expiry_of(artifact) <= self._answered_at
 
-    def _expiry_of(self, artifact: Item) -> str:
+    def _expiry_of(self, artifact: ArtifactItem) -> str:
         return rows.said_expiry(artifact) or self._expiry
 
     def _refresh_row(self) -> None:
@@ -228,7 +231,7 @@ class _Run:
         self._urls = {artifact.name: artifact.url for artifact in artifacts if artifact.url}
         self._set_row(self._archiver.catalogue.upsert(recording, asked_at).row)
 
-    def _archive_all(self, artifacts: Mapping[str, Item]) -> None:
+    def _archive_all(self, artifacts: Mapping[str, ArtifactItem]) -> None:
         """Archive the files in the order of their expiry; continue after one that fails."""
         for name in sorted(
             artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
@@ -271,7 +274,7 @@ class _Run:
                 in_one = isinstance(error, MediaChangedError)
                 self.outcome.restarted += 1
 
-    def _copy_file(self, name: str, artifact: Item, in_one: bool) -> None:
+    def _copy_file(self, name: str, artifact: ArtifactItem, in_one: bool) -> None:
         file = self._archiver.media.open(
             artifact["url"],
             size=artifact.get("file_size"),
@@ -332,7 +335,7 @@ class _Run:
         if upload := self._uploads.pop(name, None):
             self._archiver.copier.abort(upload)
 
-    def _settle_without_url(self, name: str, artifact: Item) -> None:
+    def _settle_without_url(self, name: str, artifact: ArtifactItem) -> None:
         """Adopt a file from the bucket, postpone one that may still come, or give it a last state.
 
         RealtimeKit may still offer a file that it names.
@@ -353,23 +356,23 @@ class _Run:
         else:
             self._settle_expired(name, artifact)
 
-    def _settle_expired(self, name: str, artifact: Item) -> None:
+    def _settle_expired(self, name: str, artifact: ArtifactItem) -> None:
         """Mark a file expired, unless the bucket has a copy by an earlier run or by its owner."""
         if stored := self._find_copy(name, artifact):
             self._adopt(name, artifact, stored)
         else:
             self._mark_expired(name, artifact)
 
-    def _mark_expired(self, name: str, artifact: Item) -> None:
+    def _mark_expired(self, name: str, artifact: ArtifactItem) -> None:
         self.outcome.done[name] = {"state": "expired", "expired_at": self._timestamp()}
         # A file that expired before the row existed could not have been saved: no alarm.
         if self._expiry_of(artifact) > self._row["first_seen_at"]:
             self._unreported.append(name)
         self._abort_upload(name)
 
-    def _mark_external(self, name: str, location: Item) -> None:
-        state = {"state": "external", "location": location, "noted_at": self._timestamp()}
-        self.outcome.done[name] = state
+    def _mark_external(self, name: str, location: Mapping[str, Any]) -> None:
+        noted_at = self._timestamp()
+        self.outcome.done[name] = {"state": "external", "location": location, "noted_at": noted_at}
 
     def _mark_none(self, name: str) -> None:
         self.outcome.done[name] = {"state": "none", "noted_at": self._timestamp()}
@@ -388,12 +391,12 @@ class _Run:
             if name not in self.outcome.causes:
                 self._set_cause(name, cause, detail)
 
-    def _find_copy(self, name: str, artifact: Item) -> Stored | None:
+    def _find_copy(self, name: str, artifact: ArtifactItem) -> Stored | None:
         return self._archiver.archive.find(
             object_key({**self._row, "artifacts": {name: artifact}}, name)
         )
 
-    def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
+    def _adopt(self, name: str, artifact: ArtifactItem, stored: Stored) -> None:
         """Mark the file archived as this object, unless RealtimeKit names another length."""
         is_named = artifact.get("file_name") == self._row.get("file_name")
         size = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
@@ -404,22 +407,23 @@ class _Run:
         self._abort_upload(name)
         self.outcome.done[name] = self._archived_state(stored)
 
-    def _is_in_bucket(self, location: Item) -> bool:
+    def _is_in_bucket(self, location: Mapping[str, Any]) -> bool:
         """Return True if the file is in this bucket, not in one of the same name at R2 or GCS."""
         is_s3 = location.get("type", "aws") == "aws"
         bucket = self._archiver.archive.bucket
         return is_s3 and location.get("bucket") == bucket and "key" in location
 
-    def _archived_state(self, stored: Stored) -> Item:
-        checksum = stored.checksum_crc32
-        return {
+    def _archived_state(self, stored: Stored) -> Archived:
+        state: Archived = {
             "state": "archived",
             "bucket": stored.bucket,
             "key": stored.key,
             "size": stored.size,
-            **({"checksum_crc32": checksum} if checksum else {}),
             "archived_at": self._timestamp(),
         }
+        if stored.checksum_crc32:
+            state["checksum_crc32"] = stored.checksum_crc32
+        return state
 
     def _record_states(self) -> None:
         done = self.outcome.done.items()

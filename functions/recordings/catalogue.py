@@ -1,8 +1,7 @@
-"""The catalogue: one row for each recording, the merge of all that was ever said of it.
+"""The catalogue: one row for each recording, the merge of all views of it.
 
-A writer reads the row, works out in Python what it would change, and writes that under one
-condition: that nobody else wrote in between. So the rules below are plain code, and a row never
-holds half of one writer's view and half of another's.
+A writer reads the row, merges it with its view in Python (`rows.changes`), and writes under the
+version it read. So the rules are plain code, and a row never mixes two writers' changes.
 """
 
 from __future__ import annotations
@@ -11,28 +10,25 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from recordings import rows, stored
-from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.model import (
-    Recording,
-    is_final,
-    timestamp,
-)
+from recordings.dynamodb import ConditionFailedError, Table
+from recordings.model import Recording, is_final, timestamp
+from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
 
 
 class ConflictError(Exception):
-    """Raised when others wrote the same row each time we tried; transient."""
+    """Raised when others wrote the same row at each of our tries; transient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """The row as it is now, whether it had to be written, and whether it was final before."""
+    """The row after an upsert, whether it was written, and whether it was final before."""
 
-    row: Item
+    row: Row
     changed: bool
     was_final: bool
 
@@ -44,47 +40,47 @@ class Catalogue:
         self._table = table
         self._app_id = app_id
 
-    def get(self, recording_id: str) -> Item | None:
-        """The row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
+    def get(self, recording_id: str) -> Row | None:
+        """Return the row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
         row = self._table.get({"recording_id": recording_id})
         return None if row is None else stored.read(row)
 
-    def get_many(self, recording_ids: Sequence[str]) -> dict[str, Item]:
-        """The rows that there are, by recording id; what was written just now may be missing.
+    def get_many(self, recording_ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows that exist, by recording id, as they are now or were a moment ago.
 
-        It costs half of `get`, and `upsert` finds out: it writes no row that has changed since.
+        These reads cost half of `get`. An old row does no harm, since `upsert` writes only if the
+        row has not changed.
         """
         keys = [{"recording_id": recording_id} for recording_id in dict.fromkeys(recording_ids)]
-        found = [
+        known = [
             stored.read(row)
             for start in range(0, len(keys), 100)
             for row in self._table.get_many(keys[start : start + 100])
         ]
-        return {row["recording_id"]: row for row in found}
+        return {row["recording_id"]: row for row in known}
 
     def count(self, since: datetime, until: datetime) -> int:
-        """How many recordings the table has that were invoked from `since` to before `until`."""
+        """Return the number of rows of recordings invoked from `since` to before `until`."""
         condition = "#app_id = :app_id AND #invoked_at BETWEEN :since AND :until"
         last = timestamp(until - timedelta(milliseconds=1))
         values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
 
-    def merged(self, row: Item, recording: Recording, fetched_at: datetime) -> Item:
-        """The row, `{}` if there is none, as an upsert would leave it; nothing is written."""
+    def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
+        """Return the row as an upsert would leave it, without writing; `{}` is a missing row."""
         changed = {**row, **rows.changes(row, recording, fetched_at, self._app_id)}
-        said = {name: value for name, value in changed.items() if value is not None}
-        return {"recording_id": recording.recording_id} | said
+        merged = {name: value for name, value in changed.items() if value is not None}
+        return cast(Row, {"recording_id": recording.recording_id} | merged)
 
     def upsert(
-        self, recording: Recording, fetched_at: datetime, known: Item | None = None
+        self, recording: Recording, fetched_at: datetime, known: Row | None = None
     ) -> Upserted:
-        """Bring the row up to what RealtimeKit said at `fetched_at`.
+        """Merge RealtimeKit's answer of `fetched_at` into the row, and write it if that changes it.
 
-        A status only moves forward; at one status, what was said earlier does not overwrite what
-        was said later; what was not said is kept; and nothing is written where nothing would
-        change. So it is no matter in which order views arrive. What is erased, or about to be,
-        stays as it is. Whoever has just read the row may give it, `{}` if there is none. Raises
-        `ConflictError`, and `UnwritableError` where DynamoDB will not take this row.
+        A status only moves forward. At one status, a later view overwrites an earlier one, and
+        attributes missing from the view are kept, so views may arrive in any order. The row of an
+        erased recording stays as it is. A caller that has just read the row may pass it as `known`,
+        `{}` if it is missing. Raises `ConflictError`, and `UnwritableError` if DynamoDB refuses it.
         """
         for _ in range(_MAX_TRIES):
             row = self.get(recording.recording_id) or {} if known is None else known
@@ -102,14 +98,10 @@ class Catalogue:
             return Upserted(written, changed=True, was_final=was_final)
         raise ConflictError(f"recording {recording.recording_id} is being written by others")
 
-    def record_archive(self, recording_id: str, states: Mapping[str, Item]) -> Item | None:
-        """Say what became of artifacts, by name, and return the row.
+    def record_archive(self, recording_id: str, states: Mapping[str, ArchiveState]) -> Row | None:
+        """Write the archive states of artifacts, by name, and return the row.
 
-        `None`, and nothing is written, where there is no row, or it is erased or about to be.
-
-        A state is `{"state": "archived", "bucket", "key", "size", "checksum_crc32",
-        "archived_at"}`, `{"state": "external", "location": {…}, "noted_at"}`,
-        `{"state": "expired", "expired_at"}` or `{"state": "none", "noted_at"}`. Raises
+        Return `None` without writing if the row is missing, or its erasure has begun. Raises
         `ConflictError` and `UnwritableError`.
         """
         for _ in range(_MAX_TRIES):
@@ -118,7 +110,7 @@ class Catalogue:
                 return None
             artifacts = dict(row["artifacts"]) if "artifacts" in row else {}
             for name, state in states.items():
-                # A placeholder goes when real files appear: its state is then nobody's.
+                # Real files replace a placeholder, and its state goes with it.
                 if name in artifacts or not row.get("artifacts"):
                     artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
             if artifacts == row.get("artifacts"):
@@ -130,8 +122,8 @@ class Catalogue:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def begin_erasure(self, recording_id: str, at: datetime) -> Item | None:
-        """From now on nobody else changes the row. The row, or `None` where there is none.
+    def begin_erasure(self, recording_id: str, at: datetime) -> Row | None:
+        """Close the row to all other writers and return it, or `None` if it is missing.
 
         Raises `ConflictError`.
         """
@@ -143,36 +135,32 @@ class Catalogue:
                 return self._write(recording_id, row, {"erasing_since": timestamp(at)})
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def bury(self, row: Item, at: datetime) -> Item:
-        """Leave a tombstone of a row whose erasure has begun: its id, the time, a version."""
+    def bury(self, row: Row, at: datetime) -> Row:
+        """Replace a row whose erasure has begun by its tombstone: id, time and version."""
         key = {"recording_id": row["recording_id"]}
-        # Also what the owner put there, and what is not read for its type.
+        # From the table itself, for attributes that the owner wrote, or that `stored` leaves out.
         gone = (self._table.get(key) or {}).keys() - {"recording_id", "version", "erased_at"}
-        values = {
-            "version": rows.next_version(row),
-            "erased_at": timestamp(at),
-            "seen": row["version"],
-        }
-        expression = "SET #version = :version, #erased_at = :erased_at"
+        attributes = {"version": rows.next_version(row), "erased_at": timestamp(at)}
+        seen = {"seen_version": row["version"]}
         try:
-            return self._table.update(key, expression, values, "#version = :seen", remove=gone)
+            tombstone = self._table.set_attributes(
+                key, attributes, "#version = :seen_version", seen, remove=gone
+            )
         except ConditionFailedError:
-            # Only another erasure writes such a row: it was quicker.
+            # Only another erasure writes such a row, so that one was quicker.
             return self.get(row["recording_id"]) or {}
+        return stored.read(tombstone)
 
-    def _write(self, recording_id: str, row: Item, changes: Mapping[str, Any]) -> Item:
-        """Write the changes under the version of the row that was read, `{}` if there is none.
+    def _write(self, recording_id: str, row: Row, changes: Mapping[str, Any]) -> Row:
+        """Write the changes if the row still has the version that was read; return the new row.
 
-        A row that has no version was never written by this service, and is taken over.
+        A row without a version was made by the owner, and is taken over.
         """
         values, removed = stored.attributes({**changes, "version": rows.next_version(row)})
-        assignments = ", ".join(f"#{name} = :{name}" for name in values)
         if "version" in row:
             condition, seen = "#version = :seen_version", {"seen_version": row["version"]}
         else:
             condition, seen = "attribute_not_exists(#version)", {}
         key = {"recording_id": recording_id}
-        written = self._table.update(
-            key, f"SET {assignments}", {**values, **seen}, condition, remove=removed
-        )
+        written = self._table.set_attributes(key, values, condition, seen, remove=removed)
         return stored.read(written)

@@ -1,4 +1,4 @@
-"""One DynamoDB table with Python's values in and out."""
+"""One DynamoDB table that takes and returns Python's values."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
-"""A row: text, int, `Decimal` where a number is no integer, bool, bytes, list, dict, set."""
+"""A row of text, int, `Decimal` (for fractions), bool, bytes, list, dict and set."""
 
 _serialize = TypeSerializer().serialize
 
 
 class ConditionFailedError(Exception):
-    """Raised when a write's condition does not hold; nothing was written."""
+    """Raised when a write's condition does not hold; the row is unchanged."""
 
 
 class UnwritableError(Exception):
-    """Raised when DynamoDB refuses a row for what is in it: too large, or not to be indexed.
+    """Raised when DynamoDB refuses a row for its content: too large, or a key of a wrong type.
 
-    It is permanent for this row as it is, and says nothing of other rows.
+    The failure is permanent for this row as it is, and other rows may still be written.
     """
 
 
 class Table:
     """A table by name. In expressions `#name` is the attribute `name`, `:name` a given value.
 
-    DynamoDB's own errors come through as botocore's `ClientError`: throttling and outages are
-    transient, and the caller's caller tries again.
+    DynamoDB's other errors come through as botocore's `ClientError`. Throttling and outages are
+    transient, and whatever triggered the function tries again.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
@@ -44,20 +44,20 @@ class Table:
         self._name = name
 
     def get(self, key: Mapping[str, str]) -> Item | None:
-        """The row as it is now (a consistent read); `None` where there is none."""
+        """Return the row by a consistent read, `None` if it is missing."""
         answer = self._dynamodb.get_item(
             TableName=self._name, Key=_marshal(key), ConsistentRead=True
         )
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
-        """Those of up to 100 rows that there are, in no order, as they are now or were just now."""
+        """Return the rows that exist of up to 100, unordered, as they are or were a moment ago."""
         options: Any = {"Keys": [_marshal(key) for key in keys]}
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: options})
-        found = [unmarshal(item) for item in answer["Responses"].get(self._name, [])]
-        # What DynamoDB had no capacity for is asked for one by one, with botocore's patience.
+        rows = [unmarshal(item) for item in answer["Responses"].get(self._name, [])]
+        # Rows that DynamoDB had no capacity for are read one by one, with botocore's retries.
         left = answer.get("UnprocessedKeys", {}).get(self._name, {"Keys": []})["Keys"]
-        return found + [row for key in left if (row := self.get(unmarshal(key))) is not None]
+        return rows + [row for key in left if (row := self.get(unmarshal(key))) is not None]
 
     def update(
         self,
@@ -68,7 +68,7 @@ class Table:
         *,
         remove: Collection[str] = (),
     ) -> Item:
-        """Write and return the row's new state; the attributes to `remove` may have any name.
+        """Write a row and return its new state; the attributes to `remove` may have any name.
 
         Raises `ConditionFailedError` and `UnwritableError`.
         """
@@ -87,12 +87,26 @@ class Table:
             )
         return unmarshal(answer["Attributes"])
 
+    def set_attributes(
+        self,
+        key: Mapping[str, str],
+        attributes: Mapping[str, Any],
+        condition: str | None = None,
+        operands: Mapping[str, Any] | None = None,
+        *,
+        remove: Collection[str] = (),
+    ) -> Item:
+        """Write attributes as `update` does; `operands` are the condition's other values."""
+        assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
+        values = {**attributes, **(operands or {})}
+        return self.update(key, f"SET {assignments}", values, condition, remove=remove)
+
     def delete(self, key: Mapping[str, str]) -> None:
-        """Also where there is no such row."""
+        """Delete the row, if it exists."""
         self._dynamodb.delete_item(TableName=self._name, Key=_marshal(key))
 
     def delete_if(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any]) -> None:
-        """Raises `ConditionFailedError`, and deletes nothing."""
+        """Delete the row under a condition. Raises `ConditionFailedError`."""
         with _refusals():
             self._dynamodb.delete_item(
                 TableName=self._name,
@@ -103,7 +117,7 @@ class Table:
             )
 
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """Write up to 25 rows over what was there; those that DynamoDB throttles are left out."""
+        """Write up to 25 rows over any old ones; rows that DynamoDB throttles are left out."""
         requests: Any = [{"PutRequest": {"Item": _marshal(item)}} for item in items]
         self._dynamodb.batch_write_item(RequestItems={self._name: requests})
 
@@ -120,8 +134,8 @@ class Table:
     ) -> tuple[list[Item], Item | None]:
         """Read up to `limit` rows of an index under a key condition, in the order of its sort key.
 
-        Of those read, the rows for which `where` holds; and the key of the last one read, to go on
-        `after` it, or `None` where there are no more.
+        Return the rows of these for which `where` holds, and the key of the last row read, to go on
+        `after` it. The key is `None` at the end of the index.
         """
         options: Any = {"FilterExpression": where} if where else {}
         if after:
@@ -140,7 +154,7 @@ class Table:
         return [unmarshal(item) for item in answer["Items"]], unmarshal(last) if last else None
 
     def count(self, index: str, condition: str, values: Mapping[str, Any]) -> int:
-        """How many rows of an index there are under a key condition; all of them are read."""
+        """Return the number of rows of an index under a key condition; all of them are read."""
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=self._name,
             IndexName=index,
@@ -161,7 +175,7 @@ def _refusals() -> Iterator[None]:
             case "ConditionalCheckFailedException":
                 raise ConditionFailedError from None
             case "ValidationException":
-                # Its message names attributes, and never their values.
+                # The message names attributes without their values, so it may be logged.
                 raise UnwritableError(error.response["Error"].get("Message", "")) from None
         raise
 
@@ -195,7 +209,7 @@ def _plain(typed: Mapping[str, Any]) -> Any:
         case "N":
             return _number(value)
         case "B":
-            # A stream's record, which is JSON, has it as base64 text (Lambda guide, DynamoDB).
+            # Bytes in a stream's record, which is JSON, are base64 text (Lambda guide, DynamoDB).
             return base64.b64decode(value) if isinstance(value, str) else bytes(value)
         case "NULL":
             return None

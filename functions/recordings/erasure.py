@@ -15,8 +15,8 @@ from datetime import datetime
 from recordings import messages
 from recordings.archive import Archive, NotErasedError, locations
 from recordings.catalogue import Catalogue
-from recordings.dynamodb import Item
 from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, Source
+from recordings.rows import Row
 from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 ERASING = "erasing"
@@ -40,7 +40,7 @@ class Erasure:
     archive: Archive | None
     now: Callable[[], datetime] = utcnow
 
-    def erase(self, request: EraseRequest) -> Item | None:
+    def erase(self, request: EraseRequest) -> Row | None:
         """Erase it, or as much of it as can be now; the row has `erased_at` when all is done.
 
         `None` where there is no such recording. While its files are being archived only
@@ -105,9 +105,10 @@ class Erasure:
             recording_id=request.recording_id, deadline="", source=request.source
         ).key
 
-    def _require_access(self, request: EraseRequest, row: Item) -> None:
-        states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
-        buckets = {state["bucket"] for state in states if state.get("state") == "archived"}
+    def _require_access(self, request: EraseRequest, row: Row) -> None:
+        artifacts = row.get("artifacts", {}).values()
+        states = [artifact["archive"] for artifact in artifacts if "archive" in artifact]
+        buckets = {state["bucket"] for state in states if state["state"] == "archived"}
         if buckets - {self.archive and self.archive.bucket}:
             self.worklist.note_cause(request.key, OUT_OF_REACH)
             raise ArchiveUnreachableError(", ".join(sorted(buckets)))

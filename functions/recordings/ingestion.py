@@ -12,11 +12,11 @@ from datetime import datetime
 
 from recordings import messages
 from recordings.catalogue import Catalogue, Upserted
-from recordings.dynamodb import Item, UnwritableError
+from recordings.dynamodb import UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
-from recordings.rows import RETENTION, is_erased
+from recordings.rows import RETENTION, Row, is_erased
 from recordings.worklist import Worklist, utcnow
 
 NOT_FINAL = "not_final"
@@ -76,7 +76,7 @@ class Ingestion:
             self._settle_or_check(request, upserted)
         return upserted
 
-    def ingest_session(self, request: SessionRequest) -> list[Item]:
+    def ingest_session(self, request: SessionRequest) -> list[Row]:
         """Catalogue what the list says of a session's recordings; their rows.
 
         The list knows no reasons, and a meeting that just ended has hardly a finished recording:
@@ -115,8 +115,8 @@ class Ingestion:
         return rows
 
     def ingest_listed(
-        self, recording: Recording, asked_at: datetime, source: Source, known: Item | None = None
-    ) -> Item:
+        self, recording: Recording, asked_at: datetime, source: Source, known: Row | None = None
+    ) -> Row:
         """Catalogue what a list says of a recording; the row. `known` is it as it was just read.
 
         What is not final is checked soon, and so is what only get-one knows: unless a sweep asks,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import assert_never
 
 from recordings import rows
 from recordings.archive import Archive
 from recordings.dynamodb import Item
 from recordings.model import RecordingStatus, timestamp
+from recordings.rows import ArtifactItem, Row
 
 NO_FILE = "no_file"
 NOT_YET = "not_yet"
@@ -28,7 +28,7 @@ GONE = frozenset({NO_FILE, EXPIRED})
 
 
 def download_links(
-    row: Item, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
+    row: Row, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
 ) -> tuple[list[Item], list[Item]]:
     """Return links to the files that can be downloaded, and reasons for the others.
 
@@ -42,8 +42,9 @@ def download_links(
     for name, artifact in linked_artifacts(row).items():
         if only not in (None, name):
             continue
-        known: Item = {key: artifact[key] for key in ("kind", "file_name") if key in artifact}
-        about: Item = {"name": name, **known}
+        about: Item = {"name": name, "kind": artifact["kind"]}
+        if "file_name" in artifact:
+            about["file_name"] = artifact["file_name"]
         link = _link(row, artifact, archive, seconds, now) if room > 0 else ASK_BY_NAME
         if isinstance(link, str):
             missing.append({**about, "reason": link})
@@ -53,19 +54,18 @@ def download_links(
     return links, missing
 
 
-def linked_artifacts(row: Item) -> dict[str, Item]:
+def linked_artifacts(row: Row) -> dict[str, ArtifactItem]:
     """Return the row's artifacts sorted by name, or a placeholder if there are no artifacts."""
-    known: dict[str, Item] = row.get("artifacts") or rows.placeholder(row)
+    known = row.get("artifacts") or rows.placeholder(row)
     return dict(sorted(known.items()))
 
 
 def _link(
-    row: Item, artifact: Mapping[str, Any], archive: Archive | None, seconds: int, now: datetime
+    row: Row, artifact: ArtifactItem, archive: Archive | None, seconds: int, now: datetime
 ) -> Item | str:
     """Return the link to a file, or the reason for its absence."""
-    copy: Mapping[str, Any] = artifact.get("archive", {})
-    is_archived = copy.get("state") == "archived"
-    if is_archived and archive and copy["bucket"] == archive.bucket:
+    copy = artifact.get("archive")
+    if archive and copy and copy["state"] == "archived" and copy["bucket"] == archive.bucket:
         file_name = artifact.get("file_name") or copy["key"].rpartition("/")[2]
         return {
             "source": "archive",
@@ -76,7 +76,7 @@ def _link(
     return _realtimekit_link(row, artifact, now) or _reason(row, artifact)
 
 
-def _realtimekit_link(row: Item, artifact: Mapping[str, Any], now: datetime) -> Item | None:
+def _realtimekit_link(row: Row, artifact: ArtifactItem, now: datetime) -> Item | None:
     """Return RealtimeKit's own link to a file, unless it has expired or is missing."""
     if "url" not in artifact:
         return None
@@ -87,9 +87,10 @@ def _realtimekit_link(row: Item, artifact: Mapping[str, Any], now: datetime) -> 
     return {"source": "realtimekit", "url": artifact["url"], "expires_at": expires_at, **size}
 
 
-def _reason(row: Item, artifact: Mapping[str, Any]) -> str:
+def _reason(row: Row, artifact: ArtifactItem) -> str:
     """Return why a file without a current URL of RealtimeKit's has no link."""
-    match artifact.get("archive", {}).get("state"):
+    state = rows.archive_state(artifact)
+    match state:
         case "archived":
             return UNREACHABLE
         case "external":
@@ -98,6 +99,10 @@ def _reason(row: Item, artifact: Mapping[str, Any]) -> str:
             return NO_FILE
         case "expired":
             return EXPIRED
+        case None:
+            pass
+        case _:
+            assert_never(state)
     if "url" in artifact:
         return EXPIRED
     return NO_FILE if row.get("status") == RecordingStatus.ERRORED else NOT_YET

@@ -1,9 +1,8 @@
-"""The list of recordings: what may be asked for, which index answers, and where a page ends.
+"""The list of recordings: its filters, the index that answers a query, and where a page ends.
 
-Every question is answered from an index that is sorted by time, so that a page costs what it shows,
-however many recordings there are. Of a status, or of an archive state, there is no index: rows are
-read until the page is full, or so many have been read; a page may then be short, and still say how
-to go on.
+Each query reads an index that is sorted by time, so a page costs the same however many recordings
+there are. The filters by status and by archive state have no index. They read rows until the page
+is full or `MAX_ROWS_READ` is reached, so their pages may be short and still have a cursor.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from recordings.parameters import (
 
 DEFAULT_LIMIT = 20
 MAX_LISTED = 100
-# Some 250 KB of an index: a quarter of what DynamoDB gives in one answer.
+# Some 250 KB of an index, a quarter of the 1 MB of one answer (DynamoDB guide, Query).
 MAX_ROWS_READ = 1000
 
 LISTED = (
@@ -48,7 +47,7 @@ LISTED = (
     "file_size",
     "archived",
 )
-"""What an item of the list may say; the indexes hold it."""
+"""The attributes of an item of the list; the indexes hold them."""
 
 _DIGEST_BYTES = 9
 _POSITION = re.compile(
@@ -60,7 +59,7 @@ _FILTERS = ("meeting_id", "session_id", "status", "archived")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked for. `since` and `until` are timestamps, both inclusive."""
+    """The filters and the order of a list. `since` and `until` are timestamps, both inclusive."""
 
     meeting_id: str | None = None
     session_id: str | None = None
@@ -81,7 +80,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some recordings, as `LISTED` says, and the cursor of the next page if there may be one."""
+    """Recordings with the attributes of `LISTED`, and the cursor of the next page, if any."""
 
     items: list[Item]
     next_cursor: str | None
@@ -95,10 +94,10 @@ class Listing:
         self._app_id = app_id
 
     def page(self, query: Query, limit: int, after: Position | None) -> Page:
-        """Up to `limit` recordings, from the first after `after`.
+        """Return up to `limit` recordings, from the first after `after`.
 
-        What is added meanwhile shifts nothing: a page begins where the last one ended. A page is
-        short if there are no more, or if `MAX_ROWS_READ` rows had to be read for it.
+        A page begins where the last one ended, so recordings added meanwhile do not shift it. A
+        page is short at the end of the list, or if `MAX_ROWS_READ` rows had to be read for it.
         """
         index, key, value = self._index(query)
         condition = f"#{key} = :{key} AND #invoked_at BETWEEN :since AND :until"
@@ -109,10 +108,10 @@ class Listing:
             if name != key and getattr(query, name) is not None
         }
         where = " AND ".join(f"#{name} = :{name}" for name in filters)
-        found: list[Item] = []
+        listed: list[Item] = []
         read = 0
         while True:
-            # One more than the page holds tells whether there is another.
+            # One row more than the page holds shows whether there is another page.
             size = min(MAX_ROWS_READ - read, max(4 * limit, read)) if where else limit + 1
             rows, last = self._table.query(
                 index,
@@ -123,16 +122,16 @@ class Listing:
                 where=where,
                 backwards=query.order == "newest",
             )
-            found += rows
+            listed += rows
             read += size
-            if len(found) > limit:
-                return self._page(query, found[:limit], _position(found[limit - 1]))
+            if len(listed) > limit:
+                return self._page(query, listed[:limit], _position(listed[limit - 1]))
             if last is None or read >= MAX_ROWS_READ:
-                return self._page(query, found, _position(last) if last else None)
+                return self._page(query, listed, _position(last) if last else None)
             after = _position(last)
 
     def _index(self, query: Query) -> tuple[str, str, str]:
-        """The narrowest: its name, its key's name, and the key."""
+        """Return the narrowest index for the query: its name, its key's name, and the key."""
         if query.session_id:
             return "by_session", "session_id", query.session_id
         if query.meeting_id:
@@ -149,10 +148,10 @@ def _position(row: Mapping[str, Any]) -> Position:
 
 
 def cursor(query: Query, position: Position) -> str:
-    """Opaque, and good for this query only.
+    """Return an opaque cursor for a position, good for this query only.
 
-    It holds a place in the order and nothing else: which rows are read is for the query to say. So
-    there is nothing to gain by forging one, and the digest needs no key.
+    A cursor holds only a place in the order, and the query decides which rows are read. A forged
+    cursor gains its author no row, so the digest needs no key.
     """
     place = position.invoked_at + position.recording_id
     digest = hashlib.sha256(json.dumps([asdict(query), place]).encode()).digest()
@@ -160,21 +159,23 @@ def cursor(query: Query, position: Position) -> str:
 
 
 def position(query: Query, text: str) -> Position:
-    """The inverse of `cursor`. Raises `BadParameterError` for what it never gave for this query."""
+    """Return the position in a cursor. Raises `BadParameterError` if it is not this query's."""
     try:
         place = base64.urlsafe_b64decode(text.encode())[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError):
         place = ""
-    found = _POSITION.fullmatch(place)
-    if found:
-        after = Position(found["invoked_at"], found["recording_id"])
+    match = _POSITION.fullmatch(place)
+    if match:
+        after = Position(match["invoked_at"], match["recording_id"])
         if cursor(query, after) == text and query.since <= after.invoked_at <= query.until:
             return after
-    raise BadParameterError("cursor", "is not one that this query's last page gave")
+    raise BadParameterError(
+        "cursor", "is not a cursor of this query: repeat the query that returned it"
+    )
 
 
 def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position | None]:
-    """What API Gateway's query string asks for: the query, the limit, and where to go on.
+    """Parse API Gateway's query string into the query, the limit, and the position to go on after.
 
     Raises `BadParameterError`.
     """
@@ -189,7 +190,7 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
     if "from" in given:
         query = replace(query, since=timestamp(parse_time(given, "from")))
     if "to" in given:
-        # Exclusive, so that adjoining windows share nothing; rows' times are in milliseconds.
+        # `to` is exclusive, so that adjoining windows are disjoint; rows have whole milliseconds.
         until = parse_time(given, "to") - timedelta(milliseconds=1)
         query = replace(query, until=timestamp(until))
     if query.since > query.until:

@@ -1,9 +1,9 @@
-"""A recording as this project knows it: RealtimeKit's shapes normalised, nothing secret kept.
+"""A recording as this project knows it: RealtimeKit's shapes normalised, without secrets.
 
-RealtimeKit describes one recording in several ways: get-one knows the reasons and no meeting, a
-list item the meeting and no reasons, a webhook writes camelCase and numbers as strings, and a TRACK
-recording has many files where the schema says one. All of them become one `Recording` here. What is
-kept is an allow-list: `storage_config` may carry the owner's credentials, so no object is copied.
+RealtimeKit describes one recording in several ways. Get-one has the reasons and no meeting, a list
+item the meeting and no reasons. A webhook writes camelCase, and numbers as strings. A TRACK
+recording has many files where the schema says one. All of them become one `Recording` here.
+Only listed fields are kept, because `storage_config` may carry the owner's credentials.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 MAX_TEXT_BYTES = 1024
-"""Bytes kept of any text; a sort key of DynamoDB must not be longer than this."""
+"""Bytes kept of any text: as many as a sort key may have (DynamoDB quotas)."""
 
 MAX_URL_BYTES = 8 * 1024
 MAX_FILES = 10_000
 MAX_FILES_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 200_000
-"""Values in one JSON text. An answer of 16 MiB that is one has fewer: each of its files takes three
-values and half a kilobyte, most of that for a presigned URL."""
+"""Values in one JSON text. A real answer of 16 MiB has fewer: each of its files takes three values
+and half a kilobyte, mostly for a presigned URL."""
 
-# Before 2015 there was neither Dyte nor RealtimeKit: such a time was never set (seen are
-# 0001-01-01, the zero of Go, and 1970-01-01, that of Unix).
+# Neither RealtimeKit nor its predecessor Dyte existed before 2015, so an earlier time was never set
+# (seen are 0001-01-01, the zero of Go, and 1970-01-01, that of Unix).
 _FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MAX_NUMBER = Decimal(10**15)
 
 
 class RecordingStatus(StrEnum):
-    """The statuses that RealtimeKit documents. Others are stored as they come, and never final."""
+    """The documented statuses. Others are stored as they come, and are never final."""
 
     INVOKED = "INVOKED"
     RECORDING = "RECORDING"
@@ -61,22 +61,22 @@ _RANKS: dict[str, int] = {
 _KINDS = {"mp3": "audio", "aac": "audio", "m4a": "audio"}
 _FILES_OF_LAYER = ("download_urls", "downloadUrls", "links")
 _URL_OF_FILE = ("download_url", "downloadUrl", "url")
-# The answer, the list in it, a layer, its files, and a file: and a level more.
+# Levels of JSON: the answer, the list in it, a layer, its files, a file, and one to spare.
 _MAX_DEPTH = 6
 
 
 class MalformedRecordingError(ValueError):
-    """Raised for what cannot be a recording: no object, no usable id, or no status."""
+    """Raised for JSON that is not a recording: not an object, or without a UUID or a status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """One file of a recording. `name` is unique within it and the same at every fetch.
 
-    `url` is a bearer credential: whoever has it can download the file until `url_expires_at`.
-    Without one the file is where the recording's `storage` says; or, where there is no `storage`,
-    RealtimeKit named the file and did not offer it yet. `participant_id` is the owner's own id of
-    the participant that a track is of.
+    `url` is a bearer credential: anyone can download the file with it until `url_expires_at`.
+    A file without a URL is where the recording's `storage` says; if there is no `storage` either,
+    RealtimeKit has named the file and not offered it yet. `participant_id` is the owner's own id of
+    a track's participant.
     """
 
     name: str
@@ -90,15 +90,15 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """What one answer of RealtimeKit, or one webhook, says of a recording; `None` is "not said".
+    """A view: one answer of RealtimeKit, or one webhook; `None` stands for "not said".
 
     Times are aware UTC, sizes are bytes, `duration_seconds` may be fractional. `start_reason` and
-    `stop_reason` are `{"reason", "caller": {"name", "type", "user_id"}}`, `storage` is where
-    RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`;
-    keys that were not said are absent. An UPLOADED recording without artifacts has no file at all.
+    `stop_reason` are `{"reason", "caller": {"name", "type", "user_id"}}`. `storage` is where
+    RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`.
+    Keys that were not said are absent. An UPLOADED recording without artifacts has no file.
 
-    Of the files of one answer the first `MAX_FILES` are kept, and no more than
-    `MAX_FILES_BYTES` of their names and URLs; `files_left_out` is how many were not.
+    The first `MAX_FILES` of an answer's files are kept, with up to `MAX_FILES_BYTES` of names and
+    URLs; `files_left_out` is the number of the others.
     """
 
     recording_id: str
@@ -123,8 +123,8 @@ class Recording:
     def from_realtimekit(cls, data: object) -> Self:
         """Normalise the `data` of get-one, or one item of the list.
 
-        Get-one has been seen with the recording in `data` and in `data.recording`. Raises
-        `MalformedRecordingError`, and nothing else, whatever JSON it is given.
+        Get-one has been seen with the recording in `data` and in `data.recording`. Raises only
+        `MalformedRecordingError`, whatever the JSON.
         """
         outer = _object(data)
         fields = _object(outer.get("recording")) or outer
@@ -135,8 +135,8 @@ class Recording:
     def from_webhook(cls, event: object) -> Self:
         """Normalise a `recording.statusUpdate`, of RealtimeKit or of Dyte.
 
-        One that says no status is still about a recording; its status is then UNKNOWN. Raises
-        `MalformedRecordingError`, and nothing else, whatever JSON it is given.
+        A webhook without a status is still about a recording, whose status is then UNKNOWN. Raises
+        only `MalformedRecordingError`, whatever the JSON.
         """
         body = _object(event)
         fields = _object(body.get("recording"))
@@ -160,7 +160,7 @@ class Recording:
             recording_id=recording_id,
             status=status,
             session_id=_session_id(fields, meeting),
-            # A V1 meeting also has a room name, which is no id of it.
+            # A V1 meeting also has a room name, which is not its id.
             meeting_id=_uuid(fields, "meeting_id", "meetingId") or _uuid(meeting, "id"),
             meeting_title=text(meeting.get("title")),
             organization_id=text(_first(fields, "organization_id", "organizationId")),
@@ -179,32 +179,32 @@ class Recording:
 
 
 def is_final(status: str | None) -> bool:
-    """True where RealtimeKit will not change the recording any more: UPLOADED or ERRORED."""
+    """Return True for a status after which RealtimeKit changes no more: UPLOADED or ERRORED."""
     return status in (RecordingStatus.UPLOADED, RecordingStatus.ERRORED)
 
 
 def rank(status: str) -> int | None:
-    """How far along a status is: they only move forward. `None` for one that is not documented."""
+    """Return how far along a status is, `None` if it is undocumented; ranks only grow."""
     return _RANKS.get(status)
 
 
 def uuid(value: object) -> str | None:
-    """The UUID in lower case, so that one recording has one key; `None` for anything else."""
+    """Return a UUID in lower case, so that one recording has one key; `None` for anything else."""
     lower = value.lower() if isinstance(value, str) else ""
     return lower if _UUID.fullmatch(lower) else None
 
 
 def kind_of(file_name: str | None) -> str:
-    """Return what a file is by its name: "video", "audio", or "track" for a template of names."""
+    """Return a file's kind by its name: "video", "audio", or "track" for a template of names."""
     suffix = (file_name or "").rpartition(".")[2].lower()
     return "track" if "{{" in (file_name or "") else _KINDS.get(suffix, "video")
 
 
 def load_json(encoded: str | bytes) -> Any:
-    """Return what a JSON text says, its fractions as `Decimal`.
+    """Parse a JSON text, its fractions as `Decimal`.
 
-    Raises `ValueError` or `ArithmeticError` for what is no JSON, is nested without end, or has more
-    than `MAX_VALUES`: a value takes up to thirty times the memory of its bytes.
+    Raises `ValueError` or `ArithmeticError` for text that is not JSON, is nested too deeply, or has
+    more than `MAX_VALUES`, because a value takes up to thirty times the memory of its bytes.
     """
     marks = (",", "[", "{") if isinstance(encoded, str) else (b",", b"[", b"{")
     if sum(map(encoded.count, marks)) > MAX_VALUES:  # type: ignore[arg-type]
@@ -216,16 +216,16 @@ def load_json(encoded: str | bytes) -> Any:
 
 
 def text(value: object) -> str | None:
-    """Text that can be stored and indexed: valid UTF-8, trimmed, not too long; else `None`."""
+    """Return text that can be stored and indexed: valid UTF-8, trimmed, cut; `None` if empty."""
     if not isinstance(value, str):
         return None
-    # A lone surrogate is legal in JSON and not in UTF-8: DynamoDB could not store it.
+    # A lone surrogate is legal in JSON and not in UTF-8, so DynamoDB could not store it.
     clean = value.encode("utf-8", "replace").strip()[:MAX_TEXT_BYTES]
     return clean.decode("utf-8", "ignore").strip() or None
 
 
 def timestamp(time: datetime) -> str:
-    """UTC, ISO 8601 with milliseconds and `Z`: as text such times sort by time."""
+    """Return a time in UTC as ISO 8601 with milliseconds and `Z`; such texts sort by time."""
     utc = time.astimezone(UTC).replace(tzinfo=None)
     return utc.isoformat(timespec="milliseconds") + "Z"
 
@@ -235,7 +235,7 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Any:
-    """The first of several spellings that says anything; RealtimeKit also says nothing as ""."""
+    """Return the first of several spellings that has a value; RealtimeKit also writes ""."""
     return next((fields[name] for name in names if fields.get(name) not in (None, "")), None)
 
 
@@ -247,17 +247,17 @@ def _uuid(fields: Mapping[str, Any], *names: str) -> str | None:
 def _session_id(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> str | None:
     """Return the session's id, in lower case if it is a UUID.
 
-    A webhook calls it roomUUID. Where recording and meeting differ, the recording's own counts.
+    A webhook calls it roomUUID. If recording and meeting differ, the recording's own counts.
     """
-    said = _first(fields, "session_id", "sessionId", "roomUUID")
-    said = said or _first(meeting, "session_id", "sessionId")
-    return uuid(said) or text(said)
+    session_id = _first(fields, "session_id", "sessionId", "roomUUID")
+    session_id = session_id or _first(meeting, "session_id", "sessionId")
+    return uuid(session_id) or text(session_id)
 
 
 def _time(value: object) -> datetime | None:
-    """Read `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`.
+    """Parse `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`.
 
-    A time that was never set is not known.
+    Return `None` for a time that was never set.
     """
     if not isinstance(value, str):
         return None
@@ -270,7 +270,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _number(value: object) -> int | Decimal | None:
-    """A number of zero or more, whether written as a number or as text, to three decimals."""
+    """Parse a number of zero or more, written as a number or as text, to three decimals."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     try:
@@ -293,7 +293,7 @@ def _known(pairs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(value: object) -> Mapping[str, Any] | None:
-    """The reason and who gave it. In a webhook it is text in Python's notation: not read."""
+    """Return the reason and its caller, `None` for a webhook's text in Python's notation."""
     fields = _object(value)
     caller = _object(fields.get("caller"))
     known_caller = _known(
@@ -308,9 +308,9 @@ def _reason(value: object) -> Mapping[str, Any] | None:
 
 
 def _storage(value: object) -> Mapping[str, Any] | None:
-    """Return where the file is, never how to get in: access_key, secret, private_key may be there.
+    """Return a file's storage without the credentials: access_key, secret and private_key.
 
-    R2 has buckets of one name in different accounts: `account_id` is a part of the address.
+    R2 has buckets of one name in different accounts, so `account_id` is a part of the address.
     """
     fields = _object(value)
     names = ("type", "bucket", "region", "path", "host")
@@ -323,9 +323,9 @@ def _storage(value: object) -> Mapping[str, Any] | None:
 
 
 def _external(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> Iterator[Artifact]:
-    """Yield the files that are in the owner's storage: with RealtimeKit's own bucket disabled.
+    """Yield the files in the owner's storage, if RealtimeKit's own bucket is disabled.
 
-    There are no URLs then. A TRACK recording's name is a template's: one entry stands for all its
+    They have no URLs. A TRACK recording's name is a template, so one entry stands for all its
     files. A video's sound is a second file if the answer says that it is exported.
     """
     file_name = text(_first(fields, "output_file_name", "outputFileName"))
@@ -336,13 +336,13 @@ def _external(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> Iterator
 
 
 def _exports_audio(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> bool:
-    places = (fields, *(_object(said.get("recording_config")) for said in (fields, meeting)))
+    places = (fields, *(_object(part.get("recording_config")) for part in (fields, meeting)))
     configs = (_object(_first(place, "audio_config", "audioConfig")) for place in places)
     return any(_first(config, "export_file", "exportFile") is True for config in configs)
 
 
 def _artifacts(fields: Mapping[str, Any]) -> tuple[tuple[Artifact, ...], int]:
-    """Return the files that RealtimeKit names, and how many more there are than can be kept."""
+    """Return the files that RealtimeKit names, and the number of those beyond the limit."""
     expiry = _time(_first(fields, "download_url_expiry", "downloadUrlExpiry"))
     download = _unpacked(_first(fields, "download_url", "downloadUrl"))
     single = tuple(_single_files(fields, download, expiry))
@@ -373,8 +373,8 @@ def _single_files(
     audio = _first(fields, "audio_download_url", "audioDownloadUrl")
     file_name = text(_first(fields, "output_file_name", "outputFileName"))
     size = _size(_first(fields, "file_size", "fileSize"))
-    is_one = isinstance(download, str) and _path(download) == _path(audio) is not None
-    if isinstance(download, str) and not is_one:
+    is_same = isinstance(download, str) and _path(download) == _path(audio) is not None
+    if isinstance(download, str) and not is_same:
         kind = "audio" if _is_audio(download, file_name) else "video"
         yield Artifact(
             name="audio-main" if kind == "audio" and audio else kind,
@@ -389,14 +389,14 @@ def _single_files(
             name="audio",
             kind="audio",
             file_name=_file_name(audio),
-            file_size=size if is_one else None,
+            file_size=size if is_same else None,
             url=_url(audio),
             url_expires_at=expiry,
         )
 
 
 def _is_audio(url: str, file_name: str | None) -> bool:
-    """Say whether a file is sound by its own name, or, if that has no suffix, by the other."""
+    """Return True if a file is sound by its URL's name or, if that has no suffix, the other."""
     own_name = _file_name(url) or ""
     return kind_of(own_name if "." in own_name else file_name) == "audio"
 
@@ -423,10 +423,10 @@ class _TrackFile(NamedTuple):
     participant_id: str | None
 
     def names(self) -> Iterator[str]:
-        """Yield the names it may have; of files that share one, all but the first get a suffix.
+        """Yield the names it may have; if files share a name, all but the first get a suffix.
 
-        The suffix is of the participant if that is said, else of the path. It does not depend on
-        the order of the answer, unless neither is known yet.
+        The suffix is a hash of the participant if known, else of the path. It depends on the order
+        of the answer only if both are unknown.
         """
         yield f"track/{self.layer}/{self.file_name}"
         stem, dot, suffix = self.file_name.rpartition(".")
@@ -438,27 +438,27 @@ class _TrackFile(NamedTuple):
         yield f"track/{self.layer}/{stem}-{digest}{end}"
 
     def order(self) -> tuple[Any, ...]:
-        """Sort by what is the same in each answer; the position of a layer may not be."""
+        """Return a sort key that is the same in each answer, as far as the answer allows."""
         names = (self.layer, self.file_name, self.participant_id or "")
         return (*names, self.path is None, self.path or "", self.position)
 
     def is_same(self, other: _TrackFile) -> bool:
-        """Say whether both are one file, which the answer names twice."""
+        """Return True if both are one file that the answer names twice."""
         return self == other or (self.path is not None and self.path == other.path)
 
 
 def _by_name(files: Iterable[_TrackFile]) -> dict[str, _TrackFile]:
-    """Give each file a name of its own, the same at every fetch; none takes another's place."""
-    found: dict[str, _TrackFile] = {}
+    """Return the files by unique names, the same at every fetch."""
+    named: dict[str, _TrackFile] = {}
     for file in sorted(files, key=_TrackFile.order):
         for name in file.names():
-            if found.setdefault(name, file).is_same(file):
+            if named.setdefault(name, file).is_same(file):
                 break
-    return found
+    return named
 
 
 def _bounded(files: Iterator[_TrackFile]) -> tuple[list[_TrackFile], int]:
-    """Return as many files as may be kept of one answer, and the number of the others."""
+    """Return the files within the limits of one answer, and the number of the others."""
     kept: list[_TrackFile] = []
     size = 0
     for file in files:
@@ -470,24 +470,24 @@ def _bounded(files: Iterator[_TrackFile]) -> tuple[list[_TrackFile], int]:
 
 
 def _track_files(download: object) -> Iterator[_TrackFile]:
-    """Yield each file of a TRACK recording; one that is named is there even without a usable URL.
+    """Yield each file of a TRACK recording, also a named file without a usable URL.
 
     Documented is `[{"layer_name": …, "download_urls": {"<file>": {"download_url": …}}}]`
-    (RealtimeKit docs, track recording). Seen were the same list in an object's `links`, with layers
-    that have no name, and with a `custom_participant_id` in each file; and `links` of plain URLs.
+    (RealtimeKit docs, track recording). Also seen: that list in an object's `links`, layers without
+    a name, a `custom_participant_id` in each file, and `links` of plain URLs.
     """
     for place, leaf in _leaves(download, _Place(), _MAX_DEPTH):
         fields = _object(leaf)
-        said = leaf if isinstance(leaf, str) else _first(fields, *_URL_OF_FILE)
-        url = _url(said)
-        name = text(place.name or _first(fields, "file_name", "fileName")) or _file_name(said)
+        link = leaf if isinstance(leaf, str) else _first(fields, *_URL_OF_FILE)
+        url = _url(link)
+        name = text(place.name or _first(fields, "file_name", "fileName")) or _file_name(link)
         if name and (url or place.in_layer or not fields.keys().isdisjoint(_URL_OF_FILE)):
             participant = _first(fields, "custom_participant_id", "customParticipantId")
             yield _TrackFile(place.layer, place.position, name, url, _path(url), text(participant))
 
 
 def _leaves(node: object, place: _Place, depth: int) -> Iterator[tuple[_Place, object]]:
-    """Yield what is said of each file, and where: layers and files may be in lists or by name."""
+    """Yield each file's JSON and its place; layers and files may be in lists or in objects."""
     node = _unpacked(node)
     fields = _object(node)
     files = _first(fields, *_FILES_OF_LAYER)
@@ -510,7 +510,7 @@ def _leaves(node: object, place: _Place, depth: int) -> Iterator[tuple[_Place, o
 
 
 def _is_file(fields: Mapping[str, Any], place: _Place) -> bool:
-    """Say whether an object describes one file, and is not an object of files by their names."""
+    """Return True if an object describes one file, False if it holds files by their names."""
     if not fields.keys().isdisjoint(_URL_OF_FILE):
         return True
     has_files = any(isinstance(value, Mapping | list) or _url(value) for value in fields.values())
@@ -518,7 +518,7 @@ def _is_file(fields: Mapping[str, Any], place: _Place) -> bool:
 
 
 def _unpacked(value: object) -> object:
-    """Return the value, or what it says if it is JSON in a string."""
+    """Return the value, parsed if it is JSON in a string."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
@@ -528,9 +528,9 @@ def _unpacked(value: object) -> object:
 
 
 def _url(value: object) -> str | None:
-    """Return an absolute http(s) URL, whole or not at all: a cut signature is worth nothing.
+    """Return an absolute http(s) URL, or `None` if it is too long, since a cut one is useless.
 
-    What is not ASCII in it is percent-encoded, as RFC 3987 has it, and so is a space; but no host.
+    Spaces and non-ASCII characters are percent-encoded (RFC 3987), except in the host.
     """
     if not isinstance(value, str) or len(value) > MAX_URL_BYTES:
         return None
@@ -544,7 +544,7 @@ def _url(value: object) -> str | None:
 
 
 def _path(url: object) -> str | None:
-    """Return the host and path of a URL: the same file has the same, each time it is signed."""
+    """Return the host and path of a URL, which stay the same each time it is signed."""
     if not (known := _url(url)):
         return None
     parts = urlsplit(known)

@@ -1,13 +1,13 @@
 """The artifacts of a large recording as one binary attribute.
 
 A row of DynamoDB holds 400 KB, and a file takes some 600 bytes as a map. Packed, 5,000 archived
-files with names of 110 characters take 300 KB: nearly all of it is what is random in them, two
-UUIDs, a size, a checksum and two times each.
+files with names of 110 characters take 300 KB. Nearly all of that is random: two UUIDs, a size, a
+checksum and two times for each file.
 
-The packed form is zlib's, of JSON: a list of values for each attribute, as equal things compress
-best side by side. A text that repeats the file's name is kept as the parts around the name. Only
-this module knows the form; it needs nothing but the standard library, so that an owner who reads
-the table can use it as it is.
+The packed form is JSON compressed by zlib: a list of values for each attribute, because similar
+values compress best side by side. A text that repeats the file's name is kept as the parts around
+the name. This module uses only the standard library, so that an owner who reads the table can copy
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMES = "name"
 def pack(artifacts: Mapping[str, Mapping[str, Any]]) -> bytes | None:
     """Return the artifacts packed, or None if `unpack` would not give back exactly these.
 
-    Numbers that are no integers, and bytes, are not the service's own, and cannot be packed.
+    Fractions and bytes cannot be packed; this service does not write them into an artifact.
     """
     # One participant's files have similar names: they compress best next to each other.
     names = sorted(artifacts)
@@ -70,14 +70,14 @@ def _base(name: str) -> str:
 
 
 def _flat(value: Any, path: str, base: str) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of everything that is no map."""
+    """Yield the path and the value of each member, at any depth, that is not a map."""
     if isinstance(value, Mapping):
         for name, member in value.items():
             yield from _flat(member, f"{path}/{name}", base)
     elif isinstance(value, str) and base and base in value:
         yield path, value.split(base)
     elif isinstance(value, list):
-        # The parts of a text are a list, too, of two or more.
+        # One more list around it, since a list of two or more is a text in parts.
         yield path, [value]
     else:
         yield path, value

@@ -1,4 +1,4 @@
-"""Parameters of a request to the API: each is read here, or refused by its name."""
+"""Parameters of a request to the API: each is parsed here, or refused by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIME = re.compile(
 
 
 class BadParameterError(ValueError):
-    """Raised for a parameter that cannot be; `parameter` is its name."""
+    """Raised for a parameter whose value cannot be accepted; `parameter` is its name."""
 
     def __init__(self, parameter: str, reason: str) -> None:
         super().__init__(f"{parameter} {reason}")
@@ -23,26 +23,29 @@ class BadParameterError(ValueError):
 
 
 def single_values(parameters: Mapping[str, Sequence[str]], known: Sequence[str]) -> dict[str, str]:
-    """Each parameter's one value. Raises `BadParameterError` for unknown and doubled ones."""
+    """Return each parameter's value. Raises `BadParameterError` for an unknown or repeated one."""
     for name, values in parameters.items():
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise BadParameterError(name[:50], f"is not a parameter here; there are: {listed}")
+            raise BadParameterError(
+                name[:50], f"is not a parameter of this request; the parameters are: {listed}"
+            )
         if len(values) != 1:
             raise BadParameterError(name, "is given more than once")
     return {name: values[0] for name, values in parameters.items()}
 
 
-def parse_number(given: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """An integer within its limits. Raises `BadParameterError`."""
+def parse_number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Return an integer within its limits. Raises `BadParameterError`."""
     if name not in given:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}", given[name]) or not least <= int(given[name]) <= most:
-        raise BadParameterError(name, f"is not a whole number from {least} to {most}")
+    if not re.fullmatch(r"[0-9]{1,9}", given[name]) or not low <= int(given[name]) <= high:
+        raise BadParameterError(name, f"is not a whole number from {low} to {high}")
     return int(given[name])
 
 
 def parse_id(given: Mapping[str, str], name: str) -> str | None:
+    """Return a UUID in lower case, `None` if it is not given. Raises `BadParameterError`."""
     if name not in given:
         return None
     if (checked := uuid(given[name])) is None:
@@ -51,21 +54,24 @@ def parse_id(given: Mapping[str, str], name: str) -> str | None:
 
 
 def parse_choice(given: Mapping[str, str], name: str, known: Sequence[str]) -> str | None:
+    """Return one of the known values, `None` if it is not given. Raises `BadParameterError`."""
     if name in given and given[name] not in known:
-        raise BadParameterError(name, f"is none of {', '.join(known)}")
+        raise BadParameterError(name, f"must be one of {', '.join(known)}")
     return given.get(name)
 
 
 def parse_time(given: Mapping[str, Any], name: str) -> datetime:
-    """A date, which is its beginning in UTC, or a time with its offset. Raises
-    `BadParameterError`."""
-    said = given[name]
+    """Return a time given with its offset, or the beginning in UTC of a date.
+
+    Raises `BadParameterError`.
+    """
+    value = given[name]
     try:
-        if not (isinstance(said, str) and _TIME.fullmatch(said)):
+        if not (isinstance(value, str) and _TIME.fullmatch(value)):
             raise ValueError
-        at = datetime.fromisoformat(said)
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        if not 1 < at.year < 9999:
+        time = datetime.fromisoformat(value)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if not 1 < time.year < 9999:
             raise ValueError
     except (ValueError, OverflowError):
         raise BadParameterError(
@@ -73,4 +79,4 @@ def parse_time(given: Mapping[str, Any], name: str) -> datetime:
             "is neither a date nor a time with its offset, such as 2026-06-03 or"
             " 2026-06-03T10:00:00Z",
         ) from None
-    return at
+    return time

@@ -1,13 +1,14 @@
-"""Questions about a row of the catalogue, and how a row and an answer of RealtimeKit merge.
+"""Pure questions about a row of the catalogue, and how a row and an answer of RealtimeKit merge.
 
-Nothing here reads or writes: a row is a map of attributes, as `stored.read` returns it.
+A row is a map of attributes as `stored.read` returns it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal, NotRequired, TypedDict, assert_never, cast
 
 from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
@@ -21,15 +22,15 @@ from recordings.model import (
 )
 
 MAX_HISTORY_ENTRIES = 50
-# A row may have 400 KB, and a presigned URL has up to 2. A row keeps none of them if there are more
-# than this in total: they are fetched anew for a download.
+# A row may have 400 KB (DynamoDB quotas), and a presigned URL has up to 2 KB. A row with more URLs
+# than this keeps no URL, and each download fetches its URL anew.
 MAX_URLS_BYTES = 128 * 1024
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
-# A time before Dyte, RealtimeKit's predecessor, was never set: `0001-01-01`, 1970.
+# RealtimeKit's predecessor Dyte began in 2015: an earlier time, as `0001-01-01`, was never set.
 _FIRST_TIME = "2015"
 _LAST = "9999-12-31T23:59:59.999Z"
-_SAID = (
+_ATTRIBUTES = (
     "session_id",
     "meeting_id",
     "meeting_title",
@@ -41,27 +42,119 @@ _SAID = (
     "stop_reason",
     "storage",
 )
-_SAID_TIMES = ("invoked_at", "started_at", "stopped_at")
+_TIMES = ("invoked_at", "started_at", "stopped_at")
 
 
-def public(row: Item) -> Item:
-    """The row without the service's own attributes and without its artifacts' URLs."""
+class Archived(TypedDict):
+    """The state of a file that the archive holds."""
+
+    state: Literal["archived"]
+    bucket: str
+    key: str
+    size: int
+    checksum_crc32: NotRequired[str]
+    archived_at: NotRequired[str]
+
+
+class External(TypedDict):
+    """The state of a file that RealtimeKit put into the owner's own storage, and nowhere else."""
+
+    state: Literal["external"]
+    location: NotRequired[Mapping[str, Any]]
+    noted_at: NotRequired[str]
+
+
+class Expired(TypedDict):
+    """The state of a file that RealtimeKit deleted before it was copied."""
+
+    state: Literal["expired"]
+    expired_at: str
+
+
+class Absent(TypedDict):
+    """The state of a file that never was: RealtimeKit never named or offered it."""
+
+    state: Literal["none"]
+    noted_at: NotRequired[str]
+
+
+ArchiveState = Archived | External | Expired | Absent
+"""What became of a file, as an artifact's `archive`; an unsettled artifact has no such state."""
+
+StateName = Literal["archived", "external", "expired", "none"]
+
+
+class ArtifactItem(TypedDict):
+    """One file of a recording, as its row describes it."""
+
+    kind: str
+    file_name: NotRequired[str]
+    file_size: NotRequired[int]
+    participant_id: NotRequired[str]
+    url: NotRequired[str]
+    url_expires_at: NotRequired[str]
+    archive: NotRequired[ArchiveState]
+
+
+class StatusChange(TypedDict):
+    """An entry of a row's history."""
+
+    status: str
+    at: str
+
+
+class Row(TypedDict, total=False):
+    """A recording's row as `stored.read` returns it; times are timestamps, sizes bytes.
+
+    A tombstone has `recording_id`, `version` and `erased_at`, and `{}` stands for a missing row.
+    """
+
+    recording_id: str
+    app_id: str
+    version: int
+    status: str
+    status_rank: int
+    status_history: list[StatusChange]
+    session_id: str
+    meeting_id: str
+    meeting_title: str
+    organization_id: str
+    invoked_at: str
+    invoked_at_from: str
+    started_at: str
+    stopped_at: str
+    duration_seconds: int | Decimal
+    file_name: str
+    file_size: int
+    start_reason: Mapping[str, Any]
+    stop_reason: Mapping[str, Any]
+    storage: Mapping[str, Any]
+    artifacts: Mapping[str, ArtifactItem]
+    archived: Literal["yes", "partly", "no"]
+    first_seen_at: str
+    fetched_at: str
+    erasing_since: str
+    erased_at: str
+
+
+def public(row: Row) -> Item:
+    """Return the row without its `status_rank` and without its artifacts' URLs."""
     shown = {name: value for name, value in row.items() if name != "status_rank"}
     artifacts = row.get("artifacts", {}).items()
     return {**shown, "artifacts": {name: _without_url(artifact) for name, artifact in artifacts}}
 
 
-def changes(row: Item, recording: Recording, fetched_at: datetime, app_id: str) -> Item:
-    """Return the attributes that an answer of RealtimeKit changed in a row, `{}` if none.
+def changes(row: Row, recording: Recording, fetched_at: datetime, app_id: str) -> Item:
+    """Return the changes that RealtimeKit's answer makes to a row, `{}` if it makes no change.
 
-    The row is `{}` for a new recording. A value of `None` takes the attribute away.
+    The row is `{}` for a new recording. A value of `None` removes the attribute.
     """
     fresh = _is_fresh(row, recording, fetched_at)
-    said = _attributes(recording)
+    attributes = _attributes(recording)
     changed = {
         name: value
-        for name, value in said.items()
-        if name not in row or (fresh and row[name] != value)
+        for name, value in attributes.items()
+        if name not in row or (fresh and row.get(name) != value)
     }
     if fresh and row.get("status") != recording.status:
         changed |= _status_changes(row, recording.status, fetched_at)
@@ -73,7 +166,7 @@ def changes(row: Item, recording: Recording, fetched_at: datetime, app_id: str) 
         changed |= {"archived": share} if share != row.get("archived") else {}
     first_seen_at = row.get("first_seen_at") or timestamp(fetched_at)
     started_at = changed.get("started_at") or row.get("started_at")
-    changed |= _indexed_time(row, said.get("invoked_at"), started_at, first_seen_at)
+    changed |= _indexed_time(row, attributes.get("invoked_at"), started_at, first_seen_at)
     if not changed:
         return {}
     if fresh:
@@ -82,11 +175,11 @@ def changes(row: Item, recording: Recording, fetched_at: datetime, app_id: str) 
     return changed | {name: value for name, value in known.items() if name not in row}
 
 
-def news(row: Item, merged: Item) -> set[str]:
-    """The attributes in which a merged row says something else than the row it was merged with.
+def news(row: Row, merged: Row) -> set[str]:
+    """Return the names of the attributes in which a merged row really differs from the row before.
 
-    A URL that was signed anew is no news: there is a current one for whoever asks. A file that was
-    noted as expired and has a later expiry now is news: it can be archived after all.
+    A URL that was signed anew is not news, because a download fetches a current one. A later expiry
+    of a file noted as expired is news, because the file can be archived after all.
     """
     changed = {name for name, value in merged.items() if row.get(name) != value}
     is_the_same = _lasting(merged.get("artifacts", {})) == _lasting(row.get("artifacts", {}))
@@ -96,143 +189,151 @@ def news(row: Item, merged: Item) -> set[str]:
 
 
 def is_erased(row: Mapping[str, Any]) -> bool:
-    """Whether it is a tombstone, or about to be one."""
+    """Return True if the row is a tombstone, or its erasure has begun."""
     return "erased_at" in row or "erasing_since" in row
 
 
-def unsettled(row: Item) -> dict[str, Item]:
+def unsettled(row: Row) -> dict[str, ArtifactItem]:
     """Return the artifacts, by name, that must still be archived, or looked for.
 
-    An uploaded recording without any has a placeholder. A file that was noted as elsewhere, as
-    expired, or as never offered, is unsettled again if RealtimeKit offers it after all.
+    For an uploaded recording without artifacts that is a placeholder. A file noted as external,
+    expired or never offered is unsettled again if RealtimeKit offers it after all.
     """
     if row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
         return {}
-    artifacts: dict[str, Item] = row.get("artifacts") or placeholder(row)
+    artifacts = row.get("artifacts") or placeholder(row)
     return {name: artifact for name, artifact in artifacts.items() if not _is_settled(artifact)}
 
 
-def to_archive(row: Item) -> set[tuple[str, bool]]:
+def to_archive(row: Row) -> set[tuple[str, bool]]:
     """Return each unsettled artifact's name, and whether RealtimeKit offers the file.
 
-    Whatever is in a row's set and was not in that of the row before is new work for the archive.
+    A pair that the row before did not have is new work for the archive.
     """
     return {(name, is_offered(artifact)) for name, artifact in unsettled(row).items()}
 
 
-def placeholder(row: Item) -> dict[str, Item]:
-    """Return the artifact, by its name, that stands for the files of a recording without any."""
-    kind = kind_of(row.get("file_name"))
-    size = {"file_size": row["file_size"]} if row.get("file_size") else {}
-    return {kind: {"kind": kind, **size}}
+def placeholder(row: Row) -> dict[str, ArtifactItem]:
+    """Return the artifact, by name, that stands for the files of a recording without artifacts."""
+    artifact: ArtifactItem = {"kind": kind_of(row.get("file_name"))}
+    if row.get("file_size"):
+        artifact["file_size"] = row["file_size"]
+    return {artifact["kind"]: artifact}
 
 
-def is_placeholder(name: str, artifact: Mapping[str, Any]) -> bool:
-    """Return True if RealtimeKit has neither offered the file nor said its name or size.
+def is_placeholder(name: str, artifact: ArtifactItem) -> bool:
+    """Return True unless RealtimeKit has offered the file, or said its name or size.
 
-    Then most likely nothing was recorded. A TRACK recording without files has a template for a
-    name (RealtimeKit docs, track recording), and size 0.
+    Most likely a placeholder's recording is empty. A TRACK recording without files has a template
+    for a name (RealtimeKit docs, track recording), and size 0.
     """
     is_named = "file_name" in artifact and "{{" not in artifact["file_name"]
     is_known = is_named or artifact.get("file_size") or is_offered(artifact)
     return name == artifact["kind"] and not is_known
 
 
-def is_offered(artifact: Mapping[str, Any]) -> bool:
-    """Return True if RealtimeKit has given a URL; of very many files the row keeps none."""
+def is_offered(artifact: ArtifactItem) -> bool:
+    """Return True if RealtimeKit has given a URL, even if the row has no room to keep it."""
     return "url" in artifact or "url_expires_at" in artifact
 
 
-def _is_settled(artifact: Item) -> bool:
-    archive: Item = artifact.get("archive", {})
-    match archive.get("state"):
+def archive_state(artifact: ArtifactItem) -> StateName | None:
+    """Return the name of the artifact's archive state, `None` as long as it has no state."""
+    return artifact["archive"]["state"] if "archive" in artifact else None
+
+
+def _is_settled(artifact: ArtifactItem) -> bool:
+    if "archive" not in artifact:
+        return False
+    archive = artifact["archive"]
+    match archive["state"]:
         case "archived":
             return True
         case "external" | "none":
             return "url" not in artifact
         case "expired":
-            return bool(artifact.get("url_expires_at", "") <= archive["expired_at"])
-        case _:
-            return False
+            return artifact.get("url_expires_at", "") <= archive["expired_at"]
+        case unknown:
+            assert_never(unknown)
 
 
-def deadline(row: Item) -> str | None:
-    """Return when the first of its unsettled files is gone; `None` where there is none to lose."""
+def deadline(row: Row) -> str | None:
+    """Return when RealtimeKit deletes the first unsettled file; `None` if no file is at stake."""
     waiting = unsettled(row).items()
     is_at_stake = any(not is_placeholder(name, artifact) for name, artifact in waiting)
     return expiry(row) if is_at_stake else None
 
 
-def said_expiry(artifact: Mapping[str, Any]) -> str | None:
-    """Return when RealtimeKit says that a file is gone; `None` if it does not, or nonsense."""
-    said = artifact.get("url_expires_at", "")
-    return said if said >= _FIRST_TIME else None
+def said_expiry(artifact: ArtifactItem) -> str | None:
+    """Return when RealtimeKit says it deletes a file; `None` if it says no time or a wrong one."""
+    expires_at = artifact.get("url_expires_at", "")
+    return expires_at if expires_at >= _FIRST_TIME else None
 
 
-def expiry(row: Item) -> str:
-    """When the first of its unsettled files is gone; where RealtimeKit does not say, 7 days on."""
-    said = map(said_expiry, unsettled(row).values())
-    known = [time for time in said if time]
+def expiry(row: Row) -> str:
+    """Return when the first unsettled file is deleted: 7 days on if RealtimeKit does not say."""
+    known = [time for time in map(said_expiry, unsettled(row).values()) if time]
     if known:
         return min(known)
-    times = ("stopped_at", "started_at", "invoked_at", "first_seen_at")
-    latest = next((row[name] for name in times if name in row), _LAST)
+    latest = row.get("stopped_at") or row.get("started_at") or row.get("invoked_at")
+    latest = latest or row.get("first_seen_at", _LAST)
     try:
         return timestamp(datetime.fromisoformat(latest) + RETENTION)
     except OverflowError:
-        # A year that is a mistake is not known, and what is not known is not over.
+        # The year is a mistake, and an unknown expiry must not count as over.
         return _LAST
 
 
-def archived(artifacts: Mapping[str, Item]) -> str:
-    """Of how much the owner has a copy in the archive: "yes" is all, "partly", or "no"."""
-    states = [artifact.get("archive", {}).get("state") for artifact in artifacts.values()]
+def archived(artifacts: Mapping[str, ArtifactItem]) -> Literal["yes", "partly", "no"]:
+    """Return how many of the artifacts are in the archive: "yes" for all, "partly", or "no"."""
+    states = [archive_state(artifact) for artifact in artifacts.values()]
     if states and all(state == "archived" for state in states):
         return "yes"
     return "partly" if "archived" in states else "no"
 
 
-def _is_fresh(row: Item, recording: Recording, fetched_at: datetime) -> bool:
-    """Whether this view outdates the row's: further along, or as far and fetched no earlier.
+def _is_fresh(row: Row, recording: Recording, fetched_at: datetime) -> bool:
+    """Return True if this view outdates the row: further along, or as far and no older.
 
-    As statuses only move forward, a status that is behind gives a stale answer away, whenever it
-    was fetched. A stale view still fills gaps.
+    Statuses only move forward, so a view with an earlier status is stale, whenever it was fetched.
+    A stale view only fills gaps.
     """
     if not row:
         return True
     known_rank = row.get("status_rank", 0)
-    new_rank = known_rank if rank(recording.status) is None else rank(recording.status)
-    if new_rank != known_rank:
-        return bool(new_rank > known_rank)
-    if rank(recording.status) is None and is_final(row.get("status")):
+    new_rank = rank(recording.status)
+    if new_rank is None and is_final(row.get("status")):
         return False
-    return bool(timestamp(fetched_at) >= row.get("fetched_at", ""))
+    if new_rank is not None and new_rank != known_rank:
+        return new_rank > known_rank
+    return timestamp(fetched_at) >= row.get("fetched_at", "")
 
 
-def _status_changes(row: Item, status: str, fetched_at: datetime) -> Item:
-    entry = {"status": status, "at": timestamp(fetched_at)}
+def _status_changes(row: Row, status: str, fetched_at: datetime) -> Item:
+    entry: StatusChange = {"status": status, "at": timestamp(fetched_at)}
     history = [*row.get("status_history", ()), entry]
     changes: Item = {"status": status, "status_history": history[-MAX_HISTORY_ENTRIES:]}
-    # An unknown status says nothing about how far the recording is: the known rank stays.
+    # An unknown status does not say how far the recording is, so the known rank stays.
     if (new_rank := rank(status)) is not None:
         changes["status_rank"] = new_rank
     return changes
 
 
-def next_version(row: Item) -> int:
+def next_version(row: Row) -> int:
+    """Return the version of the row's next write. Raises `UnwritableError` for a foreign one."""
     version = row.get("version", 0)
     if not isinstance(version, int):
-        raise UnwritableError("the row's version is no number")
+        raise UnwritableError("the row's version is no integer; another writer changed it")
     return version + 1
 
 
 def _indexed_time(
-    row: Item, invoked_at: str | None, started_at: str | None, first_seen_at: str
+    row: Row, invoked_at: str | None, started_at: str | None, first_seen_at: str
 ) -> Item:
     """Return the changes that keep the row in the indexes, which are sorted by `invoked_at`.
 
-    Where RealtimeKit's own cannot be read, the start counts, or else when the row was made;
-    `invoked_at_from` says which. The real one replaces them, however late it is said.
+    If RealtimeKit's own time cannot be read, the start stands in, or else the row's creation;
+    `invoked_at_from` says which. The real time replaces the stand-in, however late it comes.
     """
     if invoked_at:
         is_guessed = "invoked_at_from" in row
@@ -245,30 +346,31 @@ def _indexed_time(
 
 
 def _attributes(recording: Recording) -> Item:
-    said = {name: getattr(recording, name) for name in _SAID}
-    times = {name: getattr(recording, name) for name in _SAID_TIMES}
-    said |= {name: time and timestamp(time) for name, time in times.items()}
-    return {name: value for name, value in said.items() if value is not None}
+    """Return the row's attributes that the answer says, without its status and its files."""
+    attributes = {name: getattr(recording, name) for name in _ATTRIBUTES}
+    times = {name: getattr(recording, name) for name in _TIMES}
+    attributes |= {name: time and timestamp(time) for name, time in times.items()}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _merged_artifacts(
-    stored: Mapping[str, Item], said: tuple[Artifact, ...], fresh: bool
-) -> Mapping[str, Item]:
-    """Merge what an answer says of files into those stored.
+    stored: Mapping[str, ArtifactItem], answered: tuple[Artifact, ...], fresh: bool
+) -> Mapping[str, ArtifactItem]:
+    """Merge an answer's files into the stored ones.
 
-    A file that it does not name stays: it is still there, or was, and may be archived. A
-    placeholder goes as soon as there is a file that it may have stood for.
+    A file that the answer does not name stays, because it may be archived. A placeholder goes as
+    soon as the row has a file that it may have stood for.
     """
     merged = dict(stored)
     has_files = any(not is_placeholder(name, item) for name, item in stored.items())
-    for artifact in said:
+    for artifact in answered:
         known, item = merged.get(artifact.name), _artifact_item(artifact)
         if has_files and known is None and artifact.url is None and artifact.name == artifact.kind:
             # Once its URLs have expired, RealtimeKit's answer looks like a file in the owner's
-            # storage. Only here the order of views matters: a row that begins so late keeps it.
+            # storage. We know the files already, so skip it. A row made that late keeps it.
             continue
         if known is None or (fresh and not _is_known(known, item)):
-            merged[artifact.name] = {**(known or {}), **item}
+            merged[artifact.name] = {**known, **item} if known else item
     files = {name: item for name, item in merged.items() if not is_placeholder(name, item)}
     merged = files or merged
     if sum(len(item.get("url", "")) for item in merged.values()) <= MAX_URLS_BYTES:
@@ -276,26 +378,28 @@ def _merged_artifacts(
     return {name: _without_url(item) for name, item in merged.items()}
 
 
-def _without_url(item: Item) -> Item:
-    return {key: value for key, value in item.items() if key != "url"}
+def _without_url(artifact: ArtifactItem) -> ArtifactItem:
+    bare = artifact.copy()
+    bare.pop("url", None)
+    return bare
 
 
-def _is_known(known: Item, item: Item) -> bool:
-    """A URL signed anew with the same expiry is no news: the stored one is as good."""
-    signed_anew = "url_expires_at" in item and "url" in known
-    news = {name: value for name, value in item.items() if not (signed_anew and name == "url")}
-    return news.items() <= known.items()
+def _is_known(known: ArtifactItem, item: ArtifactItem) -> bool:
+    """Return True if the row says all of the item but a URL signed anew with the same expiry."""
+    is_signed_anew = "url_expires_at" in item and "url" in known
+    new = {name: value for name, value in item.items() if not (is_signed_anew and name == "url")}
+    return new.items() <= known.items()
 
 
-def _lasting(artifacts: Mapping[str, Item]) -> dict[str, Item]:
-    """Of what RealtimeKit says otherwise each time, only that it is there."""
+def _lasting(artifacts: Mapping[str, ArtifactItem]) -> dict[str, dict[str, object]]:
+    """Return the artifacts with `True` for each URL and expiry, which differ in each answer."""
     return {
         name: {key: key.startswith("url") or value for key, value in item.items()}
         for name, item in artifacts.items()
     }
 
 
-def _artifact_item(artifact: Artifact) -> Item:
+def _artifact_item(artifact: Artifact) -> ArtifactItem:
     expiry = artifact.url_expires_at
     item = {
         "kind": artifact.kind,
@@ -303,7 +407,8 @@ def _artifact_item(artifact: Artifact) -> Item:
         "file_size": artifact.file_size,
         "participant_id": artifact.participant_id,
         "url": artifact.url,
-        # Without a URL it is that of the recording's other files.
+        # Without a URL this is the expiry of the recording's other files.
         "url_expires_at": timestamp(expiry) if expiry and artifact.url else None,
     }
-    return {name: value for name, value in item.items() if value is not None}
+    known = {name: value for name, value in item.items() if value is not None}
+    return cast(ArtifactItem, known)

@@ -1,8 +1,8 @@
 """A row as the table stores it, and as the rules of the catalogue see it.
 
-The artifacts of a large recording are stored packed, and everybody else sees a map. An owner may
-write into the table, by hand or from a job: whatever is not of the type that this service writes is
-left out on reading, as if it had never been said, so that no rule meets it.
+The artifacts of a large recording are stored packed; the rules always see a map. An owner may write
+into the table, by hand or from a job. So an attribute of a type that this service does not write is
+left out on reading, and no rule meets it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast, get_args
 
 from recordings import packing
 from recordings.dynamodb import Item
 from recordings.model import MAX_TEXT_BYTES, uuid
+from recordings.rows import Row, StateName
 
 MAX_MAP_BYTES = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
@@ -25,7 +26,7 @@ _PACKED = "artifacts_packed"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
-def read(item: Mapping[str, Any]) -> Item:
+def read(item: Mapping[str, Any]) -> Row:
     """Return a stored row as the rules see it."""
     row = _typed(item, _ROW)
     packed = row.pop(_PACKED, None)
@@ -37,13 +38,13 @@ def read(item: Mapping[str, Any]) -> Item:
             for name, artifact in row["artifacts"].items()
             if isinstance(artifact, Mapping)
         }
-    return row
+    return cast(Row, row)
 
 
 def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:
-    """Return a row's changes as they are stored, and the attributes that they replace.
+    """Return the attributes to store for a row's changes, and the attributes to remove.
 
-    A change to None takes the attribute away.
+    A change to None removes the attribute.
     """
     values = {name: value for name, value in changes.items() if value is not None}
     removed = [name for name, value in changes.items() if value is None]
@@ -99,7 +100,7 @@ def _is_history(value: object) -> bool:
 
 
 def _is_archive_state(value: object) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("state"), str):
+    if not isinstance(value, Mapping) or value.get("state") not in get_args(StateName):
         return False
     needed = _NEEDED.get(value["state"], {})
     return all(is_right(value.get(name)) for name, is_right in needed.items())
@@ -124,9 +125,9 @@ _ARTIFACT: Mapping[str, _Check] = {
     "file_size": _is_integer,
     "archive": _is_archive_state,
 }
-# What the rules read of each state; without it the state says nothing.
+# The attributes that the rules read of each state; a state without them is left out.
 _NEEDED: Mapping[str, Mapping[str, _Check]] = {
-    # A key of S3 has at most 1,024 bytes, too.
+    # A key has at most 1,024 bytes (S3 guide, object keys), as many as `_is_text` allows.
     "archived": {"bucket": _is_text, "key": _is_text, "size": _is_integer},
     "expired": {"expired_at": is_time},
 }

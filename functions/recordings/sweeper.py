@@ -1,18 +1,11 @@
-"""What `sweep_recordings` does: hold RealtimeKit's list, page by page, against table and bucket.
+"""The worker of `sweep_recordings`: it compares RealtimeKit's list with the table and the bucket.
 
-The list is read in the order of invocation, from the page in which the window begins to the one in
-which it ends. Recordings that are invoked meanwhile are added behind it, so pages do not shift; if
-some do all the same, the list's own numbering tells in the end, and the window is read once more.
+Each step is one request, and is saved before the next. If a worker is killed, the next one repeats
+at most one page. The recordings that a page will repair are saved first, so that each is counted
+once, whatever happens in between.
 
-The list's `start_time` and `end_time` are not used: the documentation says that they are about
-meetings, and a meeting may be years older than its recordings. The first page is found by halving.
-
-Each step is one request, and is saved before the next: whoever is killed is followed by another,
-who does at most one page again. What a page will repair is noted before, so that nothing of it is
-counted twice, or not at all.
-
-A row that cannot be written is counted and passed over. A sweep that can finish no step at all, for
-whatever reason, is given up when its patience is over.
+A row that DynamoDB refuses is counted and passed over. A sweep that cannot finish any step fails
+when its patience is over.
 """
 
 from __future__ import annotations
@@ -21,13 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+from typing import Any, Literal
 
-from recordings import messages, rows
+from recordings import messages, paging, rows
 from recordings.archive import Archive
 from recordings.catalogue import ConflictError
-from recordings.dynamodb import Item, UnwritableError
+from recordings.dynamodb import UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp
@@ -37,8 +29,8 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnintelligibleError,
 )
-from recordings.rows import is_erased, news, unsettled
-from recordings.sweeps import Counts, State, Sweep, SweepEndedError, Sweeps, Trigger
+from recordings.rows import ArtifactItem, Row, archive_state, is_erased, news, unsettled
+from recordings.sweeps import Counts, Progress, State, Sweep, SweepEndedError, Sweeps, Trigger
 from recordings.worklist import PATIENCE, is_urgent
 
 ARCHIVE_FORGOTTEN = "archive_forgotten"
@@ -46,47 +38,31 @@ INTERRUPTED = "interrupted"
 UNWRITABLE = "unwritable"
 
 MAX_EXAMPLES = 20
-# A webhook of what ended just now may be on its way.
+# The webhook of a recording that ended less than 10 minutes ago may still be on its way.
 IN_FLIGHT = timedelta(minutes=10)
-# An answer that makes no sense may be a proxy's; three in a row are RealtimeKit's.
-_MAX_NONSENSE_ANSWERS = 3
-# What a schedule began is left to the next, and the alarm for a failed one tells.
+# One unintelligible answer may be a proxy's; three in a row are RealtimeKit's.
+_MAX_UNINTELLIGIBLE_ANSWERS = 3
+# The next scheduled sweep covers the same window, and an alarm reports the failed one.
 _PATIENCE_OF_SCHEDULES = timedelta(hours=12)
-_MAX_PAGES = 1_000_000
-_MAX_PASSES = 2
-_AT_A_TIME = 8
-_SOON = 60
-# Of a page that does not number its items.
-_UNKNOWN = -1
-_NOTHING = ListPage(recordings=(), size=0, start=0, total=0)
-
-# What is counted anew when the window is read once more.
-_EACH_PASS = (
-    "seen",
-    "unreadable",
-    "erased",
-    "catalogued",
-    "archived",
-    "not_archived",
-    "at_risk",
-    "expired",
-    "gone",
-    "unwritable",
-)
+_MAX_THREADS = 8
+_SOON_SECONDS = 60
+_EMPTY_PAGE = ListPage(recordings=(), size=0, start=0, total=0)
+# The states of files of which a report shows examples.
+_SHOWN = ("at_risk", "gone", UNWRITABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a page says of one recording: its row, `{}` if missing, and what it should be."""
+    """A recording of a page, its row (`{}` if missing), and the row as it should be."""
 
     recording: Recording
-    row: Item
-    merged: Item
+    row: Row
+    merged: Row
     news: set[str]
 
     @property
-    def kind(self) -> str:
-        """`missing`, `behind`, or nothing."""
+    def kind(self) -> Literal["missing", "behind", ""]:
+        """The trouble with the row, or `""` if it is as it should be."""
         if is_erased(self.row) or not self.news:
             return ""
         return "behind" if self.row else "missing"
@@ -94,7 +70,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweeper:
-    """Works on sweeps; without an `archive` the bucket is not looked at."""
+    """Works on sweeps; without an `archive` the bucket is left out of the comparison."""
 
     ingestion: Ingestion
     sweeps: Sweeps
@@ -102,9 +78,9 @@ class Sweeper:
     now: Callable[[], datetime]
 
     def sweep(self, sweep: Sweep, out_of_time: Callable[[], bool]) -> Sweep:
-        """Go on with it for as long as there is time and RealtimeKit answers.
+        """Work on a sweep while there is time and RealtimeKit answers; return it as last saved.
 
-        AWS's errors come through; what was saved stays. It is as it was last saved, by whomever.
+        Another worker may have saved it last. AWS's errors come through; saved steps stay.
         """
         try:
             sweep = self._try(sweep)
@@ -118,7 +94,10 @@ class Sweeper:
         return sweep
 
     def _try(self, sweep: Sweep) -> Sweep:
-        """Note since when it is being tried: until a step is saved, whatever prevents that."""
+        """Save when the present try began, or that the sweep failed because its try took too long.
+
+        A step that is saved ends the try.
+        """
         now = self.now()
         if sweep.trying_since is None:
             started_at = sweep.started_at or now
@@ -131,157 +110,173 @@ class Sweeper:
         return self.sweeps.save(failed)
 
     def _step(self, sweep: Sweep) -> Sweep:
-        asked_at = self.now()
-        notes = dict(sweep.progress)
-        number = _next_page(notes)
-        page = self._page(number)
-        notes.pop("nonsense", None)
-        sweep = replace(sweep, counts=sweep.counts.plus({"pages": 1}), cause=None, not_before=None)
-        match notes.get("phase"):
+        """Read one page, do what the sweep's phase asks for, and save the sweep."""
+        fetched_at = self.now()
+        progress: Progress = {**sweep.progress}
+        number = paging.next_page(progress)
+        page = self._fetch_page(number)
+        progress.pop("nonsense", None)
+        sweep = replace(
+            sweep,
+            counts=sweep.counts.plus({"pages": 1}),
+            progress=progress,
+            cause=None,
+            not_before=None,
+        )
+        match progress.get("phase"):
             case "paging":
-                sweep = self._read(replace(sweep, progress=notes), number, page, asked_at)
+                sweep = self._work_on_page(sweep, number, page, fetched_at)
             case "counting":
-                sweep = _completed(replace(sweep, progress=notes), page)
-            case _:
-                sweep = replace(sweep, progress=_sought(notes, number, page, sweep.since))
+                sweep = paging.after_count(sweep, page)
+            case "searching" | "halving" | None:
+                searched = paging.search_step(progress, number, page, sweep.since)
+                sweep = replace(sweep, progress=searched)
         return self.sweeps.save(replace(sweep, trying_since=None))
 
-    def _page(self, number: int) -> ListPage:
+    def _fetch_page(self, number: int) -> ListPage:
         try:
             return self.ingestion.realtimekit.page(number)
         except (NotFoundError, UnintelligibleError):
-            # Where pages count from 1, there may be no page 0, or there may be.
+            # It is not documented whether pages count from 0 or from 1: page 0 may not exist.
             if number == 0:
-                return _NOTHING
+                return _EMPTY_PAGE
             raise
 
     def _postpone(self, sweep: Sweep, error: RealtimeKitError) -> Sweep:
-        """It is gone on with at a later tick, unless that is no use; what it has stays."""
+        """Save why the sweep waits for a later tick, or that it failed by waiting too long."""
         now = self.now()
-        notes = dict(sweep.progress)
+        progress: Progress = {**sweep.progress}
         if isinstance(error, NotFoundError | UnintelligibleError):
-            notes["nonsense"] = notes.get("nonsense", 0) + 1
-        waits: dict[str, Any] = {
+            progress["nonsense"] = progress.get("nonsense", 0) + 1
+        changes: dict[str, Any] = {
             "cause": error.cause,
             "not_before": error.retry_after and now + timedelta(seconds=error.retry_after),
         }
         is_late = now - sweep.created_at > _patience(sweep)
-        if notes.get("nonsense", 0) >= _MAX_NONSENSE_ANSWERS or is_late:
-            waits = {"state": State.FAILED, "cause": error.cause, "reason": str(error)}
-        return self.sweeps.save(replace(sweep, progress=notes, trying_since=None, **waits))
+        if progress.get("nonsense", 0) >= _MAX_UNINTELLIGIBLE_ANSWERS or is_late:
+            changes = {"state": State.FAILED, "cause": error.cause, "reason": str(error)}
+        return self.sweeps.save(replace(sweep, progress=progress, trying_since=None, **changes))
 
-    def _read(self, sweep: Sweep, number: int, page: ListPage, asked_at: datetime) -> Sweep:
-        """A page of the window: repair what is missing or behind, and count what there is."""
-        known = _unpacked(sweep.progress.get("page_ids", b""))
-        inside = [one for one in page.recordings if _is_inside(one, sweep)]
-        new = {one.recording_id: one for one in inside if one.recording_id not in known}
-        findings = self._findings(list(new.values()), asked_at)
+    def _work_on_page(
+        self, sweep: Sweep, number: int, page: ListPage, fetched_at: datetime
+    ) -> Sweep:
+        """Repair the missing rows and those behind of a page of the window, and count its rows."""
+        recordings = paging.new_recordings(sweep, page)
+        findings = self._findings(recordings, fetched_at)
         if sweep.dry_run or sweep.trigger is not Trigger.REQUEST:
-            findings = [one for one in findings if not _is_in_flight(one, asked_at)]
+            findings = [finding for finding in findings if not _is_in_flight(finding, fetched_at)]
         if not sweep.dry_run:
-            sweep = self._intend(sweep, findings)
-        low, high = _from(sweep), _reached(sweep, number, page)
+            sweep = self._save_intent(sweep, findings)
+        low, high = paging.read_from(sweep), paging.read_until(sweep, number, page)
+        # Counted before the repair: the index is a moment behind the table.
         catalogued = self.ingestion.catalogue.count(low, high)
-        files = self._treat(sweep, findings, asked_at)
+        files = self._repair(sweep, findings, fetched_at)
         unwritable = set(files.get(UNWRITABLE, ()))
+        repaired: set[str] = set()
+        kinds = _kinds(findings) | _intended(sweep)
         if not sweep.dry_run:
-            # Not counted anew: the index is a moment behind the table.
-            catalogued += sum(_is_added(one, low, high, unwritable) for one in findings)
-        found = _kinds(findings) | _intended(sweep)
-        repaired = (found["missing"] | found["behind"]) - unwritable
+            catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
+            repaired = (kinds["missing"] | kinds["behind"]) - unwritable
         more = {
-            **{kind: len(ids) for kind, ids in found.items()},
-            "seen": len(new),
+            **{kind: len(ids) for kind, ids in kinds.items()},
+            "seen": len(recordings),
             "unreadable": page.size - len(page.recordings),
-            "erased": sum(is_erased(one.row) for one in findings),
+            "erased": sum(is_erased(finding.row) for finding in findings),
             "catalogued": catalogued,
-            "repaired": 0 if sweep.dry_run else len(repaired),
+            "repaired": len(repaired),
             **_tally(files),
         }
         shown = {kind: ids for kind, ids in files.items() if kind in _SHOWN}
         return replace(
             sweep,
             counts=sweep.counts.plus(more),
-            examples=_with_examples(sweep.examples, {**found, **shown}),
-            progress=_turned(sweep, number, page, high),
+            examples=_with_examples(sweep.examples, {**kinds, **shown}),
+            progress=paging.after_page(sweep, number, page, high),
         )
 
-    def _findings(self, recordings: Sequence[Recording], asked_at: datetime) -> list[Finding]:
+    def _findings(self, recordings: Sequence[Recording], fetched_at: datetime) -> list[Finding]:
         catalogue = self.ingestion.catalogue
         known = catalogue.get_many([recording.recording_id for recording in recordings])
         findings = []
         for recording in recordings:
             row = known.get(recording.recording_id, {})
-            merged = row if is_erased(row) else catalogue.merged(row, recording, asked_at)
+            merged = row if is_erased(row) else catalogue.merged(row, recording, fetched_at)
             findings.append(
                 Finding(recording=recording, row=row, merged=merged, news=news(row, merged))
             )
         return findings
 
-    def _intend(self, sweep: Sweep, findings: Sequence[Finding]) -> Sweep:
-        """Note what is going to be repaired, with what an earlier try at this page noted."""
-        intended, found = _intended(sweep), _kinds(findings)
+    def _save_intent(self, sweep: Sweep, findings: Sequence[Finding]) -> Sweep:
+        """Save which recordings will be repaired, with those that an earlier try at the page saved.
+
+        A row that the earlier try repaired is no longer missing or behind, but must be counted.
+        """
+        intended, kinds = _intended(sweep), _kinds(findings)
         if sweep.trigger is not Trigger.REQUEST:
-            found["lost_webhooks"] = {
-                one.recording.recording_id for one in findings if _is_lost_webhook(one)
+            kinds["lost_webhooks"] = {
+                finding.recording.recording_id for finding in findings if _is_lost_webhook(finding)
             }
         union = {
-            kind: _packed(intended.get(kind, set()) | ids)
-            for kind, ids in found.items()
+            kind: paging.pack_ids(intended.get(kind, set()) | ids)
+            for kind, ids in kinds.items()
             if ids or kind in intended
         }
         if not any(union.values()) or union == sweep.progress.get("repairing"):
             return sweep
         return self.sweeps.save(replace(sweep, progress={**sweep.progress, "repairing": union}))
 
-    def _treat(
-        self, sweep: Sweep, findings: Sequence[Finding], asked_at: datetime
+    def _repair(
+        self, sweep: Sweep, findings: Sequence[Finding], fetched_at: datetime
     ) -> dict[str, list[str]]:
-        """Repair, several at a time; the ids of what became of their files, by kind.
+        """Repair rows, several at a time; return the recordings' ids by the state of their files.
 
-        What an earlier try noted may be repaired, but for its check: it is done once more.
+        An earlier try may have repaired a row and died before it left a check, so every recording
+        that was intended is ingested again.
         """
-        noted = set[str]().union(*_intended(sweep).values())
+        intended = set[str]().union(*_intended(sweep).values())
 
-        def treat(finding: Finding) -> tuple[str, str]:
+        def repair(finding: Finding) -> tuple[str, str]:
             row = finding.merged
-            if finding.recording.recording_id in noted:
+            if finding.recording.recording_id in intended:
                 try:
                     row = self.ingestion.ingest_listed(
-                        finding.recording, asked_at, Source.SWEEP, finding.row
+                        finding.recording, fetched_at, Source.SWEEP, finding.row
                     )
                 except (UnwritableError, ConflictError):
                     return UNWRITABLE, finding.recording.recording_id
             elif not sweep.dry_run:
-                self._remember_files(finding.row)
+                self._ensure_archive_check(finding.row)
             return self._state_of_files(row, sweep.trigger), finding.recording.recording_id
 
         states: dict[str, list[str]] = {}
-        with ThreadPoolExecutor(_AT_A_TIME) as threads:
-            for state, recording_id in threads.map(treat, findings):
+        with ThreadPoolExecutor(_MAX_THREADS) as threads:
+            for state, recording_id in threads.map(repair, findings):
                 states.setdefault(state, []).append(recording_id)
         return states
 
-    def _remember_files(self, row: Item) -> None:
-        """If nobody means to archive them any more: what should have asked for it was lost."""
+    def _ensure_archive_check(self, row: Row) -> None:
+        """Create a check for unsettled files, in case the request to archive them was lost."""
         if self.archive and unsettled(row):
             request = ArchiveRequest(
                 recording_id=row["recording_id"], deadline=rows.expiry(row), source=Source.SWEEP
             )
             fields = messages.fields(request)
             self.ingestion.worklist.ensure(
-                _SOON, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
+                _SOON_SECONDS, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
             )
 
-    def _state_of_files(self, row: Item, trigger: Trigger) -> str:
-        """Of an uploaded recording: `archived`, `gone`, `expired`, `not_archived`, `at_risk`."""
+    def _state_of_files(self, row: Row, trigger: Trigger) -> str:
+        """Return the count that an uploaded recording's files belong to, or `""`.
+
+        The counts are `archived`, `gone`, `expired`, `not_archived` and `at_risk`.
+        """
         if self.archive is None or row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
             return ""
         now = self.now()
         if unsettled(row):
             deadline = rows.deadline(row)
             if deadline is None:
-                # RealtimeKit has named no file: most such recordings have none.
+                # RealtimeKit has named no file: most such recordings have no file.
                 return ""
             if deadline <= timestamp(now):
                 return "expired"
@@ -290,165 +285,37 @@ class Sweeper:
         if any(self._is_gone(artifact, trigger) for artifact in artifacts):
             return "gone"
         for state in ("expired", "archived"):
-            if any(one.get("archive", {}).get("state") == state for one in artifacts):
+            if any(archive_state(artifact) == state for artifact in artifacts):
                 return state
         return ""
 
-    def _is_gone(self, artifact: Item, trigger: Trigger) -> bool:
-        """Whether the bucket lacks what the row says it has; another bucket is not looked into.
+    def _is_gone(self, artifact: ArtifactItem, trigger: Trigger) -> bool:
+        """Return True if the archive bucket lacks a file that the row says it has.
 
-        Each look is a request to pay for: schedules, which see a recording some 14 times, look when
-        RealtimeKit's own copy is about to go.
+        Each look costs a request. Scheduled sweeps see a recording some 14 times, so they look only
+        when RealtimeKit's own copy is about to go.
         """
-        archive, expiry = artifact.get("archive", {}), artifact.get("url_expires_at")
-        if self.archive is None or archive.get("state") != "archived":
+        archive, expiry = artifact.get("archive"), artifact.get("url_expires_at")
+        if self.archive is None or archive is None or archive["state"] != "archived":
             return False
         if trigger is not Trigger.REQUEST and expiry and not is_urgent(expiry, self.now()):
             return False
         return archive["bucket"] == self.archive.bucket and not self.archive.has(archive["key"])
 
 
-_SHOWN = ("at_risk", "gone", UNWRITABLE)
-
-
 def _patience(sweep: Sweep) -> timedelta:
     return PATIENCE if sweep.trigger is Trigger.REQUEST else _PATIENCE_OF_SCHEDULES
-
-
-def _next_page(notes: Mapping[str, Any]) -> int:
-    match notes.get("phase"):
-        case "paging":
-            return int(notes["page"])
-        case "counting":
-            return int(notes["first_page"])
-        case "halving":
-            return int((notes["low"] + notes["high"]) // 2)
-        case "searching":
-            return int(notes["high"])
-        case _:
-            return 1
-
-
-def _sought(
-    notes: Mapping[str, Any], number: int, page: ListPage, since: datetime
-) -> dict[str, Any]:
-    """How to go on to the first page that has something of the window, or is behind it.
-
-    `low` is a page that ends before the window, `high` one that does not, once that is known: the
-    first guess is the last page there is, and twice as far each time that it is not far enough.
-    """
-    reaches = not page.size or page.recordings[-1].invoked_at is None
-    reaches = reaches or _time(page.recordings[-1]) >= since
-    if not notes:
-        if reaches:
-            return _paging(1 if page.start == 1 else 0)
-        return {"phase": "searching", "low": 1, "high": max(2, -(-page.total // page.size))}
-    low, high = (notes["low"], number) if reaches else (number, notes["high"])
-    if reaches or notes["phase"] == "halving":
-        return _paging(high) if high - low <= 1 else {"phase": "halving", "low": low, "high": high}
-    if high > _MAX_PAGES:
-        raise UnintelligibleError("the list has no end")
-    return {"phase": "searching", "low": low, "high": 2 * high}
-
-
-def _paging(page: int, passes: int = 1) -> dict[str, Any]:
-    return {"phase": "paging", "page": page, "first_page": page, "passes": passes}
-
-
-def _turned(sweep: Sweep, number: int, page: ListPage, high: datetime) -> dict[str, Any]:
-    """The notes after a page of the window was read: on to the next, or to the count."""
-    notes = {**sweep.progress, "reached": timestamp(high)}
-    notes.pop("repairing", None)
-    if page.size or number:
-        last, known = _last_place(page, sweep.until), notes.get("last", 0)
-        notes["last"] = _UNKNOWN if _UNKNOWN in (last, known) else max(last, known)
-    if _is_end(sweep, number, page):
-        return {**notes, "phase": "counting"}
-    ids = {recording.recording_id for recording in page.recordings}
-    return {**notes, "page": number + 1, "page_ids": _packed(ids)}
-
-
-def _is_end(sweep: Sweep, number: int, page: ListPage) -> bool:
-    """An empty page; one that goes beyond the window; or the last one again, for want of more."""
-    if not page.size:
-        return number > 0
-    if any(one.invoked_at and one.invoked_at >= sweep.until for one in page.recordings):
-        return True
-    ids = {recording.recording_id for recording in page.recordings}
-    return number > 1 and ids <= _unpacked(sweep.progress.get("page_ids", b""))
-
-
-def _completed(sweep: Sweep, first: ListPage) -> Sweep:
-    """Whether as many were seen as the list counts, from its first page, read anew, to its last.
-
-    If not, something was put in while pages were read: once more.
-    """
-    notes = sweep.progress
-    before, last = _first_place(first, sweep.since), notes["last"]
-    if _UNKNOWN in (before, last):
-        return replace(sweep, state=State.COMPLETED)
-    counts = sweep.counts
-    complete = last - before + 1 <= counts.seen + counts.unreadable
-    if complete or notes["passes"] >= _MAX_PASSES:
-        return replace(sweep, state=State.COMPLETED, complete=complete)
-    again = _EACH_PASS + (("missing", "behind") if sweep.dry_run else ())
-    return replace(
-        sweep,
-        counts=replace(counts, **dict.fromkeys(again, 0)),
-        progress=_paging(notes["first_page"], notes["passes"] + 1),
-    )
-
-
-def _first_place(page: ListPage, since: datetime) -> int:
-    """The place in the list of the first recording that is not before the window."""
-    if not page.size:
-        return page.total + 1
-    before = sum(one.invoked_at is not None and one.invoked_at < since for one in page.recordings)
-    return page.start + before if page.start else _UNKNOWN
-
-
-def _last_place(page: ListPage, until: datetime) -> int:
-    """The place in the list of the last recording that is not behind the window."""
-    if not page.size:
-        return page.total
-    behind = sum(one.invoked_at is not None and one.invoked_at >= until for one in page.recordings)
-    return page.start + page.size - behind - 1 if page.start else _UNKNOWN
-
-
-def _time(recording: Recording) -> datetime:
-    if recording.invoked_at is None:
-        raise UnintelligibleError("a recording of the list was never invoked")
-    return recording.invoked_at
-
-
-def _is_inside(recording: Recording, sweep: Sweep) -> bool:
-    """One that does not say when it was invoked is better looked at than passed over."""
-    invoked_at = recording.invoked_at
-    return invoked_at is None or sweep.since <= invoked_at < sweep.until
-
-
-def _from(sweep: Sweep) -> datetime:
-    reached = sweep.progress.get("reached")
-    return datetime.fromisoformat(reached) if reached else sweep.since
-
-
-def _reached(sweep: Sweep, number: int, page: ListPage) -> datetime:
-    """Up to where the window is read: its end, or the invocation of the page's last."""
-    if _is_end(sweep, number, page):
-        return sweep.until
-    times = [one.invoked_at for one in page.recordings if one.invoked_at]
-    return min(max([_from(sweep), *times]), sweep.until)
 
 
 def _is_added(finding: Finding, low: datetime, high: datetime, unwritable: Collection[str]) -> bool:
     """Return whether the table has a new row in this part of the window, where it is indexed."""
     if finding.kind != "missing" or finding.recording.recording_id in unwritable:
         return False
-    return bool(timestamp(low) <= finding.merged["invoked_at"] < timestamp(high))
+    return timestamp(low) <= finding.merged["invoked_at"] < timestamp(high)
 
 
 def _is_in_flight(finding: Finding, now: datetime) -> bool:
-    """Whether it became final just now: then it is left to its webhook, unless somebody asks."""
+    """Return True if the recording became final moments ago, so that its webhook may yet come."""
     recording = finding.recording
     latest = recording.stopped_at or recording.started_at or recording.invoked_at
     return bool(
@@ -461,7 +328,7 @@ def _is_in_flight(finding: Finding, now: datetime) -> bool:
 
 
 def _is_lost_webhook(finding: Finding) -> bool:
-    """What is final was told of, once; what is not may not have been yet."""
+    """Return True if a recording is final and its row does not know, since a webhook says that."""
     return bool(finding.kind and "status" in finding.news and is_final(finding.recording.status))
 
 
@@ -474,20 +341,12 @@ def _kinds(findings: Sequence[Finding]) -> dict[str, set[str]]:
 
 
 def _intended(sweep: Sweep) -> dict[str, set[str]]:
-    return {kind: _unpacked(ids) for kind, ids in sweep.progress.get("repairing", {}).items()}
-
-
-def _packed(recording_ids: Collection[str]) -> bytes:
-    """As notes keep them: every page is noted twice, and paid for by the KB."""
-    return b"".join(UUID(recording_id).bytes for recording_id in sorted(recording_ids))
-
-
-def _unpacked(packed: bytes) -> set[str]:
-    return {str(UUID(bytes=packed[start : start + 16])) for start in range(0, len(packed), 16)}
+    repairing = sweep.progress.get("repairing", {})
+    return {kind: paging.unpack_ids(ids) for kind, ids in repairing.items()}
 
 
 def _tally(states: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """What is at risk is not archived either."""
+    """Return how many recordings are in each state; those at risk also count as not archived."""
     counts = {state: len(ids) for state, ids in states.items() if state in Counts.__slots__}
     if "at_risk" in counts:
         counts["not_archived"] = counts.get("not_archived", 0) + counts["at_risk"]
@@ -495,10 +354,10 @@ def _tally(states: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _with_examples(
-    known: Mapping[str, Sequence[str]], found: Mapping[str, Collection[str]]
+    known: Mapping[str, Sequence[str]], new: Mapping[str, Collection[str]]
 ) -> dict[str, list[str]]:
     merged = {kind: list(ids) for kind, ids in known.items()}
-    for kind, ids in found.items():
+    for kind, ids in new.items():
         if ids:
             merged[kind] = list(dict.fromkeys([*merged.get(kind, ()), *sorted(ids)]))
             del merged[kind][MAX_EXAMPLES:]

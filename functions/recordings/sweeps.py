@@ -1,8 +1,8 @@
-"""Sweeps: windows of time in which RealtimeKit's list is held against the catalogue.
+"""Sweeps: windows of time in which RealtimeKit's list is compared with the catalogue.
 
-A sweep is a row of the work table, from its request to a month after its end: how far it is, what
-was found, why it stopped. Whoever works on it saves each step under one condition, that nobody else
-did and that it was not cancelled: so a worker that was thought dead cannot turn it back.
+A sweep is a row of the work table, from its request to a month after its creation: its progress,
+its findings, and why it stopped. A worker saves each step under the version that it read, so a
+worker that was thought dead cannot turn a sweep back, or revive a cancelled one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Self
+from typing import Literal, Self, TypedDict
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
@@ -25,20 +25,31 @@ from recordings.parameters import BadParameterError, parse_time
 from recordings.worklist import Now, utcnow
 
 MAX_OPEN_SWEEPS = 20
-"""So many sweeps may wait or be under way; one more is refused."""
+"""Sweeps that may wait or be under way; a request for another is refused."""
 
 _KEPT_FOR = timedelta(days=30)
-# Each tick is a minute.
+# A tick comes each minute (template.yaml), so 30 have failed by then.
 _STUCK_AFTER = timedelta(minutes=30)
-# One a day, and one an hour for twelve hours if all of them are stuck.
+# A stuck sweep fails after 12 hours: a daily one, 12 hourly ones, and two to spare.
 _MAX_SCHEDULED = 15
+# In the first thousandth of a window an estimate may be centuries off.
+_MIN_ESTIMATED_FRACTION = 0.001
 _OPEN, _ENDED = "sweep", "swept"
 _LEASE = {"work_id": "sweeper"}
 _PLACE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z[0-9a-f-]{36}")
+_TIMES = (
+    "since",
+    "until",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "not_before",
+    "trying_since",
+)
 
 
 class State(StrEnum):
-    """How far a sweep is."""
+    """State of a sweep; a queued or running one is open."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -48,7 +59,7 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
-    """Who asked for it: a schedule, or somebody by the API."""
+    """Origin of a sweep: a schedule, or a request to the API."""
 
     HOURLY = "hourly"
     DAILY = "daily"
@@ -59,11 +70,11 @@ OPEN = (State.QUEUED, State.RUNNING)
 
 
 class SweepEndedError(Exception):
-    """Raised when a sweep was cancelled, or taken on by somebody else; nothing was saved."""
+    """Raised when a sweep was cancelled, or saved by another worker; the step was not saved."""
 
 
 class UnfinishedError(Exception):
-    """Raised for a sweep of what an unfinished one is sweeping; `sweep_id` is that one's."""
+    """Raised when a sweep of the same window is unfinished; `sweep_id` is that sweep's."""
 
     def __init__(self, sweep_id: str) -> None:
         super().__init__("there is an unfinished sweep of the same window")
@@ -71,20 +82,24 @@ class UnfinishedError(Exception):
 
 
 class TooManySweepsError(Exception):
-    """Raised where there are `MAX_OPEN_SWEEPS` unfinished sweeps already."""
+    """Raised when `MAX_OPEN_SWEEPS` sweeps are unfinished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What a sweep found, in recordings that were invoked in its window.
+    """Numbers of recordings invoked in a sweep's window, by what the sweep found.
 
-    `seen` of them are in RealtimeKit's list, `missing` in no row of the table, `behind` in one that
-    says less; `repaired` were written. `catalogued` rows of the window the table has. The archive
-    holds all files of `archived`; RealtimeKit still has files of `not_archived`, for less than two
-    days of `at_risk`; of `expired` files were deleted before they were copied; `gone` are those
-    of which the bucket lacks a file that the row says it has. `lost_webhooks` are repaired ones
-    that a webhook should have told of. `pages` were read, and `unreadable` items passed over; so
-    were the `unwritable` recordings, of which DynamoDB refuses the row.
+    - `seen`: in RealtimeKit's list; `unreadable` are the list's items that are no recordings
+    - `missing`: without a row; `behind`: with a row that says less; `repaired`: row written
+    - `lost_webhooks`: repaired, although a webhook should have announced them
+    - `unwritable`: DynamoDB refuses the row; `erased`: erased by the owner
+    - `catalogued`: rows of the window in the table
+    - `archived`: all files are in the archive; `gone`: the bucket lacks a file of the row
+    - `not_archived`: RealtimeKit still has a file that the archive lacks; `at_risk` are those of
+      them that it deletes within two days
+    - `expired`: a file was deleted before it was copied
+
+    `pages` is the number of pages read.
     """
 
     pages: int = 0
@@ -104,22 +119,47 @@ class Counts:
     unwritable: int = 0
 
     def plus(self, other: Mapping[str, int]) -> Counts:
-        """With so many more of each."""
+        """Return the counts with `other` added by name."""
         return replace(self, **{name: getattr(self, name) + more for name, more in other.items()})
 
     def fields(self) -> dict[str, int]:
-        """By name."""
+        """Return the counts by name."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+Phase = Literal["searching", "halving", "paging", "counting"]
+"""Part of a sweep's work; it is absent until the first page is read."""
+
+
+class Progress(TypedDict, total=False):
+    """How far the list is read, as a worker saves it for the next one; `paging` has the rules.
+
+    `reached` is the time up to which the window is read, `last` the place in the list of its last
+    recording. `page_ids` are the packed ids of the page before, and `repairing` those of the
+    recordings that this page repairs, by kind. `nonsense` counts unintelligible answers in a row.
+    """
+
+    phase: Phase
+    low: int
+    high: int
+    page: int
+    first_page: int
+    passes: int
+    last: int
+    reached: str
+    page_ids: bytes
+    repairing: Mapping[str, bytes]
+    nonsense: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """One sweep: of recordings invoked from `since` to before `until`.
+    """A sweep of the recordings invoked from `since` to before `until`.
 
-    `progress` is the worker's notes, `examples` are ids of what was found, some of each kind.
-    `complete` tells whether as many recordings were seen as the list says there are, `None` where
-    it does not say. `cause` is why it waits, in a word, `reason` why it failed, in more.
-    `trying_since` is since when it has been worked on without a step that could be saved.
+    `examples` are some recordings' ids by kind of finding. `complete` is True if as many recordings
+    were seen as the list counts, and `None` if the list does not count. `cause` is one word for why
+    the sweep waits, `reason` a sentence for why it failed. `trying_since` is when the first try
+    began since the last saved step.
     """
 
     sweep_id: str
@@ -136,37 +176,37 @@ class Sweep:
     cause: str | None = None
     reason: str | None = None
     complete: bool | None = None
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
     counts: Counts = Counts()
     examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: int = 0
 
     @classmethod
     def of(cls, row: Item) -> Self:
-        """The inverse of `fields`."""
-        said = {name: value for name, value in row.items() if name in cls.__slots__}
-        times = {name: datetime.fromisoformat(said[name]) for name in _TIMES if said.get(name)}
+        """Return the sweep of a stored row."""
+        fields = {name: value for name, value in row.items() if name in cls.__slots__}
+        times = {name: datetime.fromisoformat(fields[name]) for name in _TIMES if fields.get(name)}
         enums = {"trigger": Trigger(row["trigger"]), "state": State(row["state"])}
-        return cls(**{**said, **times, **enums, "counts": Counts(**row["counts"])})
+        return cls(**{**fields, **times, **enums, "counts": Counts(**row["counts"])})
 
     def fields(self) -> Item:
-        """To be stored; what is `None` is absent."""
-        said = {name: getattr(self, name) for name in self.__slots__}
-        said |= {name: said[name] and timestamp(said[name]) for name in _TIMES}
-        said["counts"] = self.counts.fields()
-        return {name: value for name, value in said.items() if value is not None}
+        """Return the attributes to store, without those that are `None`."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields |= {name: fields[name] and timestamp(fields[name]) for name in _TIMES}
+        fields["counts"] = self.counts.fields()
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything left to do."""
+        """True while there is work left to do."""
         return self.state in OPEN
 
     def is_stuck(self, now: datetime) -> bool:
-        """Whether it is being tried and gets nowhere, although nobody said to wait."""
+        """Return True if tries have failed for 30 minutes, and RealtimeKit is not the cause."""
         return self.trying_since is not None and now - self.trying_since > _STUCK_AFTER
 
     def report(self, now: datetime) -> Item:
-        """For whoever asks: no notes, but how fast it is, and when it may be done."""
+        """Return the API's report: the fields without the progress, with pace and estimated end."""
         shown = self.fields()
         for name in ("progress", "version", "since", "until"):
             del shown[name]
@@ -174,7 +214,7 @@ class Sweep:
         return {**shown, **window, **self._pace(now)}
 
     def _pace(self, now: datetime) -> Item:
-        """By how much of the window is behind it: recordings come in at a steady rate."""
+        """Estimate the pace from the part of the window that is read, at an even rate."""
         if self.state is State.COMPLETED:
             fraction = 1.0
         else:
@@ -185,26 +225,13 @@ class Sweep:
         elapsed = (self.ended_at or now) - (self.started_at or now)
         if elapsed:
             pace["recordings_per_minute"] = round(self.counts.seen * 60 / elapsed.total_seconds())
-        # At the very beginning it would be a guess, of centuries perhaps.
         if self.is_open and elapsed and fraction >= _MIN_ESTIMATED_FRACTION:
             pace["estimated_end_at"] = timestamp(now + elapsed * (1 - fraction) / fraction)
         return pace
 
 
-_MIN_ESTIMATED_FRACTION = 0.001
-_TIMES = (
-    "since",
-    "until",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "not_before",
-    "trying_since",
-)
-
-
 class Sweeps:
-    """The sweeps of one app, in the work table."""
+    """The sweeps of one app in the work table."""
 
     def __init__(self, table: Table, app_id: str, now: Now = utcnow) -> None:
         self._table = table
@@ -212,9 +239,9 @@ class Sweeps:
         self._now = now
 
     def request(self, since: datetime, until: datetime, *, dry_run: bool) -> Sweep:
-        """Ask for a sweep. Raises `UnfinishedError` and `TooManySweepsError`.
+        """Create a sweep. Raises `UnfinishedError` and `TooManySweepsError`.
 
-        Two that are asked for in the same instant may both be taken; the second finds nothing.
+        Two requests at the same instant may both succeed; the second sweep then has no work.
         """
         unfinished, now = self.unfinished(), self._now()
         for other in unfinished:
@@ -228,10 +255,10 @@ class Sweeps:
         return sweep
 
     def schedule(self, trigger: Trigger, length: timedelta) -> Sweep | None:
-        """Ask for one of the last hours or days; `None` where the last such is not finished.
+        """Create a schedule's sweep of the last hours or days; return `None` if it was not created.
 
-        A schedule's event may come twice: there is one in an hour. A stuck sweep does not hold up
-        the next.
+        An unfinished sweep of the same schedule prevents another, unless it is stuck. Events may
+        come twice, so a schedule has at most one sweep an hour.
         """
         now = self._now()
         others = [other for other in self.unfinished() if other.trigger is trigger]
@@ -258,29 +285,31 @@ class Sweeps:
         )
 
     def get(self, sweep_id: str) -> Sweep | None:
-        """As it is now."""
+        """Return the sweep, or `None`."""
         row = self._table.get(_key(sweep_id))
         return Sweep.of(row) if row else None
 
     def unfinished(self) -> list[Sweep]:
-        """Those of schedules first, for they are short; then those that wait longest."""
-        found = self._page(_OPEN, MAX_OPEN_SWEEPS + _MAX_SCHEDULED, None, backwards=False)
-        return sorted(found, key=lambda sweep: (sweep.trigger is Trigger.REQUEST, sweep.created_at))
+        """Return the open sweeps: the short ones of schedules first, then the oldest requests."""
+        sweeps = self._page(_OPEN, MAX_OPEN_SWEEPS + _MAX_SCHEDULED, None, backwards=False)
+        return sorted(
+            sweeps, key=lambda sweep: (sweep.trigger is Trigger.REQUEST, sweep.created_at)
+        )
 
     def newest(self, limit: int, before: str | None = None) -> tuple[list[Sweep], str | None]:
-        """The newest, from the last of the page before on; and how to go on, if there are more."""
-        found = [
+        """Return up to `limit` sweeps, newest first, and where the next page begins, if any."""
+        sweeps = [
             sweep
             for partition in (_OPEN, _ENDED)
             for sweep in self._page(partition, limit + 1, before, backwards=True)
         ]
-        found.sort(key=_place, reverse=True)
-        return found[:limit], _place(found[limit - 1]) if len(found) > limit else None
+        sweeps.sort(key=_place, reverse=True)
+        return sweeps[:limit], _place(sweeps[limit - 1]) if len(sweeps) > limit else None
 
     def cancel(self, sweep_id: str) -> Sweep | None:
-        """It is not gone on with; what it wrote stays. `None` where there is none.
+        """Cancel a sweep and return it, `None` if it is unknown; its repairs stay.
 
-        One that has ended stays as it ended.
+        A sweep that has ended stays as it ended.
         """
         while (sweep := self.get(sweep_id)) and sweep.is_open:
             with contextlib.suppress(SweepEndedError):
@@ -288,53 +317,43 @@ class Sweeps:
         return sweep
 
     def save(self, sweep: Sweep) -> Sweep:
-        """Keep a step of the work. Raises `SweepEndedError` where somebody else kept one since."""
+        """Save a step of the work. Raises `SweepEndedError` if the sweep was saved by another."""
         now = self._now()
         if not sweep.is_open:
             sweep = replace(sweep, ended_at=now, progress=_outcome(sweep.progress))
         saved = replace(sweep, version=sweep.version + 1)
-        values = {**_row(saved), "seen": sweep.version}
-        gone = [name for name in saved.__slots__ if name not in values]
-        removal = f" REMOVE {', '.join(f'#{name}' for name in gone)}" if gone else ""
+        row = _row(saved)
+        absent = [name for name in saved.__slots__ if name not in row]
+        key, seen = _key(sweep.sweep_id), {"seen_version": sweep.version}
         try:
-            self._table.update(
-                _key(sweep.sweep_id),
-                f"SET {_assignments(values)}{removal}",
-                values,
-                "#version = :seen",
-            )
+            self._table.set_attributes(key, row, "#version = :seen_version", seen, remove=absent)
         except ConditionFailedError:
             raise SweepEndedError(sweep.sweep_id) from None
         return saved
 
     def claim(self, seconds: float) -> str | None:
-        """Be the only one who sweeps, for so long; what is to be given to `release`, or `None`."""
+        """Take the sweep lease. Return the token for `release`, `None` if another worker has it."""
         now = self._now()
         lease = timestamp(now + timedelta(seconds=seconds))
         try:
-            self._table.update(
+            self._table.set_attributes(
                 _LEASE,
-                "SET #lease = :lease",
-                {"lease": lease, "now": timestamp(now)},
+                {"lease": lease},
                 "attribute_not_exists(#lease) OR #lease <= :now",
+                {"now": timestamp(now)},
             )
         except ConditionFailedError:
             return None
         return lease
 
     def release(self, lease: str) -> None:
-        """Let others sweep."""
+        """Release the sweep lease, unless it has run out and another worker has it."""
         with contextlib.suppress(ConditionFailedError):
             self._table.delete_if(_LEASE, "#lease = :lease", {"lease": lease})
 
     def _create(self, sweep: Sweep) -> None:
-        values = _row(sweep)
-        self._table.update(
-            _key(sweep.sweep_id),
-            f"SET {_assignments(values)}",
-            values,
-            "attribute_not_exists(#work_id)",
-        )
+        condition = "attribute_not_exists(#work_id)"
+        self._table.set_attributes(_key(sweep.sweep_id), _row(sweep), condition)
 
     def _page(
         self, partition: str, limit: int, before: str | None, *, backwards: bool
@@ -350,7 +369,7 @@ def _key(sweep_id: str) -> dict[str, str]:
 
 
 def _row(sweep: Sweep) -> Item:
-    """In the index of what is due, in a partition that nobody takes for checks."""
+    """Return the sweep's row: in the checks' index, in a partition that is not the checks'."""
     return {
         **sweep.fields(),
         "pending": _OPEN if sweep.is_open else _ENDED,
@@ -359,40 +378,38 @@ def _row(sweep: Sweep) -> Item:
     }
 
 
-def _assignments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"#{name} = :{name}" for name in values if name != "seen")
-
-
-def _outcome(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the notes, what a report needs after the end."""
-    return {name: progress[name] for name in ("reached",) if name in progress}
+def _outcome(progress: Progress) -> Progress:
+    """Return the part of the progress that a report needs after the end."""
+    return {"reached": progress["reached"]} if "reached" in progress else {}
 
 
 def _place(sweep: Sweep) -> str:
-    """Its place in the order of all sweeps."""
+    """Return the sweep's place in the order of all sweeps."""
     return timestamp(sweep.created_at) + sweep.sweep_id
 
 
 def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
-    """From, to and dry run, as `{"from": …, "to": …, "dry_run": …}` says; `to` is now by default.
+    """Parse `{"from": …, "to": …, "dry_run": …}` into its three values; `to` is now by default.
 
     Raises `BadParameterError`.
     """
     try:
-        said = json.loads(body)
+        fields = json.loads(body)
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
+        fields = None
+    if not isinstance(fields, dict):
         raise BadParameterError("body", 'is not a JSON object such as {"from": "2026-06-03"}')
-    for name in said.keys() - {"from", "to", "dry_run"}:
-        raise BadParameterError(name[:50], "is not known here; there are: dry_run, from, to")
-    if "from" not in said:
+    for name in fields.keys() - {"from", "to", "dry_run"}:
+        raise BadParameterError(
+            name[:50], "is not a field of the body; the fields are: dry_run, from, to"
+        )
+    if "from" not in fields:
         raise BadParameterError("from", "is missing")
-    dry_run = said.get("dry_run", False)
+    dry_run = fields.get("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadParameterError("dry_run", "is neither true nor false")
-    since = parse_time(said, "from")
-    until = parse_time(said, "to") if "to" in said else now
+    since = parse_time(fields, "from")
+    until = parse_time(fields, "to") if "to" in fields else now
     if until > now:
         raise BadParameterError("to", "is in the future")
     if since >= until:
@@ -401,14 +418,16 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
 
 
 def cursor(place: str) -> str:
-    """Opaque; it holds a place in the order of all sweeps and nothing else."""
+    """Return an opaque cursor that holds a place in the order of all sweeps."""
     return base64.urlsafe_b64encode(place.encode()).decode()
 
 
 def place(cursor: str) -> str:
-    """The inverse of `cursor`. Raises `BadParameterError`."""
+    """Return the place in a cursor. Raises `BadParameterError`."""
     with contextlib.suppress(binascii.Error, UnicodeError):
-        found = base64.urlsafe_b64decode(cursor.encode()).decode()
-        if _PLACE.fullmatch(found):
-            return found
-    raise BadParameterError("cursor", "is not one that a page of sweeps gave")
+        decoded = base64.urlsafe_b64decode(cursor.encode()).decode()
+        if _PLACE.fullmatch(decoded):
+            return decoded
+    raise BadParameterError(
+        "cursor", "is not a cursor of the list of sweeps: begin again without it"
+    )

@@ -652,7 +652,7 @@ def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     last_words: int,
 ) -> None:
     """One thread, so that the n-th write is always the same."""
-    monkeypatch.setattr("recordings.sweeper._AT_A_TIME", 1)
+    monkeypatch.setattr("recordings.sweeper._MAX_THREADS", 1)
     in_pages_of(simulator, 3)
     recordings = recorded(simulator, 7)
     sweep = request_sweep()
