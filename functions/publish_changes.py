@@ -158,13 +158,7 @@ def archive(request: ArchiveRequest, deadline: str | None) -> None:
 
     A batch that comes again, for hours perhaps, leaves a check as it is.
     """
-    worklist.ensure(
-        ARCHIVE_CHECK_SECONDS,
-        request.key,
-        messages.fields(request),
-        ARCHIVE_PENDING,
-        deadline,
-    )
+    worklist.ensure(request, ARCHIVE_PENDING, seconds=ARCHIVE_CHECK_SECONDS, deadline=deadline)
     urgent = is_urgent(deadline, utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import messages, rows
+from recordings import rows
 from recordings.archive import (
     Archive,
     OutOfTimeError,
@@ -108,8 +108,9 @@ class Archiver:
         """
         # Read twice, since the claim needs the deadline and the work needs the row as it is then.
         deadline = rows.deadline(self.catalogue.get(request.recording_id) or {})
-        fields = messages.fields(request) | ({"deadline": deadline} if deadline else {})
-        check = self.worklist.claim(request.key, fields, deadline, seconds)
+        if deadline:
+            request = replace(request, deadline=deadline)
+        check = self.worklist.claim(request, deadline, seconds)
         if check is None:
             return Outcome(is_busy=True)
         # Another run or an erasure may have had the claim in between.

@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from recordings import messages
 from recordings.archive import Archive, NotErasedError, locations
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item
@@ -22,13 +22,30 @@ from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 ERASING = "erasing"
 OUT_OF_REACH = "archive_unreachable"
 NOT_ERASED = "not_erased"
-# A second try's time; twice as long nobody may archive or erase the same files.
-_SOON = 60
+# 120 s: a killed erasure's first retry, after 60 s, finds the files claimed; its second does not.
 _LEASE_SECONDS = 120
 
 
 class ArchiveUnreachableError(Exception):
     """Raised where files are in an archive that this stack has no access to (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FilesToErase:
+    """The files' own check, claimed for an erasure, so that no archiver works on them meanwhile."""
+
+    request: EraseRequest
+
+    @property
+    def key(self) -> str:
+        """The key of the check that archives the files."""
+        recording_id, source = self.request.recording_id, self.request.source
+        return ArchiveRequest(recording_id=recording_id, deadline="", source=source).key
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the erasure, which `follow_up` repeats if the claim runs out."""
+        return self.request.fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +81,8 @@ class Erasure:
             return row
         # Whoever is archiving the files finishes first: what it adds is then erased, too. The claim
         # asks to erase and has no deadline: files that nobody will archive are not at risk.
-        claim = self.worklist.claim(
-            self._files_key(request), messages.fields(request), None, _LEASE_SECONDS
-        )
+        files = _FilesToErase(request)
+        claim = self.worklist.claim(files, None, _LEASE_SECONDS)
         if claim is None:
             return row
         with self._claimed(request, claim):
@@ -80,7 +96,7 @@ class Erasure:
         """Leave a check that begins now. A retry leaves the one that it comes from as it is."""
         if request.source is Source.FOLLOW_UP and self.worklist.note_cause(request.key, ERASING):
             return
-        self.worklist.check_in(_SOON, request.key, messages.fields(request), ERASING)
+        self.worklist.check_in(request, ERASING)
 
     @contextlib.contextmanager
     def _claimed(self, request: EraseRequest, claim: Check) -> Iterator[None]:
@@ -97,13 +113,8 @@ class Erasure:
     def _settle_all(self, request: EraseRequest) -> None:
         """Settle all checks of the recording, also those that were given up."""
         details = RecordingRequest(recording_id=request.recording_id, source=request.source)
-        for key in (details.key, self._files_key(request), request.key):
+        for key in (details.key, _FilesToErase(request).key, request.key):
             self.worklist.settle(key)
-
-    def _files_key(self, request: EraseRequest) -> str:
-        return ArchiveRequest(
-            recording_id=request.recording_id, deadline="", source=request.source
-        ).key
 
     def _require_access(self, request: EraseRequest, row: Item) -> None:
         states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]

@@ -10,24 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from recordings import messages
 from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import Item
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.rows import RETENTION, is_erased
-from recordings.worklist import Worklist, utcnow
+from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
 
 NOT_FINAL = "not_final"
 DETAILS_MISSING = "details_missing"
 SYNC_BEGUN = "sync_begun"
 
-_SOON = 60
 # A meeting lasts, an upload takes minutes, and a webhook tells when it is over. The check is for
 # when none does; each costs a request to RealtimeKit and five write units.
-_LIVE = 3600
-_UPLOADING = 300
+_LIVE_SECONDS = 3600
+_UPLOADING_SECONDS = 300
 # Of a meeting's list, the newest first: a session's recordings are next to each other, but for
 # those of another at the same time; and after so many newer ones there are none to come.
 _MAX_OTHERS_AFTER = 100
@@ -55,9 +53,7 @@ class Ingestion:
         asked_at = self.now()
         # A queue brings a message again. The API's caller may not: if answers trickle in, the
         # requests of one sync can together outlast its function, so the check is left first.
-        is_left = request.source is Source.API and self.worklist.ensure(
-            _SOON, request.key, messages.fields(request), SYNC_BEGUN
-        )
+        is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
         try:
             recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
         except NotFoundError:
@@ -128,19 +124,15 @@ class Ingestion:
         request = RecordingRequest(recording_id=row["recording_id"], source=source)
         if not is_final(row["status"]):
             # What was live when it was listed has most likely ended with its session.
-            seconds = _UPLOADING if row["status"] == RecordingStatus.UPLOADING else _SOON
+            is_uploading = row["status"] == RecordingStatus.UPLOADING
+            seconds = _UPLOADING_SECONDS if is_uploading else FIRST_INTERVAL_SECONDS
             # What is of no session is met with each of the meeting's: that is no news of it.
             is_news = upserted.changed or recording.session_id is not None
             leave = self.worklist.check_in if is_news else self.worklist.ensure
-            leave(seconds, request.key, messages.fields(request), NOT_FINAL)
+            leave(request, NOT_FINAL, seconds=seconds)
         elif not {"start_reason", "stop_reason"} <= row.keys():
-            self.worklist.check_in(
-                _SOON,
-                request.key,
-                messages.fields(request),
-                DETAILS_MISSING,
-                low=source is Source.SWEEP,
-            )
+            low_priority = source is Source.SWEEP
+            self.worklist.check_in(request, DETAILS_MISSING, low_priority=low_priority)
         return row
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
@@ -155,8 +147,8 @@ class Ingestion:
             request.key, error.cause, error.retry_after
         )
         if not is_noted:
-            seconds = max(_SOON, error.retry_after or 0)
-            self.worklist.check_in(seconds, request.key, messages.fields(request), error.cause)
+            seconds = max(FIRST_INTERVAL_SECONDS, error.retry_after or 0)
+            self.worklist.check_in(request, error.cause, seconds=seconds)
 
     def _is_forgotten(self, request: IngestRequest) -> bool:
         """Say whether a request is for a recording that was final when its files were kept."""
@@ -199,8 +191,9 @@ class Ingestion:
             return
         is_news = upserted.changed or request.source is not Source.FOLLOW_UP
         if is_news or not self.worklist.note_cause(request.key, NOT_FINAL):
-            seconds = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _UPLOADING
-            self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
+            is_live = upserted.row["status"] in _LIVE_STATUSES
+            seconds = _LIVE_SECONDS if is_live else _UPLOADING_SECONDS
+            self.worklist.check_in(request, NOT_FINAL, seconds=seconds)
 
 
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:

@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from recordings.model import text, uuid
 
@@ -48,19 +48,6 @@ class Source(StrEnum):
     CATALOGUE = "catalogue"
 
 
-_KEYS = {
-    _ARCHIVE: {"task", "recording_id", "deadline"},
-    _ERASE: {"task", "recording_id"},
-    # An event names the recording as `id` or `recordingId`; the rule takes both.
-    _RECORDING: {"recording_id", "recordingId", "hint"},
-    _SESSION: {"meeting_id", "session_id"},
-}
-_SOURCES = {
-    _ARCHIVE: {Source.CATALOGUE, Source.FOLLOW_UP},
-    _ERASE: {Source.API, Source.FOLLOW_UP},
-}
-
-
 class MalformedMessageError(ValueError):
     """Raised for a message that can never be worked on; says what is wrong with it."""
 
@@ -80,96 +67,115 @@ class Hint:
         fields = value if isinstance(value, Mapping) else {}
         return cls(**{name: text(fields.get(name)) for name in cls.__slots__})
 
-    def said(self) -> dict[str, str]:
+    def known(self) -> dict[str, str]:
         """What is known, by name."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingRequest:
-    """Fetch one recording."""
+class _Request:
+    """What all requests have in common; each kind says its own part of the table below."""
 
-    recording_id: str
+    kind: ClassVar[str]
+    # The fields that identify the thing, the general one first; the last that is known names it.
+    ids: ClassVar[tuple[str, ...]] = ("recording_id",)
+    # All fields that a message of this kind may have.
+    allowed: ClassVar[frozenset[str]]
+    sources: ClassVar[frozenset[Source]] = frozenset(Source)
+
     source: Source
-    hint: Hint = Hint()
 
     @property
     def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"recording#{self.recording_id}"
+        """The key that all requests for the same thing share."""
+        return "#".join([self.kind, *self._ids()])
 
     @property
     def correlation_id(self) -> str:
-        """The same in all logs of what is done about a recording, from webhook to archive."""
-        return self.recording_id
+        """The id in all logs about a recording, or a session, from webhook to archive."""
+        return next(filter(None, reversed(self._ids())))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the message besides `v` and `source`: `request` reads them back."""
+        task = {"task": self.kind} if "task" in self.allowed else {}
+        ids = {name: value for name, value in zip(self.ids, self._ids(), strict=True) if value}
+        return {**task, **ids, **self._details()}
+
+    def _ids(self) -> list[str]:
+        return [getattr(self, name) or "" for name in self.ids]
+
+    def _details(self) -> dict[str, Any]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequest:
+class RecordingRequest(_Request):
+    """Fetch one recording."""
+
+    kind = _RECORDING
+    # An event names the recording as `id` or `recordingId`; the rule takes both.
+    allowed = frozenset({"recording_id", "recordingId", "hint"})
+
+    recording_id: str
+    hint: Hint = Hint()
+
+    def _details(self) -> dict[str, Any]:
+        hint = self.hint.known()
+        return {"hint": hint} if hint else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest(_Request):
     """Find the recordings of a session that ended; of the whole meeting where it is not known."""
+
+    kind = _SESSION
+    ids = ("meeting_id", "session_id")
+    allowed = frozenset({"meeting_id", "session_id"})
 
     meeting_id: str
     session_id: str | None = None
-    source: Source
-
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"session#{self.meeting_id}#{self.session_id or ''}"
-
-    @property
-    def correlation_id(self) -> str:
-        """Of what is done about the session itself."""
-        return self.session_id or self.meeting_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveRequest:
+class ArchiveRequest(_Request):
     """Archive the files of one recording. `deadline`, a timestamp, is when the first is gone."""
+
+    kind = _ARCHIVE
+    allowed = frozenset({"task", "recording_id", "deadline"})
+    sources = frozenset({Source.CATALOGUE, Source.FOLLOW_UP})
 
     recording_id: str
     deadline: str
-    source: Source
 
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"archive#{self.recording_id}"
-
-    @property
-    def correlation_id(self) -> str:
-        """The recording's."""
-        return self.recording_id
+    def _details(self) -> dict[str, Any]:
+        return {"deadline": self.deadline}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EraseRequest:
+class EraseRequest(_Request):
     """Erase one recording: its files, and its row but for a tombstone."""
 
+    kind = _ERASE
+    allowed = frozenset({"task", "recording_id"})
+    sources = frozenset({Source.API, Source.FOLLOW_UP})
+
     recording_id: str
-    source: Source
-
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"erase#{self.recording_id}"
-
-    @property
-    def correlation_id(self) -> str:
-        """The recording's."""
-        return self.recording_id
 
 
 IngestRequest = RecordingRequest | SessionRequest
 Request = IngestRequest | ArchiveRequest | EraseRequest
+_KINDS: Mapping[str, type[Request]] = {
+    kind.kind: kind for kind in (RecordingRequest, SessionRequest, ArchiveRequest, EraseRequest)
+}
 
 
 def merged(first: Request, second: Request) -> Request:
     """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
-        hint = Hint(**{**first.hint.said(), **second.hint.said()})
+        hint = Hint(**{**first.hint.known(), **second.hint.known()})
         return replace(first, source=source, hint=hint)
     return replace(first, source=source)
 
@@ -191,7 +197,8 @@ def parse(body: str) -> Request:
     except ValueError:
         raise MalformedMessageError("source is none of those known") from None
     fields = {name: value for name, value in message.items() if name not in ("v", "source")}
-    if source not in _SOURCES.get(_kind(fields), Source):
+    kind = _KINDS.get(_kind(fields))
+    if kind and source not in kind.sources:
         raise MalformedMessageError(f"{source} may not ask for this task")
     return request(fields, source)
 
@@ -205,7 +212,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _kind(fields: Mapping[str, Any]) -> str:
-    """Return what kind of request the fields are: `_KEYS` has the keys of each."""
+    """Return the kind of request that the fields make, known or not."""
     if "task" in fields:
         return str(fields["task"])
     return _RECORDING if fields.keys() & {"recording_id", "recordingId"} else _SESSION
@@ -216,10 +223,10 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
 
     Raises `MalformedMessageError`.
     """
-    kind = _kind(fields)
-    if unknown := fields.keys() - _KEYS.get(kind, set()):
+    kind = _KINDS.get(_kind(fields))
+    if unknown := fields.keys() - (kind.allowed if kind else set()):
         raise MalformedMessageError(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
-    if kind == _SESSION:
+    if kind is SessionRequest:
         # A session id that makes no sense must not lose the meeting's recordings.
         return SessionRequest(
             meeting_id=_id(fields, "meeting_id"),
@@ -227,9 +234,9 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
             source=source,
         )
     recording_id = _id(fields, "recording_id", "recordingId")
-    if kind == _ERASE:
+    if kind is EraseRequest:
         return EraseRequest(recording_id=recording_id, source=source)
-    if kind == _RECORDING:
+    if kind is RecordingRequest:
         hint = Hint.of(fields.get("hint"))
         return RecordingRequest(recording_id=recording_id, source=source, hint=hint)
     deadline = fields.get("deadline")
@@ -238,23 +245,9 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
     return ArchiveRequest(recording_id=recording_id, deadline=deadline, source=source)
 
 
-def fields(request: Request) -> dict[str, Any]:
-    """The ids, and the hint, that say what is asked for: the inverse of `request`."""
-    if isinstance(request, ArchiveRequest):
-        ids = {"recording_id": request.recording_id, "deadline": request.deadline}
-        return {"task": _ARCHIVE, **ids}
-    if isinstance(request, EraseRequest):
-        return {"task": _ERASE, "recording_id": request.recording_id}
-    if isinstance(request, RecordingRequest):
-        hint = request.hint.said()
-        return {"recording_id": request.recording_id} | ({"hint": hint} if hint else {})
-    session = {"session_id": request.session_id} if request.session_id else {}
-    return {"meeting_id": request.meeting_id, **session}
-
-
 def body(request: Request) -> str:
     """Write a message: the inverse of `parse`."""
-    return json.dumps({"v": VERSION, "source": request.source, **fields(request)})
+    return json.dumps({"v": VERSION, "source": request.source, **request.fields})
 
 
 def _id(fields: Mapping[str, Any], *names: str) -> str:

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from recordings import messages, rows
+from recordings import rows
 from recordings.archive import Archive
 from recordings.catalogue import ConflictError
 from recordings.dynamodb import Item, UnwritableError
@@ -55,7 +55,6 @@ _PATIENCE_OF_SCHEDULES = timedelta(hours=12)
 _MAX_PAGES = 1_000_000
 _MAX_PASSES = 2
 _AT_A_TIME = 8
-_SOON = 60
 # Of a page that does not number its items.
 _UNKNOWN = -1
 _NOTHING = ListPage(recordings=(), size=0, start=0, total=0)
@@ -268,10 +267,7 @@ class Sweeper:
             request = ArchiveRequest(
                 recording_id=row["recording_id"], deadline=rows.expiry(row), source=Source.SWEEP
             )
-            fields = messages.fields(request)
-            self.ingestion.worklist.ensure(
-                _SOON, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
-            )
+            self.ingestion.worklist.ensure(request, ARCHIVE_FORGOTTEN, deadline=rows.deadline(row))
 
     def _state_of_files(self, row: Item, trigger: Trigger) -> str:
         """Of an uploaded recording: `archived`, `gone`, `expired`, `not_archived`, `at_risk`."""

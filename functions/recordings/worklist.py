@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import timestamp
@@ -32,13 +33,17 @@ _KEPT_FOR = timedelta(days=30)
 # What has a deadline is urgent so long before it.
 URGENT = timedelta(hours=48)
 
+
 # The lanes of the index `due`: files whose deadline is near; checks without a deadline; erasures;
 # files that have time; details that were left for later. All checks of a lane go to one queue.
-_URGENT = "urgent"
-_PENDING = "yes"
-_ERASURE = "erasure"
-_PATIENT = "patient"
-_LOW = "low"
+class _Lane(StrEnum):
+    URGENT = "urgent"
+    NORMAL = "yes"
+    ERASURE = "erasure"
+    PATIENT = "patient"
+    LOW = "low"
+
+
 _ERASE_TASK = "erase"
 
 # A lane is sure of a tenth of the places, so none waits for ever behind another.
@@ -54,6 +59,32 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+class Request(Protocol):
+    """A request that a check repeats: its key, and the fields of its message."""
+
+    @property
+    def key(self) -> str:
+        """The key that all requests for the same thing share."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of the message that repeats the request."""
+
+
+class _NewCheck(TypedDict):
+    """The attributes of a check that begins."""
+
+    pending: _Lane
+    due_at: str
+    since: str
+    interval: int
+    attempts: int
+    cause: str
+    request: Mapping[str, Any]
+    expires_at: int
+    deadline: NotRequired[str]
+
+
 class ClaimLostError(Exception):
     """Raised when a claim ran out and somebody else has taken it; what was to be noted was not."""
 
@@ -63,7 +94,7 @@ class Check:
     """Something to be asked for again; `request` are the fields of the message that does it.
 
     `deadline` is when it is too late. `lease` is the claim's, where it is claimed, and `progress`
-    is what was saved of earlier attempts. What is `low` comes after all that is not.
+    is what was saved of earlier attempts. Checks of low priority are queued after all others.
     """
 
     key: str
@@ -77,7 +108,7 @@ class Check:
     deadline: str | None = None
     lease: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
-    low: bool = False
+    low_priority: bool = False
 
     def is_urgent(self, now: datetime) -> bool:
         """Whether its deadline is near, or over."""
@@ -85,7 +116,7 @@ class Check:
 
     def is_pressing(self, now: datetime) -> bool:
         """Whether it is to be asked for in time: what is low, or has days, need not be."""
-        return not self.low and (self.deadline is None or self.is_urgent(now))
+        return not self.low_priority and (self.deadline is None or self.is_urgent(now))
 
     def is_hopeless(self, now: datetime) -> bool:
         """Whether it was tried for so long that trying on is no use."""
@@ -94,7 +125,7 @@ class Check:
         if self.not_found_since and now - self.not_found_since > patience:
             return True
         # After months of recordings were found at once, its turn may be late.
-        has_waited = self.low and not self.attempts
+        has_waited = self.low_priority and not self.attempts
         return now - self.since > PATIENCE and not has_waited
 
     def seconds_due(self, now: datetime) -> float:
@@ -117,25 +148,24 @@ class Worklist:
 
     def check_in(
         self,
-        seconds: int,
-        key: str,
-        request: Mapping[str, Any],
+        request: Request,
         cause: str,
-        deadline: str | None = None,
         *,
-        low: bool = False,
+        seconds: int = FIRST_INTERVAL_SECONDS,
+        deadline: str | None = None,
+        low_priority: bool = False,
     ) -> None:
         """Let it be asked for in so many seconds, and from then on at growing intervals.
 
         There is news of it, so a check that is already there starts anew; only a hint that it holds
-        and `request` lacks is kept. What is `low` is asked for when there is nothing else to do.
+        and `request` lacks is kept. Checks of low priority are queued when no others are due.
         """
         now = self._now()
-        hint = request.get("hint")
-        values = _new_check(now, seconds, request, cause, deadline, low=low)
+        hint = request.fields.get("hint")
+        values = _new_check(now, seconds, request, cause, deadline, low_priority=low_priority)
         is_unknown = cause == NOT_FOUND
         self._table.update(
-            {"work_id": _check_id(key)},
+            {"work_id": _check_id(request.key)},
             f"SET {_assignments(values)},"
             f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'}"
             f"{', #not_found_since = :since' if is_unknown else ''}"
@@ -145,10 +175,10 @@ class Worklist:
 
     def ensure(
         self,
-        seconds: int,
-        key: str,
-        request: Mapping[str, Any],
+        request: Request,
         cause: str,
+        *,
+        seconds: int = FIRST_INTERVAL_SECONDS,
         deadline: str | None = None,
     ) -> bool:
         """Create a check as `check_in` does, unless one waits. Return True if it was created.
@@ -158,7 +188,7 @@ class Worklist:
         values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
         try:
             self._table.update(
-                {"work_id": _check_id(key)},
+                {"work_id": _check_id(request.key)},
                 f"SET {_assignments(values)} REMOVE #given_up_at, #not_found_since",
                 values,
                 "attribute_not_exists(#work_id) OR attribute_exists(#given_up_at)",
@@ -197,9 +227,7 @@ class Worklist:
         """It need not be asked for again."""
         self._table.delete({"work_id": _check_id(key)})
 
-    def claim(
-        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
-    ) -> Check | None:
+    def claim(self, request: Request, deadline: str | None, seconds: int) -> Check | None:
         """Have it alone for so many seconds; after that, unless it is finished, it is due again.
 
         `None` where somebody else has it. Who asked had a reason to: the other will find it due at
@@ -208,28 +236,26 @@ class Worklist:
         while True:
             now = timestamp(self._now())
             with contextlib.suppress(ConditionFailedError):
-                return self._claim(key, request, deadline, seconds)
+                return self._claim(request, deadline, seconds)
             with contextlib.suppress(ConditionFailedError):
                 self._table.update(
-                    {"work_id": _check_id(key)},
+                    {"work_id": _check_id(request.key)},
                     "SET #again = :again",
                     {"again": True, "now": now},
                     "#lease > :now",
                 )
                 return None
             # It was given up, and begins anew, or it was settled just now.
-            self.ensure(0, key, request, CLAIMED, deadline)
+            self.ensure(request, CLAIMED, seconds=0, deadline=deadline)
 
-    def _claim(
-        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
-    ) -> Check:
+    def _claim(self, request: Request, deadline: str | None, seconds: int) -> Check:
         now = self._now()
         lease = timestamp(now + timedelta(seconds=seconds))
         values = {
-            "pending": _lane(request, deadline, now),
+            "pending": _lane(request.fields, deadline, now),
             "due_at": lease,
             "lease": lease,
-            "request": request,
+            "request": request.fields,
             "cause": CLAIMED,
             "expires_at": _expiry(now + _KEPT_FOR),
             **({"deadline": deadline} if deadline else {}),
@@ -242,7 +268,7 @@ class Worklist:
         }
         kept = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in first)
         row = self._table.update(
-            {"work_id": _check_id(key)},
+            {"work_id": _check_id(request.key)},
             f"SET {_assignments(values)}, {kept} REMOVE #again{'' if deadline else ', #deadline'}",
             {**values, **first, "now": timestamp(now)},
             "attribute_not_exists(#given_up_at) AND attribute_not_exists(#lease)"
@@ -315,15 +341,15 @@ class Worklist:
         what comes in, and a file that comes back finds room in the half that is for the archive.
         """
         now, half, sure = self._now(), max(1, limit // 2), max(1, limit // _SURE)
-        normal, erasures = self._due_in(_PENDING, limit), self._due_in(_ERASURE, limit)
-        files = self._due_in(_PATIENT, _MAX_PATIENT_READ)
+        normal, erasures = self._due_in(_Lane.NORMAL, limit), self._due_in(_Lane.ERASURE, limit)
+        files = self._due_in(_Lane.PATIENT, _MAX_PATIENT_READ)
         near = [check for check in files if check.is_urgent(now)]
         patient = [check for check in files if not check.is_urgent(now)][: max(1, limit // 3)]
-        low = self._due_in(_LOW, max(half - len(patient), sure))
-        lanes = [[*self._due_in(_URGENT, limit), *near], normal, erasures, patient, low]
+        low = self._due_in(_Lane.LOW, max(half - len(patient), sure))
+        lanes = [[*self._due_in(_Lane.URGENT, limit), *near], normal, erasures, patient, low]
         return _shared_out(lanes, limit, sure)
 
-    def _due_in(self, lane: str, limit: int) -> list[Check]:
+    def _due_in(self, lane: _Lane, limit: int) -> list[Check]:
         now = self._now()
         values = {"pending": lane, "now": timestamp(now)}
         rows, _ = self._table.query("due", "#pending = :pending AND #due_at <= :now", values, limit)
@@ -336,7 +362,7 @@ class Worklist:
         """
         oldest = [
             check.due_at
-            for lane in (_URGENT, _PENDING, _ERASURE)
+            for lane in (_Lane.URGENT, _Lane.NORMAL, _Lane.ERASURE)
             for check in self._due_in(lane, 1)
             if _time(check.due_at)
         ]
@@ -350,7 +376,7 @@ class Worklist:
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
             " #attempts = :attempts",
             {
-                "pending": _lane(check.request, check.deadline, self._now(), low=check.low),
+                "pending": _lane_of(check, self._now()),
                 "due_at": timestamp(self._now() + timedelta(seconds=interval)),
                 "interval": interval,
                 "attempts": check.attempts + 1,
@@ -378,16 +404,16 @@ class Worklist:
             self._table.update(key, expression, {**values, **seen}, "#due_at = :seen_due_at")
 
 
-def _lane(
-    request: Mapping[str, Any], deadline: str | None, now: datetime, *, low: bool = False
-) -> str:
-    if low:
-        return _LOW
-    if request.get("task") == _ERASE_TASK:
-        return _ERASURE
+def _lane(fields: Mapping[str, Any], deadline: str | None, now: datetime) -> _Lane:
+    if fields.get("task") == _ERASE_TASK:
+        return _Lane.ERASURE
     if deadline is None:
-        return _PENDING
-    return _URGENT if is_urgent(deadline, now) else _PATIENT
+        return _Lane.NORMAL
+    return _Lane.URGENT if is_urgent(deadline, now) else _Lane.PATIENT
+
+
+def _lane_of(check: Check, now: datetime) -> _Lane:
+    return _Lane.LOW if check.low_priority else _lane(check.request, check.deadline, now)
 
 
 def _shared_out(lanes: list[list[Check]], limit: int, sure: int) -> list[Check]:
@@ -404,23 +430,25 @@ def _shared_out(lanes: list[list[Check]], limit: int, sure: int) -> list[Check]:
 def _new_check(
     now: datetime,
     seconds: int,
-    request: Mapping[str, Any],
+    request: Request,
     cause: str,
     deadline: str | None,
     *,
-    low: bool = False,
-) -> dict[str, Any]:
-    return {
-        "pending": _lane(request, deadline, now, low=low),
+    low_priority: bool = False,
+) -> _NewCheck:
+    check: _NewCheck = {
+        "pending": _Lane.LOW if low_priority else _lane(request.fields, deadline, now),
         "due_at": timestamp(now + timedelta(seconds=seconds)),
         "since": timestamp(now),
         "interval": seconds,
         "attempts": 0,
         "cause": cause,
-        "request": {name: value for name, value in request.items() if name != "hint"},
+        "request": {name: value for name, value in request.fields.items() if name != "hint"},
         "expires_at": _expiry(now + _KEPT_FOR),
-        **({"deadline": deadline} if deadline else {}),
     }
+    if deadline:
+        check["deadline"] = deadline
+    return check
 
 
 def _assignments(values: Mapping[str, Any]) -> str:
@@ -472,5 +500,5 @@ def _check(row: Item, now: datetime) -> Check:
         deadline=deadline if isinstance(deadline, str) else None,
         lease=lease if isinstance(lease, str) else None,
         progress=_mapping(row.get("progress")),
-        low=row.get("pending") == _LOW,
+        low_priority=row.get("pending") == _Lane.LOW,
     )

@@ -20,7 +20,18 @@ from botocore.exceptions import ClientError
 from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
-from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample, state_of, tracks
+from doubles import (
+    API_TOKEN,
+    APP_ID,
+    ROOT,
+    AnyRequest,
+    Clock,
+    Context,
+    s3_fails,
+    sample,
+    state_of,
+    tracks,
+)
 from realtimekit_simulator import (
     Overlay,
     Recording,
@@ -1047,7 +1058,7 @@ def test_checks_that_were_given_up_go_with_what_is_erased(
     for key in keys:
         hint = {"title": "Salaries"}
         request = {"recording_id": recording.id, "hint": hint}
-        worklist.check_in(60, key, request, "not_found")
+        worklist.check_in(AnyRequest(key, request), "not_found")
     clock.advance(60)
     for check in worklist.due(10):
         worklist.give_up(check)
@@ -1062,7 +1073,9 @@ def test_what_is_not_catalogued_cannot_be_erased(
     api: Call, worklist: Worklist, checks: Checks
 ) -> None:
     """Its check may be the only one that will have it catalogued."""
-    worklist.check_in(60, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "unavailable")
+    worklist.check_in(
+        AnyRequest(f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}), "unavailable"
+    )
 
     assert api("DELETE", ONE, UNKNOWN_ID).status == 404
 
@@ -1079,7 +1092,7 @@ def test_while_files_are_being_archived_the_erasure_waits_and_the_row_is_closed(
 ) -> None:
     recording = archived()
     key = f"archive#{recording.id}"
-    run = worklist.claim(key, {"task": "archive"}, "2026-06-10T10:30:00.000Z", 930)
+    run = worklist.claim(AnyRequest(key, {"task": "archive"}), "2026-06-10T10:30:00.000Z", 930)
     assert run
 
     reply = api("DELETE", ONE, recording.id)
@@ -1261,7 +1274,11 @@ def test_checks_that_nobody_follows_up_are_something_to_look_at(
 ) -> None:
     """The clock of health is the real one."""
     worklist._now = lambda: datetime.now(UTC)
-    worklist.check_in(-seconds, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "cause")
+    worklist.check_in(
+        AnyRequest(f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}),
+        "cause",
+        seconds=-seconds,
+    )
 
     part = api("GET", "/health").body["parts"]["work_table"]
 
