@@ -7,11 +7,10 @@ so that it happens later. Errors are RFC 9457 problems. `openapi.json` says it a
 
 from __future__ import annotations
 
-import base64
 import functools
-import json
 import os
 import warnings
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,19 @@ from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
 from recordings.parameters import BadParameterError, parse_number, single_values
-from recordings.realtimekit import (
-    ApiToken,
-    NotFoundError,
-    RealtimeKit,
-    RealtimeKitError,
-    ThrottledError,
-    UnavailableError,
+from recordings.problems import (
+    JSON,
+    Answer,
+    answer,
+    erased,
+    etag,
+    matches,
+    not_catalogued,
+    not_fetched,
+    problem,
+    sweep_not_found,
 )
+from recordings.realtimekit import ApiToken, NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.rows import is_erased, public
 from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
@@ -66,10 +70,6 @@ QUEUE_URLS = {
     for name, _, url in (one.partition("=") for one in os.environ["QUEUE_URLS"].split(","))
 }
 
-JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
-# When the check that a failed sync, or an erasure, leaves behind is due.
-CHECK_SECONDS = 60
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
 logger = Logger(service="serve_catalogue")
@@ -137,8 +137,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve({**event, "path": path}, context)
 
 
+def responds(function: Callable[..., Answer]) -> Callable[..., Response[str]]:
+    """Let a route or an exception handler return an `Answer`."""
+
+    @functools.wraps(function)
+    def respond(*args: Any, **ids: str) -> Response[str]:
+        answer = function(*args, **ids)
+        return Response(answer.status, answer.content_type, answer.body, dict(answer.headers))
+
+    return respond
+
+
 @app.get("/recordings")
-def list_recordings() -> Response[str]:
+@responds
+def list_recordings() -> Answer:
     """A page of the list."""
     page = recordings.page(*listing.parse(parameters()))
     cursor = {"next_cursor": page.next_cursor} if page.next_cursor else {}
@@ -146,7 +158,8 @@ def list_recordings() -> Response[str]:
 
 
 @app.get("/recordings/<recording_id>")
-def get_recording(recording_id: str) -> Response[str]:
+@responds
+def get_recording(recording_id: str) -> Answer:
     """The row, as the table holds it; nothing if the caller has this version of it."""
     checked = parsed_id(recording_id)
     row = catalogue.get(checked)
@@ -156,12 +169,13 @@ def get_recording(recording_id: str) -> Response[str]:
         return erased()
     tag = etag(row)
     if matches(app.current_event.headers.get("If-None-Match", ""), tag):
-        return Response(HTTPStatus.NOT_MODIFIED, body="", headers={"ETag": tag})
+        return Answer(HTTPStatus.NOT_MODIFIED, None, "", {"ETag": tag})
     return recording(row)
 
 
 @app.get("/recordings/<recording_id>/links")
-def link_recording(recording_id: str) -> Response[str]:
+@responds
+def link_recording(recording_id: str) -> Answer:
     """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
     given = single_values(parameters(), ("expires_in", "artifact"))
@@ -188,7 +202,8 @@ def link_recording(recording_id: str) -> Response[str]:
 
 
 @app.post("/recordings/<recording_id>/sync")
-def sync_recording(recording_id: str) -> Response[str]:
+@responds
+def sync_recording(recording_id: str) -> Answer:
     """Fetch it from RealtimeKit now, and answer with the row."""
     checked = parsed_id(recording_id)
     request = RecordingRequest(recording_id=checked, source=Source.API)
@@ -202,7 +217,7 @@ def sync_recording(recording_id: str) -> Response[str]:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
         metrics.add_metric(error.metric, MetricUnit.Count, 1)
-        return trouble(error)
+        return not_fetched(error)
     if is_erased(upserted.row):
         return erased()
     logger.info("recording synced", recording_id=checked, changed=upserted.changed)
@@ -211,7 +226,8 @@ def sync_recording(recording_id: str) -> Response[str]:
 
 
 @app.delete("/recordings/<recording_id>")
-def erase_recording(recording_id: str) -> Response[str]:
+@responds
+def erase_recording(recording_id: str) -> Answer:
     """Erase its files and its row; what cannot be done now is done later."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
@@ -232,7 +248,8 @@ def erase_recording(recording_id: str) -> Response[str]:
 
 
 @app.post("/sweeps")
-def request_sweep() -> Response[str]:
+@responds
+def request_sweep() -> Answer:
     """Have RealtimeKit's list held against the catalogue, from the next minute on."""
     single_values(query(), ())
     since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
@@ -255,7 +272,8 @@ def request_sweep() -> Response[str]:
 
 
 @app.get("/sweeps")
-def list_sweeps() -> Response[str]:
+@responds
+def list_sweeps() -> Answer:
     """A page of the sweeps of the last month, the newest first."""
     given = single_values(parameters(), ("limit", "cursor"))
     limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MAX_LISTED)
@@ -267,20 +285,22 @@ def list_sweeps() -> Response[str]:
 
 
 @app.get("/sweeps/<sweep_id>")
-def get_sweep(sweep_id: str) -> Response[str]:
+@responds
+def get_sweep(sweep_id: str) -> Answer:
     """How far it is, and what it found."""
     sweep = work.get(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
-        return no_such_sweep()
+        return sweep_not_found()
     return answer(HTTPStatus.OK, sweep.report(utcnow()))
 
 
 @app.delete("/sweeps/<sweep_id>")
-def cancel_sweep(sweep_id: str) -> Response[str]:
+@responds
+def cancel_sweep(sweep_id: str) -> Answer:
     """Have it stopped where it is."""
     sweep = work.cancel(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
-        return no_such_sweep()
+        return sweep_not_found()
     if sweep.state is not State.CANCELLED:
         return problem(HTTPStatus.CONFLICT, f"The sweep has {sweep.state} already.")
     logger.info("sweep cancelled", sweep_id=sweep.sweep_id)
@@ -288,7 +308,8 @@ def cancel_sweep(sweep_id: str) -> Response[str]:
 
 
 @app.get("/health")
-def report_health() -> Response[str]:
+@responds
+def report_health() -> Answer:
     """Whether all that the service stands on can be reached: 503 if something cannot."""
     single_values(parameters(), ())
     report = Health(
@@ -305,27 +326,31 @@ def report_health() -> Response[str]:
 
 
 @app.get("/openapi.json")
-def describe_api() -> Response[str]:
+@responds
+def describe_api() -> Answer:
     """The OpenAPI document of all this."""
     single_values(parameters(), ())
     document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
-    return Response(HTTPStatus.OK, JSON, document)
+    return Answer(HTTPStatus.OK, JSON, document, {})
 
 
 @app.not_found
-def no_such_route(_: Exception) -> Response[str]:
+@responds
+def no_such_route(_: Exception) -> Answer:
     """Only where the template gives a route that is not here."""
     return problem(HTTPStatus.NOT_FOUND, "There is no such resource.")
 
 
 @app.exception_handler(BadParameterError)  # type: ignore[untyped-decorator]
-def bad_parameter(error: BadParameterError) -> Response[str]:
+@responds
+def bad_parameter(error: BadParameterError) -> Answer:
     """400: nothing was looked up, and nothing was sent to RealtimeKit."""
     return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
 
 
 @app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
-def aws_in_trouble(error: Exception) -> Response[str]:
+@responds
+def aws_in_trouble(error: Exception) -> Answer:
     """Throttling and outages pass; what was not written now can be asked for again."""
     logger.exception("AWS in trouble")
     return problem(
@@ -334,7 +359,8 @@ def aws_in_trouble(error: Exception) -> Response[str]:
 
 
 @app.exception_handler(UnwritableError)  # type: ignore[untyped-decorator]
-def unwritable(error: UnwritableError) -> Response[str]:
+@responds
+def unwritable(error: UnwritableError) -> Answer:
     """507: it is the same however often it is asked for."""
     logger.error("recording unwritable", reason=str(error))
     metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
@@ -349,8 +375,12 @@ def query() -> dict[str, list[str]]:
 
 
 def parameters() -> dict[str, list[str]]:
-    """Those of a request without a body. Raises `BadParameterError` if it has one."""
-    if app.current_event.body:
+    """Return the query of a request without a body. Raises `BadParameterError` if it has one.
+
+    Some HTTP clients send `{}` or `null` where there is nothing to send.
+    """
+    body = app.current_event.body or ""
+    if body.strip() not in ("", "{}", "null"):
         raise BadParameterError("body", "is not expected: this request has none")
     return query()
 
@@ -364,74 +394,6 @@ def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     return checked
 
 
-def recording(row: Item) -> Response[str]:
+def recording(row: Item) -> Answer:
     """200 with the row, less what is the service's own and the URLs, which are credentials."""
     return answer(HTTPStatus.OK, public(row), {"ETag": etag(row)})
-
-
-def etag(row: Item) -> str:
-    """Of what is shown of the row, which changes with its version.
-
-    A row that the owner made, and this service has not taken over yet, has none.
-    """
-    return f'"{row.get("version", 0)}"'
-
-
-def matches(if_none_match: str, tag: str) -> bool:
-    """RFC 9110, 13.1.2; tags are compared weakly."""
-    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
-    return tag in given or given == ["*"]
-
-
-def no_such_sweep() -> Response[str]:
-    """404: a sweep is forgotten after a month."""
-    return problem(HTTPStatus.NOT_FOUND, "There is no sweep with this sweep_id (any more).")
-
-
-def not_catalogued() -> Response[str]:
-    """404: it may be RealtimeKit's, and not have come here yet."""
-    return problem(HTTPStatus.NOT_FOUND, "The catalogue has no recording with this recording_id.")
-
-
-def erased() -> Response[str]:
-    """410: it was here, and will not be again."""
-    return problem(HTTPStatus.GONE, "The recording was erased.")
-
-
-def trouble(error: RealtimeKitError) -> Response[str]:
-    """503 for what passes by itself, 502 for what somebody has to look into."""
-    passing = isinstance(error, ThrottledError | UnavailableError)
-    status = HTTPStatus.SERVICE_UNAVAILABLE if passing else HTTPStatus.BAD_GATEWAY
-    detail = f"RealtimeKit could not be asked ({error.cause}); the recording will be fetched later."
-    return problem(status, detail, retry_after=error.retry_after or CHECK_SECONDS)
-
-
-def problem(
-    status: HTTPStatus,
-    detail: str,
-    *,
-    retry_after: int | None = None,
-    parameter: str | None = None,
-    instance: str | None = None,
-) -> Response[str]:
-    """An RFC 9457 problem document; `parameter` names what the caller has to change."""
-    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    more = {"parameter": parameter, "instance": instance}
-    body |= {name: value for name, value in more.items() if value}
-    headers = {"Retry-After": str(retry_after)} if retry_after else {}
-    return Response(status, PROBLEM_JSON, json.dumps(body), headers)
-
-
-def answer(
-    status: HTTPStatus, body: dict[str, Any], headers: dict[str, str] | None = None
-) -> Response[str]:
-    """JSON; of what this service writes, only a duration may be no integer."""
-    text = json.dumps(body, default=_written, ensure_ascii=False)
-    return Response(status, JSON, text, headers or {})
-
-
-def _written(value: Any) -> Any:
-    """Return a value of DynamoDB's as JSON can say it; an owner's attributes may be of any type."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return sorted(value, key=str) if isinstance(value, set) else float(value)

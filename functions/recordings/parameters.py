@@ -9,6 +9,8 @@ from typing import Any
 
 from recordings.model import uuid
 
+# An unescaped + is a space by the time that API Gateway gives it to us (HTML, form encoding).
+_UNESCAPED_PLUS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.,]+ \d\d:?\d\d", re.ASCII)
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d))?", re.ASCII
 )
@@ -60,6 +62,8 @@ def parse_time(given: Mapping[str, Any], name: str) -> datetime:
     """A date, which is its beginning in UTC, or a time with its offset. Raises
     `BadParameterError`."""
     said = given[name]
+    if isinstance(said, str) and _UNESCAPED_PLUS.fullmatch(said):
+        raise BadParameterError(name, "has a space before its offset: write the + as %2B in a URL")
     try:
         if not (isinstance(said, str) and _TIME.fullmatch(said)):
             raise ValueError

@@ -395,6 +395,8 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
     until = parse_time(said, "to") if "to" in said else now
     if until > now:
         raise BadParameterError("to", "is in the future")
+    if "to" not in said and since >= now:
+        raise BadParameterError("from", "is in the future: a sweep without to ends now")
     if since >= until:
         raise BadParameterError("from", "is not before to")
     return since, until, dry_run

@@ -43,6 +43,7 @@ from realtimekit_simulator import (
     html,
     rate_limited,
 )
+from recordings import problems
 from recordings.archive import Archive
 from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
@@ -363,7 +364,7 @@ def test_nothing_that_is_logged_is_secret(
 
 def test_every_kind_of_trouble_has_its_answer() -> None:
     for kind in RealtimeKitError.__subclasses__():
-        assert serve_catalogue.trouble(kind("x")).status_code in (502, 503)
+        assert problems.not_fetched(kind("x")).status in (502, 503)
 
 
 # --- reading ---
@@ -426,6 +427,24 @@ def test_what_no_route_expects_is_refused(
 
     assert (reply.status, reply.body["parameter"]) == (400, parameter)
     assert simulator.requests == []
+
+
+@pytest.mark.parametrize("body", ["", "{}", " {} \n", "null"])
+def test_an_empty_body_counts_as_none(api: Call, body: str) -> None:
+    assert api("GET", "/recordings", body=body).status == 200
+    assert api("POST", f"{ONE}/sync", UNKNOWN_ID, body=body).status == 404
+
+
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_an_offset_whose_plus_became_a_space_is_told_how_to_write_it(api: Call, name: str) -> None:
+    """API Gateway decodes a query string's + to a space."""
+    reply = api("GET", "/recordings", query={name: "2026-06-03T10:00:00 02:00"})
+
+    assert (reply.status, reply.body["parameter"]) == (400, name)
+    assert (
+        reply.body["detail"]
+        == f"{name} has a space before its offset: write the + as %2B in a URL."
+    )
 
 
 # --- the list ---
@@ -899,7 +918,7 @@ def test_one_artifact_is_linked_by_its_name(api: Call, archived: Callable[..., R
 def test_an_owners_attributes_are_shown_whatever_their_type() -> None:
     row = {"digest": b"\0\1", "topics": {"b", "a"}, "weight": Decimal("1.5")}
 
-    reply = serve_catalogue.answer(HTTPStatus.OK, row)
+    reply = problems.answer(HTTPStatus.OK, row)
 
     assert json.loads(str(reply.body)) == {"digest": "AAE=", "topics": ["a", "b"], "weight": 1.5}
 
@@ -1377,6 +1396,13 @@ def test_a_sweep_is_asked_for_and_can_be_watched(api: Call) -> None:
 
 def test_a_sweep_ends_now_unless_it_says_when(api: Call) -> None:
     assert ask_for_sweep(api, **{"from": "2026-06-01"}).body["to"] == "2026-06-03T10:30:00.000Z"
+
+
+def test_a_sweep_that_begins_in_the_future_is_refused_by_its_from(api: Call) -> None:
+    reply = ask_for_sweep(api, **{"from": "2026-06-04"})
+
+    assert (reply.status, reply.body["parameter"]) == (400, "from")
+    assert reply.body["detail"] == "from is in the future: a sweep without to ends now."
 
 
 @pytest.mark.parametrize(
