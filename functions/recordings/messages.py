@@ -1,7 +1,7 @@
-"""The messages of the queues and the events for subscribers; the only place that spells them.
+"""Messages of the queues, and the requests that they carry; the only place that spells them.
 
-A message asks for one recording, for the recordings of one ended session, or, on the archive
-queues, for the files of a recording to be archived before they are gone, or to be erased:
+A message requests one recording or the recordings of an ended session. On the archive queues it
+requests that a recording's files be archived, or erased:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
@@ -9,13 +9,10 @@ queues, for the files of a recording to be archived before they are gone, or to 
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
     {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
 
-The template's event rules write the same JSON. They render what an event does not say as "", and
-EventBridge does not promise to escape the values it puts in (AWS docs, EventBridge input
-transformation). A value may therefore end its own string and add keys of its choice. So a key that
-comes twice, or that its kind of message does not have, makes a message malformed, and each task is
-accepted only from the sources that send it.
-
-An event tells that a row changed: ids, times and sizes, never a URL.
+The template's event rules write the same JSON, with "" for a field that an event lacks. EventBridge
+does not promise to escape the values it puts in (AWS docs, EventBridge input transformation), so a
+value may end its own string and add keys of its choice. Therefore a message with a doubled or
+unknown key is malformed, and each task is accepted only from the sources that send it.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Source(StrEnum):
-    """Who asks. `follow_up` asks again for what others asked for; `catalogue` is a row's change."""
+    """The sender of a request: `follow_up` repeats a check, `catalogue` is a row's change."""
 
     WEBHOOK = "webhook"
     EVENTBRIDGE = "eventbridge"
@@ -49,12 +46,12 @@ class Source(StrEnum):
 
 
 class MalformedMessageError(ValueError):
-    """Raised for a message that can never be worked on; says what is wrong with it."""
+    """Raised for a message that is unreadable for good; its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """What only the webhook knows of a recording, and get-one does not say."""
+    """A recording's meeting, title and session, which webhooks name and get-one does not."""
 
     meeting_id: str | None = None
     session_id: str | None = None
@@ -63,22 +60,22 @@ class Hint:
 
     @classmethod
     def of(cls, value: object) -> Hint:
-        """Whatever it is: a hint that makes no sense is no hint."""
+        """Return the hint that a JSON value holds, empty if the value makes no sense."""
         fields = value if isinstance(value, Mapping) else {}
         return cls(**{name: text(fields.get(name)) for name in cls.__slots__})
 
     def known(self) -> dict[str, str]:
-        """What is known, by name."""
+        """Return the fields that have a value, by name."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
-    """What all requests have in common; each kind says its own part of the table below."""
+    """A request's key, fields and correlation id, derived from the class attributes of its kind."""
 
     kind: ClassVar[str]
-    # The fields that identify the thing, the general one first; the last that is known names it.
+    # The fields that identify its subject, from the general to the particular.
     ids: ClassVar[tuple[str, ...]] = ("recording_id",)
     # All fields that a message of this kind may have.
     allowed: ClassVar[frozenset[str]]
@@ -112,7 +109,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingRequest(_Request):
-    """Fetch one recording."""
+    """A request to fetch one recording."""
 
     kind = _RECORDING
     # An event names the recording as `id` or `recordingId`; the rule takes both.
@@ -128,7 +125,7 @@ class RecordingRequest(_Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest(_Request):
-    """Find the recordings of a session that ended; of the whole meeting where it is not known."""
+    """A request for the recordings of an ended session, or of its meeting if it has no id."""
 
     kind = _SESSION
     ids = ("meeting_id", "session_id")
@@ -140,7 +137,7 @@ class SessionRequest(_Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveRequest(_Request):
-    """Archive the files of one recording. `deadline`, a timestamp, is when the first is gone."""
+    """A request to archive a recording's files; RealtimeKit deletes the first at `deadline`."""
 
     kind = _ARCHIVE
     allowed = frozenset({"task", "recording_id", "deadline"})
@@ -155,7 +152,7 @@ class ArchiveRequest(_Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EraseRequest(_Request):
-    """Erase one recording: its files, and its row but for a tombstone."""
+    """A request to erase a recording: its files, and its row except for a tombstone."""
 
     kind = _ERASE
     allowed = frozenset({"task", "recording_id"})
@@ -172,7 +169,7 @@ _KINDS: Mapping[str, type[Request]] = {
 
 
 def merged(first: Request, second: Request) -> Request:
-    """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
+    """Merge two requests with one key. News outweighs `follow_up`, because it renews the check."""
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
         hint = Hint(**{**first.hint.known(), **second.hint.known()})
@@ -204,7 +201,7 @@ def parse(body: str) -> Request:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as an object. Raises `MalformedMessageError` where a key comes twice."""
+    """Return the pairs as an object. Raises `MalformedMessageError` if a key comes twice."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise MalformedMessageError("a key comes twice")
@@ -219,7 +216,7 @@ def _kind(fields: Mapping[str, Any]) -> str:
 
 
 def request(fields: Mapping[str, Any], source: Source) -> Request:
-    """Return the request that the fields of a message, or of a check, say.
+    """Return the request that a message's or a check's fields make.
 
     Raises `MalformedMessageError`.
     """
@@ -227,7 +224,7 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
     if unknown := fields.keys() - (kind.allowed if kind else set()):
         raise MalformedMessageError(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
     if kind is SessionRequest:
-        # A session id that makes no sense must not lose the meeting's recordings.
+        # A malformed session id must not lose the meeting's recordings.
         return SessionRequest(
             meeting_id=_id(fields, "meeting_id"),
             session_id=uuid(fields.get("session_id")),
@@ -246,7 +243,7 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
 
 
 def body(request: Request) -> str:
-    """Write a message: the inverse of `parse`."""
+    """Return the message of a request: the inverse of `parse`."""
     return json.dumps({"v": VERSION, "source": request.source, **request.fields})
 
 
