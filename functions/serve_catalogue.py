@@ -1,8 +1,8 @@
 """The catalogue's API: list and read recordings, link to their files, sync, erase; sweeps; health.
 
-Promise: what is answered is what the table holds, without credentials; `links` alone gives URLs. A
-sync that RealtimeKit's trouble prevents, or an erasure that is interrupted, leaves a check behind,
-so that it happens later. Errors are RFC 9457 problems. `openapi.json` says it all.
+Promise: an answer shows the table's row without credentials; only `links` gives URLs. A sync that
+RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, so that it happens later.
+Errors are RFC 9457 problems. `openapi.json` describes every answer.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
 
+# --- settings ---
+
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
 API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
@@ -67,14 +69,16 @@ ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 # name=url,name=url
 QUEUE_URLS = {
     name: url
-    for name, _, url in (one.partition("=") for one in os.environ["QUEUE_URLS"].split(","))
+    for name, _, url in (pair.partition("=") for pair in os.environ["QUEUE_URLS"].split(","))
 }
 
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
+# --- clients ---
+
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="recordings")
-# A read counts nothing; Powertools would say so on stderr.
+# Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 app = APIGatewayRestResolver()
 
@@ -98,20 +102,20 @@ ingestion = Ingestion(
     worklist=Worklist(work_table),
 )
 
-# What all requests need; the token is for few.
+# All requests need DynamoDB, few need the token.
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     warm_up(logger.warning, connect(dynamodb))
 
 
-# Clients that few requests need are made by the first that does: a read is not to wait for them.
+# The next two clients are made on first use, so that a read need not wait for them.
 @functools.cache
 def archive() -> Archive | None:
-    """The owner's bucket, unless archiving is switched off."""
+    """Return the owner's bucket, or None if archiving is switched off."""
     if not ARCHIVE_BUCKET:
         return None
-    # A link is to say the region's own host, and to be signed for it alone.
+    # A link must name the region's own host, because its signature holds for that host only.
     style = {**S3_CONFIG["s3"], "addressing_style": "virtual"}
-    # To delete a thousand versions takes S3 longer than to read a row takes DynamoDB.
+    # 8 s: S3 takes longer to delete a thousand versions than DynamoDB to read a row.
     options = {**S3_CONFIG, "s3": style, "signature_version": "s3v4", "read_timeout": 8}
     config = quick.merge(Config(**options))
     return Archive(boto3.client("s3", config=config), ARCHIVE_BUCKET)
@@ -119,19 +123,22 @@ def archive() -> Archive | None:
 
 @functools.cache
 def sqs() -> Any:
-    """The queues' client."""
+    """Return the client of the queues."""
     return boto3.client("sqs", config=quick)
+
+
+# --- routes ---
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its answer out; who may call is decided before, by IAM."""
-    # Who is given links, and who erases: API Gateway's own log is the account's to turn on.
+    """Answer a proxy event of API Gateway, which has let IAM check the caller."""
+    # The log shows who got links and who erased, even if the account logs no API Gateway access.
     caller = event["requestContext"]["identity"].get("userArn")
     logger.append_keys(api_request_id=event["requestContext"]["requestId"], caller=caller)
-    # Behind a custom domain the path begins with that one's base path; the resource never does. A
-    # slash in an id is none of the path: IAM allowed this resource, and no other.
+    # The path is built from the resource, because a custom domain puts its base path before it.
+    # Slashes in an id are quoted: IAM allowed this resource, and no other.
     given = event.get("pathParameters") or {}
     path = event["resource"].format(**{name: quote(given[name], safe="") for name in given})
     return app.resolve({**event, "path": path}, context)
@@ -151,7 +158,7 @@ def responds(function: Callable[..., Answer]) -> Callable[..., Response[str]]:
 @app.get("/recordings")
 @responds
 def list_recordings() -> Answer:
-    """A page of the list."""
+    """Return a page of the list of recordings."""
     page = recordings.page(*listing.parse(parameters()))
     cursor = {"next_cursor": page.next_cursor} if page.next_cursor else {}
     return answer(HTTPStatus.OK, {"recordings": page.items, **cursor})
@@ -160,7 +167,7 @@ def list_recordings() -> Answer:
 @app.get("/recordings/<recording_id>")
 @responds
 def get_recording(recording_id: str) -> Answer:
-    """The row, as the table holds it; nothing if the caller has this version of it."""
+    """Return a recording's row, or a 304 if the caller has this version."""
     checked = parsed_id(recording_id)
     row = catalogue.get(checked)
     if row is None:
@@ -176,7 +183,7 @@ def get_recording(recording_id: str) -> Answer:
 @app.get("/recordings/<recording_id>/links")
 @responds
 def link_recording(recording_id: str) -> Answer:
-    """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
+    """Return short-lived download links to a recording's files, or to one `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
     given = single_values(parameters(), ("expires_in", "artifact"))
     seconds = parse_number(given, "expires_in", LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS)
@@ -188,23 +195,24 @@ def link_recording(recording_id: str) -> Answer:
     only = given.get("artifact")
     if only is not None and only not in linked_artifacts(row):
         raise BadParameterError("artifact", "is none of this recording's")
-    found, missing = download_links(row, archive(), seconds, utcnow(), only)
-    if found:
-        # The names of tracks hold the ids of participants.
-        logger.info("links given", recording_id=checked, count=len(found))
-        body = {"recording_id": checked, "links": found, "missing": missing}
-        # Credentials, for whoever asked and for nobody on the way.
+    links, missing = download_links(row, archive(), seconds, utcnow(), only)
+    if links:
+        # Only a count, since the names of tracks hold participants' ids.
+        logger.info("links given", recording_id=checked, count=len(links))
+        body = {"recording_id": checked, "links": links, "missing": missing}
+        # Links are credentials, which no cache on the way may keep.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
-    reasons = ", ".join(sorted({one["reason"] for one in missing}))
-    if {one["reason"] for one in missing} <= GONE:
-        return problem(HTTPStatus.GONE, f"There is no file any more: {reasons}.")
-    return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {reasons}.")
+    reasons = {file["reason"] for file in missing}
+    listed = ", ".join(sorted(reasons))
+    if reasons <= GONE:
+        return problem(HTTPStatus.GONE, f"There is no file any more: {listed}.")
+    return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {listed}.")
 
 
 @app.post("/recordings/<recording_id>/sync")
 @responds
 def sync_recording(recording_id: str) -> Answer:
-    """Fetch it from RealtimeKit now, and answer with the row."""
+    """Fetch a recording from RealtimeKit now, and return its row."""
     checked = parsed_id(recording_id)
     request = RecordingRequest(recording_id=checked, source=Source.API)
     try:
@@ -228,7 +236,7 @@ def sync_recording(recording_id: str) -> Answer:
 @app.delete("/recordings/<recording_id>")
 @responds
 def erase_recording(recording_id: str) -> Answer:
-    """Erase its files and its row; what cannot be done now is done later."""
+    """Erase a recording's files and row; an interrupted erasure is finished later."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
     try:
@@ -250,7 +258,7 @@ def erase_recording(recording_id: str) -> Answer:
 @app.post("/sweeps")
 @responds
 def request_sweep() -> Answer:
-    """Have RealtimeKit's list held against the catalogue, from the next minute on."""
+    """Queue a sweep, which compares RealtimeKit's list with the catalogue."""
     single_values(query(), ())
     since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
     try:
@@ -274,20 +282,20 @@ def request_sweep() -> Answer:
 @app.get("/sweeps")
 @responds
 def list_sweeps() -> Answer:
-    """A page of the sweeps of the last month, the newest first."""
+    """Return a page of the last month's sweeps, the newest first."""
     given = single_values(parameters(), ("limit", "cursor"))
     limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MAX_LISTED)
     before = sweeps.place(given["cursor"]) if "cursor" in given else None
-    found, place = work.newest(limit, before)
+    page, place = work.newest(limit, before)
     now = utcnow()
-    following = {"next_cursor": sweeps.cursor(place)} if place else {}
-    return answer(HTTPStatus.OK, {"sweeps": [one.report(now) for one in found], **following})
+    cursor = {"next_cursor": sweeps.cursor(place)} if place else {}
+    return answer(HTTPStatus.OK, {"sweeps": [sweep.report(now) for sweep in page], **cursor})
 
 
 @app.get("/sweeps/<sweep_id>")
 @responds
 def get_sweep(sweep_id: str) -> Answer:
-    """How far it is, and what it found."""
+    """Return the report of a sweep: its progress and its findings."""
     sweep = work.get(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
         return sweep_not_found()
@@ -297,7 +305,7 @@ def get_sweep(sweep_id: str) -> Answer:
 @app.delete("/sweeps/<sweep_id>")
 @responds
 def cancel_sweep(sweep_id: str) -> Answer:
-    """Have it stopped where it is."""
+    """Cancel a sweep; its repairs stay."""
     sweep = work.cancel(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
         return sweep_not_found()
@@ -310,7 +318,7 @@ def cancel_sweep(sweep_id: str) -> Answer:
 @app.get("/health")
 @responds
 def report_health() -> Answer:
-    """Whether all that the service stands on can be reached: 503 if something cannot."""
+    """Report whether each part of the service can be reached: 503 if one cannot."""
     single_values(parameters(), ())
     report = Health(
         token=token,
@@ -328,7 +336,7 @@ def report_health() -> Answer:
 @app.get("/openapi.json")
 @responds
 def describe_api() -> Answer:
-    """The OpenAPI document of all this."""
+    """Return the OpenAPI document of the API."""
     single_values(parameters(), ())
     document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
     return Answer(HTTPStatus.OK, JSON, document, {})
@@ -337,21 +345,21 @@ def describe_api() -> Answer:
 @app.not_found
 @responds
 def no_such_route(_: Exception) -> Answer:
-    """Only where the template gives a route that is not here."""
+    """Return a 404 for a route that the template has and this function has not."""
     return problem(HTTPStatus.NOT_FOUND, "There is no such resource.")
 
 
 @app.exception_handler(BadParameterError)  # type: ignore[untyped-decorator]
 @responds
 def bad_parameter(error: BadParameterError) -> Answer:
-    """400: nothing was looked up, and nothing was sent to RealtimeKit."""
+    """Return a 400 that names the parameter; no request was sent anywhere."""
     return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
 
 
 @app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
 @responds
 def aws_in_trouble(error: Exception) -> Answer:
-    """Throttling and outages pass; what was not written now can be asked for again."""
+    """Return a 503: throttling and outages pass, and the caller may repeat the request."""
     logger.exception("AWS in trouble")
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE, "The catalogue cannot be reached; try again.", retry_after=1
@@ -361,7 +369,7 @@ def aws_in_trouble(error: Exception) -> Answer:
 @app.exception_handler(UnwritableError)  # type: ignore[untyped-decorator]
 @responds
 def unwritable(error: UnwritableError) -> Answer:
-    """507: it is the same however often it is asked for."""
+    """Return a 507: the row is too large, so a retry would fail the same way."""
     logger.error("recording unwritable", reason=str(error))
     metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
     return problem(
@@ -369,8 +377,11 @@ def unwritable(error: UnwritableError) -> Answer:
     )
 
 
+# --- parameters and answers ---
+
+
 def query() -> dict[str, list[str]]:
-    """The query string's parameters, each with all its values."""
+    """Return the query string's parameters, each with all its values."""
     return app.current_event.resolved_query_string_parameters
 
 
@@ -386,7 +397,7 @@ def parameters() -> dict[str, list[str]]:
 
 
 def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
-    """The id in the path, of a request with no other query parameters than those known."""
+    """Return the id in the path. Raises `BadParameterError`, also for a parameter not known."""
     single_values(parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
@@ -395,5 +406,5 @@ def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
 
 
 def recording(row: Item) -> Answer:
-    """200 with the row, less what is the service's own and the URLs, which are credentials."""
+    """Return a 200 with the public part of a row: no URLs, which are credentials."""
     return answer(HTTPStatus.OK, public(row), {"ETag": etag(row)})

@@ -1,8 +1,8 @@
-"""Erasure: a recording's files in all their versions, and all that the catalogue says of it.
+"""Erasure of a recording: its files in all their versions, and its row except for a tombstone.
 
-The row is closed to all other writers first; then the files go, and the row becomes a tombstone,
-which nothing brings back. A check finishes what is interrupted: its tries become rarer, and end as
-those of any other check do.
+First the row is closed to all other writers, then the files are deleted, then the row becomes a
+tombstone, which no later answer of RealtimeKit revives. A check repeats an interrupted erasure at
+growing intervals, and is given up like any other.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 ERASING = "erasing"
 OUT_OF_REACH = "archive_unreachable"
 NOT_ERASED = "not_erased"
-# 120 s: a killed erasure's first retry, after 60 s, finds the files claimed; its second does not.
+# 120 s, twice the check's first interval: a second try finds the files claimed, a third does not.
 _LEASE_SECONDS = 120
 
 
 class ArchiveUnreachableError(Exception):
-    """Raised where files are in an archive that this stack has no access to (any more)."""
+    """Raised if files are in a bucket that this stack cannot access (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FilesToErase:
-    """The files' own check, claimed for an erasure, so that no archiver works on them meanwhile."""
+    """The check of a recording's files, claimed so that no archiver works on them meanwhile."""
 
     request: EraseRequest
 
@@ -44,13 +44,13 @@ class _FilesToErase:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of the erasure, which `follow_up` repeats if the claim runs out."""
+        """The fields of the erasure, which is repeated if the claim runs out."""
         return self.request.fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Erases recordings. Without an `archive` only those of which there is no file in one."""
+    """The worker that erases recordings; without an `archive`, only those with no archived file."""
 
     catalogue: Catalogue
     worklist: Worklist
@@ -58,12 +58,11 @@ class Erasure:
     now: Callable[[], datetime] = utcnow
 
     def erase(self, request: EraseRequest) -> Item | None:
-        """Erase it, or as much of it as can be now; the row has `erased_at` when all is done.
+        """Erase a recording and return its tombstone, or None if there is no such recording.
 
-        `None` where there is no such recording. While its files are being archived only
-        `erasing_since` is in the row, and a check is left to go on. Raises
-        `ArchiveUnreachableError`, with nothing done, and `NotErasedError`; the check, if there is
-        one, says which. AWS's errors come through, and the check goes on then as well.
+        While its files are being archived, the row returned has only `erasing_since`, and a check
+        repeats the erasure. Raises `ArchiveUnreachableError`, with nothing erased, and
+        `NotErasedError`; AWS's errors come through. The check stays in each case.
         """
         row = self.catalogue.get(request.recording_id)
         if row is None:
@@ -76,11 +75,11 @@ class Erasure:
         self._leave_check(request)
         row = self.catalogue.begin_erasure(request.recording_id, self.now()) or row
         if "erased_at" in row:
-            # Another erasure was quicker.
+            # Another worker finished the erasure in between.
             self._settle_all(request)
             return row
-        # Whoever is archiving the files finishes first: what it adds is then erased, too. The claim
-        # asks to erase and has no deadline: files that nobody will archive are not at risk.
+        # An archiver that holds the files finishes first, and its copies are erased, too. The claim
+        # has no deadline, since files that will be erased are not at risk.
         files = _FilesToErase(request)
         claim = self.worklist.claim(files, None, _LEASE_SECONDS)
         if claim is None:
@@ -93,14 +92,14 @@ class Erasure:
         return tombstone
 
     def _leave_check(self, request: EraseRequest) -> None:
-        """Leave a check that begins now. A retry leaves the one that it comes from as it is."""
+        """Leave a new check; a repeated erasure keeps the check that it comes from."""
         if request.source is Source.FOLLOW_UP and self.worklist.note_cause(request.key, ERASING):
             return
         self.worklist.check_in(request, ERASING)
 
     @contextlib.contextmanager
     def _claimed(self, request: EraseRequest, claim: Check) -> Iterator[None]:
-        """Give the claim back if the erasure fails: only its own check is to come back for it."""
+        """End the claim if the erasure fails, so that only the erasure's own check repeats it."""
         try:
             yield
         except Exception as error:
@@ -111,12 +110,13 @@ class Erasure:
             raise
 
     def _settle_all(self, request: EraseRequest) -> None:
-        """Settle all checks of the recording, also those that were given up."""
+        """Settle all checks of the recording, including those that were given up."""
         details = RecordingRequest(recording_id=request.recording_id, source=request.source)
         for key in (details.key, _FilesToErase(request).key, request.key):
             self.worklist.settle(key)
 
     def _require_access(self, request: EraseRequest, row: Item) -> None:
+        """Raise `ArchiveUnreachableError` if a file is in any bucket but the archive's."""
         states = [artifact.get("archive", {}) for artifact in row.get("artifacts", {}).values()]
         buckets = {state["bucket"] for state in states if state.get("state") == "archived"}
         if buckets - {self.archive and self.archive.bucket}:

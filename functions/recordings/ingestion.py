@@ -1,7 +1,7 @@
-"""From a request to a catalogued recording: what the ingest queue and the API have in common.
+"""Ingestion: fetch a recording, or a session's recordings, and catalogue them.
 
-Whatever is not settled afterwards, because the recording is not final or RealtimeKit is in trouble,
-is left behind as a check.
+The ingest queue, the API and the sweeps share it. A recording that is not final, or cannot be
+fetched now, gets a check.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ NOT_FINAL = "not_final"
 DETAILS_MISSING = "details_missing"
 SYNC_BEGUN = "sync_begun"
 
-# A meeting lasts, an upload takes minutes, and a webhook tells when it is over. The check is for
-# when none does; each costs a request to RealtimeKit and five write units.
+# A webhook reports the end of a meeting or of an upload. The check is for when it gets lost, and
+# costs one request to RealtimeKit and five write units: hourly for a meeting, which lasts; every
+# 300 s for an upload, which takes minutes.
 _LIVE_SECONDS = 3600
 _UPLOADING_SECONDS = 300
-# Of a meeting's list, the newest first: a session's recordings are next to each other, but for
-# those of another at the same time; and after so many newer ones there are none to come.
+# A meeting's list, newest first, has a session's recordings next to each other, apart from those of
+# a session at the same time. Reading stops after so many recordings of other sessions.
 _MAX_OTHERS_AFTER = 100
 _MAX_OTHERS_BEFORE = 1000
-# One row that cannot be written is that row's trouble; several are the table's.
+# One row that cannot be written has a fault of its own; three mean that the table has one.
 _MAX_FAILED_WRITES = 3
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingestion:
-    """Brings the catalogue up to what RealtimeKit says, and leaves checks for what is not done."""
+    """The worker that fetches recordings into the catalogue and leaves checks for the rest."""
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
@@ -47,12 +48,12 @@ class Ingestion:
     def ingest_recording(self, request: RecordingRequest) -> Upserted:
         """Fetch one recording and catalogue it.
 
-        Raises `RealtimeKitError` where it cannot be fetched: then nothing is changed, and it is for
-        the caller to `postpone` the request or to refuse it.
+        Raises `RealtimeKitError` if it cannot be fetched. Then nothing has changed, and the caller
+        must `postpone` the request or refuse it.
         """
         asked_at = self.now()
-        # A queue brings a message again. The API's caller may not: if answers trickle in, the
-        # requests of one sync can together outlast its function, so the check is left first.
+        # A queue redelivers its message, and the API has no such second try: slow answers can
+        # outlast the function, so a sync leaves its check before it fetches.
         is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
         try:
             recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
@@ -73,16 +74,14 @@ class Ingestion:
         return upserted
 
     def ingest_session(self, request: SessionRequest) -> list[Item]:
-        """Catalogue what the list says of a session's recordings; their rows.
+        """Catalogue a session's recordings from its meeting's list. Return their rows.
 
-        The list knows no reasons, and a meeting that just ended has hardly a finished recording:
-        what is missing is left to a check of each. A meeting may go on for years: its list is read
-        as far as recordings of the session are likely, and sweeps find the others. They also find
-        what a list that is behind does not have yet, unless the recording's own webhook is first:
-        that a meeting ended does not say that it was recorded, and most are not.
+        The list lacks details, and few recordings are final when a meeting ends, so each gets a
+        check. A meeting may go on for years, so its list is read only as far as recordings of the
+        session are likely. Sweeps and the recordings' own webhooks find the others.
 
-        Raises `RealtimeKitError` as `ingest_recording` does; what was listed before is catalogued
-        then. A row that cannot be written does not stop the others: its error is raised at the end.
+        Raises `RealtimeKitError` as `ingest_recording` does, after it catalogued the recordings
+        listed so far. An error of one row is raised at the end, so that it does not stop others.
         """
         asked_at = self.now()
         rows = []
@@ -112,10 +111,10 @@ class Ingestion:
     def ingest_listed(
         self, recording: Recording, asked_at: datetime, source: Source, known: Item | None = None
     ) -> Item:
-        """Catalogue what a list says of a recording; the row. `known` is it as it was just read.
+        """Catalogue a recording of a list. Return its row; `known` is the row as just read.
 
-        What is not final is checked soon, and so is what only get-one knows: unless a sweep asks,
-        which may find a year's recordings at once.
+        A recording that is not final, or lacks details that only get-one has, gets a check. For
+        details it has low priority in a sweep, which may find a year's recordings at once.
         """
         upserted = self.catalogue.upsert(recording, asked_at, known)
         row = upserted.row
@@ -123,10 +122,10 @@ class Ingestion:
             return row
         request = RecordingRequest(recording_id=row["recording_id"], source=source)
         if not is_final(row["status"]):
-            # What was live when it was listed has most likely ended with its session.
+            # A recording listed as live has most likely ended with its session.
             is_uploading = row["status"] == RecordingStatus.UPLOADING
             seconds = _UPLOADING_SECONDS if is_uploading else FIRST_INTERVAL_SECONDS
-            # What is of no session is met with each of the meeting's: that is no news of it.
+            # A recording without a session is listed after every session of its meeting.
             is_news = upserted.changed or recording.session_id is not None
             leave = self.worklist.check_in if is_news else self.worklist.ensure
             leave(request, NOT_FINAL, seconds=seconds)
@@ -136,9 +135,9 @@ class Ingestion:
         return row
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
-        """Leave a check behind, due when the other side, if it said so, wants to be asked again.
+        """Leave a check for a request that failed, due when `Retry-After` allows it.
 
-        A final recording that RealtimeKit has forgotten has nothing to be asked for any more.
+        A 404 for a final recording past its retention settles the request instead.
         """
         if isinstance(error, NotFoundError) and self._is_forgotten(request):
             self.worklist.settle(request.key)
@@ -151,7 +150,7 @@ class Ingestion:
             self.worklist.check_in(request, error.cause, seconds=seconds)
 
     def _is_forgotten(self, request: IngestRequest) -> bool:
-        """Say whether a request is for a recording that was final when its files were kept."""
+        """Return True if the recording is final and RealtimeKit's retention is over."""
         if not isinstance(request, RecordingRequest):
             return False
         row = self.catalogue.get(request.recording_id) or {}
@@ -166,7 +165,7 @@ class Ingestion:
         recording: Recording,
         asked_at: datetime,
     ) -> Upserted:
-        """Ask the session for its meeting, where neither get-one nor anybody else told it."""
+        """Add the session's meeting to a row if no other answer or hint named it."""
         session_id = uuid(upserted.row.get("session_id"))
         if session_id is None or not _lacks_meeting(upserted, request.source):
             return upserted
@@ -184,7 +183,7 @@ class Ingestion:
         return replace(upserted, row=again.row, changed=upserted.changed or again.changed)
 
     def _settle_or_check(self, request: RecordingRequest, upserted: Upserted) -> None:
-        """For a mere duplicate of what is final, nothing is written: it has left no check."""
+        """Settle a final recording, or leave a check. A duplicate of a final one left no check."""
         if is_final(upserted.row["status"]):
             if upserted.changed or request.source in (Source.FOLLOW_UP, Source.API):
                 self.worklist.settle(request.key)
@@ -197,10 +196,10 @@ class Ingestion:
 
 
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
-    """Return True if the session may say what a row lacks of its meeting.
+    """Return True if the row lacks its meeting and the session may name it.
 
-    An event from the bus brings no title. Where there is a title and no id, the session was asked
-    before: of a V1 meeting it says a room's name.
+    An event from the bus brings no title. A title without an id is the answer of a session of a V1
+    meeting, which has only a room's name, so the session is not fetched again.
     """
     if "meeting_title" in upserted.row:
         return False
@@ -208,7 +207,7 @@ def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:
-    """Add what the hint knows and RealtimeKit did not say."""
+    """Return the recording, completed by the hint where RealtimeKit's answer lacks a field."""
     return replace(
         recording,
         meeting_id=recording.meeting_id or uuid(hint.meeting_id),

@@ -79,7 +79,7 @@ def handle(
         boto3.client("sqs").create_queue(QueueName=name)
     monkeypatch.setattr(publish_changes, "worklist", worklist)
     monkeypatch.setattr(publish_changes, "utcnow", clock)
-    publish_changes.remembered.clear()
+    publish_changes.queued.clear()
 
     def handle(*records: dict[str, Any]) -> list[str]:
         answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
