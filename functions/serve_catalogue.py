@@ -245,7 +245,7 @@ def erase_recording(recording_id: str) -> Answer:
         logger.exception("files out of reach", recording_id=request.recording_id)
         return problem(
             HTTPStatus.CONFLICT,
-            "There are files in a bucket that this stack has no access to (any more).",
+            "Some files are in a bucket that this stack cannot access (any more).",
         )
     if row is None:
         return not_catalogued()
@@ -266,7 +266,7 @@ def request_sweep() -> Answer:
     except UnfinishedError as error:
         return problem(
             HTTPStatus.CONFLICT,
-            "There is an unfinished sweep of the same window.",
+            "An unfinished sweep has the same window.",
             instance=f"/sweeps/{error.sweep_id}",
         )
     except TooManySweepsError:

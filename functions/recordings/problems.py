@@ -89,5 +89,5 @@ def not_fetched(error: RealtimeKitError) -> Answer:
     """Return a 503 for an error that passes by itself, a 502 for one that somebody must fix."""
     is_passing = isinstance(error, ThrottledError | UnavailableError)
     status = HTTPStatus.SERVICE_UNAVAILABLE if is_passing else HTTPStatus.BAD_GATEWAY
-    detail = f"RealtimeKit could not be asked ({error.cause}); the recording will be fetched later."
+    detail = f"RealtimeKit request failed ({error.cause}). The recording will be fetched later."
     return problem(status, detail, retry_after=error.retry_after or FIRST_INTERVAL_SECONDS)

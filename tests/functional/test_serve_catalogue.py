@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -1564,6 +1564,39 @@ def test_every_route_of_the_template_is_in_the_document_and_the_other_way_round(
         for method in [route.method]
     }
     assert routes == documented - {("/webhooks/realtimekit", "post")}
+
+
+def examples_of(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every example in a part of the document, with its schema."""
+    if isinstance(node, dict):
+        if "schema" in node and "example" in node:
+            yield node["schema"], node["example"]
+        if isinstance(node.get("examples"), list):
+            yield from ((node, example) for example in node["examples"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            yield from examples_of(part)
+
+
+def test_every_example_of_the_document_is_what_its_schema_says() -> None:
+    examples = list(examples_of(DOCUMENT["paths"])) + list(examples_of(DOCUMENT["components"]))
+
+    assert len(examples) > 30
+    for schema, example in examples:
+        whole = {**schema, "components": DOCUMENT["components"]}
+        OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).validate(example)
+
+
+def test_every_problem_status_has_an_example() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            for status, response in (
+                operation["responses"].items() if method != "parameters" else ()
+            ):
+                problem = resolved(response).get("content", {}).get("application/problem+json")
+                if problem and (path, status) != ("/webhooks/realtimekit", "503"):
+                    assert problem["example"]["status"] == int(status), (path, method, status)
 
 
 def test_every_problem_that_the_document_names_is_one() -> None:
