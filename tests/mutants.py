@@ -41,6 +41,7 @@ TESTS = {
     "messages": "unit/test_messages functional/test_follow_up functional/test_publish_changes",
     "model": "unit/test_model unit/test_webhook",
     "parameters": "unit/test_listing functional/test_serve_catalogue",
+    "problems": "functional/test_serve_catalogue",
     "realtimekit": "unit/test_realtimekit functional/test_ingest_recording",
     "rows": "unit/test_catalogue unit/test_stored unit/test_interleavings",
     "sweeper": "functional/test_sweep_recordings",
