@@ -146,7 +146,7 @@ def repeat(queue_url: str, checks: list[Check], troubles: list[Exception]) -> No
 
 
 def send(queue_url: str, checks: list[Check], delay: int, troubles: list[Exception]) -> None:
-    """Send a batch, then advance it: a crash in between repeats checks, and skips none."""
+    """Send a batch, then advance it: a crash in between repeats checks and never skips one."""
     entries: list[SendMessageBatchRequestEntryTypeDef] = [
         {
             "Id": str(n),

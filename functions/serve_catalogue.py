@@ -388,7 +388,7 @@ def query() -> dict[str, list[str]]:
 def parameters() -> dict[str, list[str]]:
     """Return the query of a request without a body. Raises `BadParameterError` if it has one.
 
-    Some HTTP clients send `{}` or `null` where there is nothing to send.
+    Some HTTP clients send `{}` or `null` instead of no body.
     """
     body = app.current_event.body or ""
     if body.strip() not in ("", "{}", "null"):

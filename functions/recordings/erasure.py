@@ -22,7 +22,7 @@ from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 ERASING = "erasing"
 OUT_OF_REACH = "archive_unreachable"
 NOT_ERASED = "not_erased"
-# 120 s, twice the check's first interval: a second try finds the files claimed, a third does not.
+# 120 s, twice the check's first interval. Meanwhile no other worker archives or erases the files.
 _LEASE_SECONDS = 120
 
 
@@ -61,8 +61,8 @@ class Erasure:
         """Erase a recording and return its tombstone, or None if there is no such recording.
 
         While its files are being archived, the row returned has only `erasing_since`, and a check
-        repeats the erasure. Raises `ArchiveUnreachableError`, with nothing erased, and
-        `NotErasedError`; AWS's errors come through. The check stays in each case.
+        repeats the erasure. Raises `ArchiveUnreachableError` before anything is erased, and
+        `NotErasedError`; the check, if there is one, keeps the cause. AWS's errors come through.
         """
         row = self.catalogue.get(request.recording_id)
         if row is None:

@@ -178,7 +178,7 @@ def merged(first: Request, second: Request) -> Request:
 
 
 def parse(body: str) -> Request:
-    """Read a message. Raises `MalformedMessageError`, and nothing else."""
+    """Read a message. Raises only `MalformedMessageError`."""
     try:
         message = json.loads(body, object_pairs_hook=_object)
     except MalformedMessageError:
