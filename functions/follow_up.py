@@ -84,7 +84,7 @@ def isolated(troubles: list[Exception], key: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.exception("stays due", key=key)
+        logger.exception("check or queue failed, stays due", key=key)
         troubles.append(error)
 
 

@@ -92,7 +92,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if not failed:
         return {"batchItemFailures": []}
     first = min(failed, key=int)
-    logger.error("changes not dealt with", sequence_number=first, count=len(failed))
+    logger.error("changes stay in the stream", sequence_number=first, count=len(failed))
     return {"batchItemFailures": [{"itemIdentifier": first}]}
 
 
@@ -109,7 +109,7 @@ def read(records: list[dict[str, Any]]) -> list[Change]:
         except Exception:
             # Reading calls no AWS service, so a retry would fail the same way, and the records
             # after this one would wait for a day.
-            logger.exception("change passed over", sequence_number=images["SequenceNumber"])
+            logger.exception("change skipped", sequence_number=images["SequenceNumber"])
             skipped.append(images["SequenceNumber"])
     metrics.add_metric("ChangeSkipped", MetricUnit.Count, len(skipped))
     return changes
@@ -174,7 +174,9 @@ def publish_all(changes: list[Change]) -> list[str]:
         refused = publish(batch)
         for sequence_number, event in batch:
             if sequence_number not in refused:
-                logger.info("told", correlation_id=event.recording_id, detail_type=event.type)
+                logger.info(
+                    "event published", correlation_id=event.recording_id, detail_type=event.type
+                )
         published += len(batch) - len(refused)
         events = events[len(batch) :]
     metrics.add_metric("EventPublished", MetricUnit.Count, published)

@@ -360,7 +360,7 @@ def bad_parameter(error: BadParameterError) -> Answer:
 @responds
 def aws_in_trouble(error: Exception) -> Answer:
     """Return a 503: throttling and outages pass, and the caller may repeat the request."""
-    logger.exception("AWS in trouble")
+    logger.exception("AWS request failed")
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE, "The catalogue cannot be reached; try again.", retry_after=1
     )

@@ -6,7 +6,7 @@ fetched now, gets a check.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -51,7 +51,7 @@ class Ingestion:
         Raises `RealtimeKitError` if it cannot be fetched. Then nothing has changed, and the caller
         must `postpone` the request or refuse it.
         """
-        asked_at = self.now()
+        fetched_at = self.now()
         # A queue redelivers its message, and the API has no such second try: slow answers can
         # outlast the function, so a sync leaves its check before it fetches.
         is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
@@ -61,12 +61,12 @@ class Ingestion:
             if is_left:
                 self.worklist.settle(request.key)
             raise
-        upserted = self.catalogue.upsert(recording, asked_at)
+        upserted = self.catalogue.upsert(recording, fetched_at)
         if is_erased(upserted.row):
             self.worklist.settle(request.key)
             return upserted
         try:
-            upserted = self._with_meeting(request, upserted, recording, asked_at)
+            upserted = self._with_meeting(request, upserted, recording, fetched_at)
         except RealtimeKitError as error:
             self.postpone(request, error)
         else:
@@ -83,21 +83,12 @@ class Ingestion:
         Raises `RealtimeKitError` as `ingest_recording` does, after it catalogued the recordings
         listed so far. An error of one row is raised at the end, so that it does not stop others.
         """
-        asked_at = self.now()
+        fetched_at = self.now()
         rows = []
         failed: list[Exception] = []
-        strangers, most = 0, _MAX_OTHERS_BEFORE
-        for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
-            if request.session_id in (None, recording.session_id):
-                strangers, most = 0, _MAX_OTHERS_AFTER
-            elif strangers == most:
-                break
-            else:
-                strangers += 1
-                if recording.session_id is not None:
-                    continue
+        for recording in self._recordings_of(request):
             try:
-                rows.append(self.ingest_listed(recording, asked_at, request.source))
+                rows.append(self.ingest_listed(recording, fetched_at, request.source))
             except Exception as error:
                 failed.append(error)
                 if len(failed) == _MAX_FAILED_WRITES:
@@ -108,15 +99,29 @@ class Ingestion:
             self.worklist.settle(request.key)
         return rows
 
+    def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:
+        """Yield the session's recordings, and those without a session, of its meeting's list."""
+        others, limit = 0, _MAX_OTHERS_BEFORE
+        for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
+            if request.session_id in (None, recording.session_id):
+                others, limit = 0, _MAX_OTHERS_AFTER
+            elif others == limit:
+                return
+            else:
+                others += 1
+                if recording.session_id is not None:
+                    continue
+            yield recording
+
     def ingest_listed(
-        self, recording: Recording, asked_at: datetime, source: Source, known: Item | None = None
+        self, recording: Recording, fetched_at: datetime, source: Source, known: Item | None = None
     ) -> Item:
         """Catalogue a recording of a list. Return its row; `known` is the row as just read.
 
         A recording that is not final, or lacks details that only get-one has, gets a check. For
         details it has low priority in a sweep, which may find a year's recordings at once.
         """
-        upserted = self.catalogue.upsert(recording, asked_at, known)
+        upserted = self.catalogue.upsert(recording, fetched_at, known)
         row = upserted.row
         if is_erased(row):
             return row
@@ -163,7 +168,7 @@ class Ingestion:
         request: RecordingRequest,
         upserted: Upserted,
         recording: Recording,
-        asked_at: datetime,
+        fetched_at: datetime,
     ) -> Upserted:
         """Add the session's meeting to a row if no other answer or hint named it."""
         session_id = uuid(upserted.row.get("session_id"))
@@ -179,7 +184,7 @@ class Ingestion:
             meeting_title=recording.meeting_title or session.meeting_title,
             organization_id=recording.organization_id or session.organization_id,
         )
-        again = self.catalogue.upsert(completed, asked_at)
+        again = self.catalogue.upsert(completed, fetched_at)
         return replace(upserted, row=again.row, changed=upserted.changed or again.changed)
 
     def _settle_or_check(self, request: RecordingRequest, upserted: Upserted) -> None:

@@ -26,7 +26,7 @@ def warm_up(warn: Warn, *steps: Step, patience: float = PATIENCE_SECONDS) -> Non
     thread.start()
     thread.join(patience)
     if thread.is_alive():
-        warn("warm-up not waited for")
+        warn("warm-up timed out")
 
 
 def _take(warn: Warn, steps: tuple[Step, ...]) -> None:
