@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib import metadata
 from typing import Any
 
 import click
@@ -12,15 +13,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .api import ApiError
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
-from .dead_letters import DeadLetterError
-from .download import DownloadError
+from .dead_letter_store import DeadLetterError
+from .file_download import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
+from .realtimekit import RealtimeKitError
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
-from .webhook_commands import webhook
-from .webhooks import RealtimeKitError
+from .webhook_commands import webhook_group
 
+PROGRAM = "realtimekit-recordings"
 FAILURES = (
     StackError,
     RealtimeKitError,
@@ -33,13 +35,13 @@ FAILURES = (
 
 
 class Commands(click.Group):
-    """Commands that exit with 2 and one line when AWS, RealtimeKit or this machine fails them.
+    """Commands that exit with 2 and one line when AWS, RealtimeKit or this machine fails.
 
-    Python's own code for an uncaught exception, 1, means "something is missing" here.
+    Python exits with 1 after an uncaught exception, but 1 means "something is missing" here.
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command and exit. A fault of our own shows its traceback, and exits with 2."""
+        """Run a command and exit. A bug of our own shows its traceback and exits with 2."""
         try:
             return super().main(*arguments, **options)
         except Exception:
@@ -50,35 +52,53 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the context names. Raises `Failure`."""
         if sys.stdout is None:
-            raise Failure("There is no stdout to write to.")
+            raise Failure("Cannot write to stdout: it is closed.")
         make_encodable()
         try:
             return super().invoke(ctx)
         except FAILURES as error:
             raise Failure(str(error)) from error
         except OSError as error:
-            # Commands explain the errors of their own files; stdout, closed or full, is left.
+            # Commands explain errors of their own files, so this one is stdout's: closed or full.
             abandon_stdout()
             raise Failure(f"Cannot write to stdout: {error.strerror or error}.") from error
         except KeyboardInterrupt:
-            raise Failure("Stopped.") from None
+            raise Failure("The command was stopped.") from None
+
+
+def installed_version() -> str:
+    """Return the installed package's version, or "unknown" in a checkout that is not installed."""
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "max_content_width": 100,
+    },
 )
+@click.version_option(installed_version(), prog_name=PROGRAM, message="%(prog)s %(version)s")
 def main() -> None:
     """Operate a deployed stack of RealtimeKit recordings.
 
-    The stack is found with the AWS credentials, profile and region that the AWS command line would
-    use. Exit codes: 0 done, or all is right; 1 something is missing or wrong, or you said no; 2 the
-    command could not do its work, and stderr says why.
+    The command finds the stack with the AWS credentials, profile and region that the AWS command
+    line would use.
+
+    \b
+    Exit codes:
+      0  The command is done, or everything is right.
+      1  Something is missing or wrong, or you answered no.
+      2  The command could not do its work. One line on stderr says why.
     """
 
 
-for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook):
+for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook_group):
     main.add_command(command)
 
 if __name__ == "__main__":
-    main(prog_name="realtimekit-recordings")
+    main(prog_name=PROGRAM)

@@ -1,56 +1,69 @@
-"""`list`, `show`, `links`, `download`, `sync`, `erase`, `health`: the catalogue, for operators."""
+"""`list`, `show`, `links`, `download`, `sync`, `erase` and `health`: the catalogue's commands."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
 
 from .api import Api, ApiError
 from .files import Files
-from .options import with_api, with_json, with_yes
-from .output import confirm, print_json, print_json_line, print_rows, printable
+from .options import with_api, with_json, with_json_lines, with_limit, with_yes
+from .output import confirm, member_text, print_json, print_json_line, print_rows, printable
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
 COLUMNS = ("Recording", "Invoked", "Status", "Archived", "Seconds", "Size", "Meeting")
 LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
 
-# The API has no link to a file, or to none of a recording's.
-NO_LINK = (409, 410)
+# The API answers so if it has no link to any file of a recording, or to the file of that name.
+NO_LINK_STATUSES = (409, 410)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 with_id = click.argument("recording_id", type=click.UUID)
-with_meeting = click.option(
-    "--meeting-id", "--meeting", "meeting_id", type=click.UUID, help="The recordings of a meeting."
-)
+
+
+def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option of a meeting's id, with a command's own help text."""
+    names = ("--meeting-id", "--meeting", "meeting_id")
+    return click.option(*names, type=click.UUID, help=help_text)
 
 
 @click.command("list")
 @with_api
-@with_meeting
+@meeting_option("Only recordings of this meeting.")
 @click.option("--session-id", type=click.UUID, help="Only recordings of this session.")
 @click.option(
     "--title",
     metavar="TEXT",
-    help="Only recordings whose meeting's title contains this, in any case. The command reads all "
-    "recordings that the other options allow.",
+    help="Only recordings whose meeting's title contains this text, in upper or lower case. The "
+    "command reads all recordings that match the other options.",
 )
 @click.option("--status", type=click.Choice(STATUSES), help="Only recordings with this status.")
-@click.option("--archived", type=click.Choice(["yes", "partly", "no"]), help="How far archived.")
+@click.option(
+    "--archived",
+    type=click.Choice(["yes", "partly", "no"]),
+    help="Only recordings of which all, some or no files are archived.",
+)
 @click.option(
     "--from",
     "from_",
     metavar="TIME",
-    help="Start of the window: a date, or a time with its offset.",
+    help="Start of the window: a date (UTC), or a time with its offset.",
 )
 @click.option("--to", metavar="TIME", help="End of the window, exclusive.")
-@click.option("--order", type=click.Choice(["newest", "oldest"]), help="Which come first.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, help="How many at most.")
-@click.option("--all", "everything", is_flag=True, help="All there are.")
-@with_json
+@click.option(
+    "--order",
+    type=click.Choice(["newest", "oldest"]),
+    help="Print the newest or the oldest recordings first. The default is newest.",
+)
+@with_limit
+@click.option("--all", "everything", is_flag=True, help="Print all items, and ignore --limit.")
+@with_json_lines
 def list_recordings(
     api: Api,
     title: str | None,
@@ -59,21 +72,27 @@ def list_recordings(
     as_json: bool,
     **filters: object,
 ) -> None:
-    """List recordings by time."""
-    given = {name.rstrip("_"): str(value) for name, value in filters.items() if value is not None}
-    most = None if everything else limit
-    found: Iterable[dict[str, Any]] = api.recordings(given, most if title is None else None)
+    """List recordings by the time they were invoked.
+
+    The table has a line for each recording, with the time in UTC. On a narrow terminal some columns
+    are left out.
+    """
+    query = {name.rstrip("_"): str(value) for name, value in filters.items() if value is not None}
+    max_items = None if everything else limit
+    recordings: Iterable[dict[str, Any]]
+    recordings = api.recordings(query, max_items if title is None else None)
     if title is not None:
-        found = itertools.islice((row for row in found if _is_titled(row, title)), most)
+        matches = (recording for recording in recordings if _has_title(recording, title))
+        recordings = itertools.islice(matches, max_items)
     if as_json:
-        for recording in found:
+        for recording in recordings:
             print_json_line(recording)
         return
-    rows = [_cells(recording) for recording in found]
+    rows = [_cells(recording) for recording in recordings]
     print_rows(COLUMNS, rows, LESSER_COLUMNS) if rows else click.echo("No recordings.")
 
 
-def _is_titled(recording: Mapping[str, Any], title: str) -> bool:
+def _has_title(recording: Mapping[str, Any], title: str) -> bool:
     return title.casefold() in str(recording.get("meeting_title", "")).casefold()
 
 
@@ -96,7 +115,7 @@ def _size(size: int | None) -> str:
 @with_api
 @with_id
 def show(api: Api, recording_id: UUID) -> None:
-    """Show all that the catalogue knows of a recording, as JSON."""
+    """Show a recording's row of the catalogue, as JSON."""
     print_json(api.recording(str(recording_id)))
 
 
@@ -107,60 +126,72 @@ def show(api: Api, recording_id: UUID) -> None:
     "--expires-in",
     type=click.IntRange(60, 3600),
     default=900,
-    help="For how many seconds the archive's links are good.",
+    help="Make the archive's links valid for so many seconds.",
 )
-@click.option("--artifact", help="Only this file.")
+@click.option("--artifact", help="Only this file of the recording.")
 @with_json
 def links(
     api: Api, recording_id: UUID, expires_in: int, artifact: str | None, as_json: bool
 ) -> None:
-    """Print where a recording's files can be downloaded. Whoever has a link can use it.
+    """Print download links to a recording's files.
 
-    A recording with very many files has more than one answer holds: those that are left are named
-    on stderr (ask_by_name), for --artifact, or for `download`.
+    Anyone who has a link can download the file until the link expires. stderr names the files
+    without a link, and why. The reason ask_by_name means that the recording has more files than one
+    answer holds: use --artifact, or `download`.
     """
-    found = api.links(str(recording_id), expires_in, artifact)
+    answer = api.links(str(recording_id), expires_in, artifact)
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
-    for link in found["links"]:
+    for link in answer["links"]:
         name = printable(link["name"])
         click.echo(f"{name} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
-    for missing in found["missing"]:
+    for missing in answer["missing"]:
         click.echo(f"{printable(missing['name'])}: {missing['reason']}", err=True)
 
 
 @click.command()
 @with_api
 @with_id
-@click.option("--artifact", "names", multiple=True, help="Only this file; repeatable.")
+@click.option(
+    "--artifact",
+    "names",
+    multiple=True,
+    help="Only this file of the recording. The option may be repeated.",
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="The folder in which the recording has a folder of its own.",
+    help="Create the recording's folder in this folder.",
 )
 @click.pass_context
 def download(
     context: click.Context, api: Api, recording_id: UUID, names: tuple[str, ...], output: Path
 ) -> None:
-    """Download a recording's files. What broke off is continued where it broke off.
+    """Download a recording's files.
 
-    Each is put at OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and its path is printed. One file's
-    trouble does not stop the others; stderr says why a file did not come. Exit code 1 if a file is
-    missing: not there yet (not_yet), in a storage of your own (external), or gone. Exit code 2 if
-    one could not be downloaded; running the command again continues.
+    The command writes each file to OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and prints the path. If
+    a file fails, the others are still downloaded, and stderr says why it failed. Running the
+    command again continues an interrupted download.
+
+    \b
+    Exit codes:
+      0  All files were downloaded.
+      1  A file does not exist: not yet (not_yet), only in your own storage
+         (external), or no longer.
+      2  A file could not be downloaded. Run the command again to continue.
     """
     files = Files(api, str(recording_id), output)
     try:
         files.download(names)
     except ApiError as error:
-        if error.status not in NO_LINK:
+        if error.status not in NO_LINK_STATUSES:
             raise
         files.missing.append(str(error))
     finally:
-        for why in (*files.missing, *files.failed):
-            click.echo(printable(why), err=True)
+        for reason in (*files.missing, *files.failed):
+            click.echo(printable(reason), err=True)
     context.exit(2 if files.failed else 1 if files.missing else 0)
 
 
@@ -168,14 +199,14 @@ def download(
 @with_api
 @with_id
 def sync(api: Api, recording_id: UUID) -> None:
-    """Have a recording fetched from RealtimeKit now, and show it."""
+    """Fetch a recording from RealtimeKit now, and show its row as JSON."""
     print_json(api.sync(str(recording_id)))
 
 
 @click.command()
 @with_api
 @click.argument("recording_id", type=click.UUID, required=False)
-@with_meeting
+@meeting_option("Erase all recordings of this meeting.")
 @with_yes
 @click.pass_context
 def erase(
@@ -185,34 +216,36 @@ def erase(
     meeting_id: UUID | None,
     yes: bool,
 ) -> None:
-    """Erase a recording: all versions of its files, and all that the catalogue says of it.
+    """Erase a recording, with all versions of its files, for good.
 
-    With --meeting-id instead of a RECORDING_ID, erase all recordings of that meeting that the
-    catalogue has now; stderr names them before the question.
+    The catalogue keeps only the recording's id and the time of its erasure. With --meeting-id
+    instead of RECORDING_ID, the command erases all recordings that the catalogue has of that
+    meeting, and first prints their ids on stderr. Exit code 2 if one of them could not be erased;
+    the others are erased all the same.
     """
     if (recording_id is None) == (meeting_id is None):
         raise click.UsageError("Give either a RECORDING_ID or --meeting-id.")
-    ids = [str(recording_id)] if recording_id else _of_meeting(api, str(meeting_id))
+    ids = [str(recording_id)] if recording_id else _ids_of_meeting(api, str(meeting_id))
     if not ids:
         click.echo("Nothing to do: the catalogue has no recordings of this meeting.")
         return
-    what = ids[0] if recording_id else f"{len(ids)} recordings"
+    subject = ids[0] if recording_id else f"{len(ids)} recordings"
     if not yes:
-        confirm(f"Erase {what} with all files, for good, from {api.place}?")
+        confirm(f"Erase {subject} with all files, for good, from {api.place}?")
     refused = [identifier for identifier in ids if not _erase(api, identifier)]
     context.exit(2 if refused else 0)
 
 
-def _of_meeting(api: Api, meeting_id: str) -> list[str]:
-    found = api.recordings({"meeting_id": meeting_id}, None)
-    ids = [str(recording["recording_id"]) for recording in found]
+def _ids_of_meeting(api: Api, meeting_id: str) -> list[str]:
+    recordings = api.recordings({"meeting_id": meeting_id}, None)
+    ids = [str(recording["recording_id"]) for recording in recordings]
     for identifier in ids:
         click.echo(identifier, err=True)
     return ids
 
 
 def _erase(api: Api, recording_id: str) -> bool:
-    """Erase one recording; return False, having said why, if the API refuses this one."""
+    """Erase one recording; print why and return False if the API refuses this one."""
     try:
         state = api.erase(recording_id)
     except ApiError as error:
@@ -223,7 +256,7 @@ def _erase(api: Api, recording_id: str) -> bool:
     if "erased_at" in state:
         click.echo(f"{recording_id}: erased at {state['erased_at']}.")
     else:
-        click.echo(f"{recording_id}: its files are being archived; it is erased after that.")
+        click.echo(f"{recording_id}: will be erased once its files have been archived.")
     return True
 
 
@@ -232,7 +265,10 @@ def _erase(api: Api, recording_id: str) -> bool:
 @with_json
 @click.pass_context
 def health(context: click.Context, api: Api, as_json: bool) -> None:
-    """Look at all that the service stands on. Exit code 1 if anything is not well."""
+    """Check every part that the service depends on.
+
+    The table marks with ! each part that is not ok. Exit code 1 if there is one.
+    """
     report = api.health()
     if as_json:
         print_json(report)
@@ -243,16 +279,10 @@ def health(context: click.Context, api: Api, as_json: bool) -> None:
 
 
 def _part_cells(name: str, part: Mapping[str, Any]) -> list[str]:
-    """Return a part's row, marked where it is not well."""
-    details = [f"{key}: {_shown(value)}" for key, value in part.items() if key != "status"]
+    """Return a part's row, marked with ! if the part is not ok."""
+    details = [f"{key}: {member_text(value)}" for key, value in part.items() if key != "status"]
     mark = "" if part["status"] == "ok" else "!"
     return [mark, name, part["status"], ", ".join(details)]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
-    return str(value)
 
 
 COMMANDS = (list_recordings, show, links, download, sync, erase, health)

@@ -1,4 +1,4 @@
-"""HTTP connections through the proxies, and with the certificates, that botocore would use."""
+"""HTTP connections with the proxies and certificates that botocore would use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from botocore.utils import get_environ_proxies
 
 
 class Connections:
-    """Connections to any host. Raises urllib3's `HTTPError` where a proxy's URL makes no sense."""
+    """Connections to any host."""
 
     def __init__(self, session: boto3.Session) -> None:
-        # boto3 has no public way to AWS_CA_BUNDLE and ca_bundle; botocore reads REQUESTS_CA_BUNDLE
-        # after them (botocore.args, _get_verify_value).
+        # boto3 gives AWS_CA_BUNDLE and ca_bundle only by its private session; botocore reads
+        # REQUESTS_CA_BUNDLE after them (botocore.args, _get_verify_value).
         bundle = session._session.get_config_variable("ca_bundle")
         self._ca_certs = bundle or os.environ.get("REQUESTS_CA_BUNDLE")
         self._pools: dict[str | None, urllib3.PoolManager] = {}
 
     def to(self, url: str) -> urllib3.PoolManager:
-        """Return the pool for a URL: that of its proxy, if it has one."""
+        """Return the pool for a URL or its proxy. Raises `HTTPError` for an invalid proxy URL."""
         proxies = ProxyConfiguration(get_environ_proxies(url))
         proxy = proxies.proxy_url_for(url)
         if proxy not in self._pools:

@@ -1,10 +1,10 @@
-"""`dead-letters`: what could not be worked on: look at it, send it again, or delete it."""
+"""`dead-letters`: commands that list, send again or delete messages that could not be handled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
@@ -12,28 +12,34 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from . import dead_letters
-from .dead_letters import MOST, DeadLetter, DeadLetters, Queue
-from .options import with_stack, with_yes
-from .output import confirm, print_json_line, printable
-from .stack import TIMEOUTS, Stack, asking
+from .dead_letter_store import MAX_MESSAGES, DeadLetters
+from .dead_letters import DeadLetter, Queue
+from .options import with_json_lines, with_stack, with_yes
+from .output import confirm, member_text, print_json_line, printable
+from .stack import TIMEOUTS, Stack, aws_errors
 
 NOT_SENDABLE = (
-    "The dead letters of publish cannot be sent again: each says where in the table's stream some "
-    "changes were, and within the hour the stream forgets those. docs/operations.md, "
-    "PublishDeadLettersAlarm, says how subscribers catch up; then purge them."
+    "The dead letters of publish cannot be sent again, because each only points to changes in the "
+    "table's stream, which are gone from it within an hour. Let subscribers catch up as in "
+    "docs/operations.md, PublishDeadLettersAlarm, then purge them."
 )
 
 MAX_EXPLAINED = 10
 
-with_queue = click.option(
-    "--queue", "name", type=click.Choice(dead_letters.NAMES), help="Only of this queue."
-)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 with_recording = click.option(
-    "--recording", "recording_id", type=click.UUID, help="Only what is about this recording."
+    "--recording", "recording_id", type=click.UUID, help="Only messages about this recording."
 )
 
 
-def _checked_sendable(
+def _queue_option(help_text: str, **settings: Any) -> Callable[[_Command], _Command]:
+    """Return the option of a queue's name, with a command's own help text."""
+    choice = click.Choice(dead_letters.NAMES)
+    return click.option("--queue", "name", type=choice, help=help_text, **settings)
+
+
+def _require_sendable(
     _context: click.Context, _option: click.Parameter, name: str | None
 ) -> str | None:
     if name == "publish":
@@ -43,106 +49,109 @@ def _checked_sendable(
 
 @click.group("dead-letters")
 def dead_letters_group() -> None:
-    """Look at what could not be worked on, send it again, or delete it.
+    """List, send again or delete messages that could not be handled.
 
-    The queues are ingest, archive (unless archiving is off), event-rule (what EventBridge could not
-    hand to the ingest queue) and publish (changes that subscribers were not told of). No command
-    looks at more than 10,000 messages of a queue. What it looks at is hidden from others until it
-    is done; if it is killed, for two minutes.
+    \b
+    The stack has these dead-letter queues:
+      ingest      Messages that could not be ingested.
+      archive     Messages that could not be archived; only if archiving is on.
+      event-rule  Events that EventBridge could not send to the ingest queue.
+      publish     Changes of the catalogue that were not published as events.
+
+    A command looks at up to 10,000 messages of a queue, and hides them from others until it ends.
+    If the command is killed, they are hidden for two minutes.
     """
 
 
 @dead_letters_group.command("list")
 @with_stack
-@with_queue
+@_queue_option("Only messages of this queue.")
 @click.option(
-    "--limit", type=click.IntRange(1, MOST), default=100, help="How many of each queue at most."
+    "--limit",
+    type=click.IntRange(1, MAX_MESSAGES),
+    default=100,
+    help="Print at most this many messages of each queue.",
 )
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each, for programs.")
+@with_json_lines
 def list_dead_letters(stack: Stack, name: str | None, limit: int, as_json: bool) -> None:
-    """List dead letters, the oldest first, and why they are there. They stay where they are."""
-    with _opened(stack, name) as opened:
-        for letters in opened:
+    """List dead letters, the oldest first, with the cause of each.
+
+    The messages stay in their queues. If a message has a log, the command to read it is shown.
+    """
+    with _open_queues(stack, name) as queues:
+        for letters in queues:
             with letters:
                 count = letters.count()
-                found = [one for batch in letters.batches(limit) for one in batch]
-                found.sort(key=lambda one: one.first_sent_at)
+                listed = [letter for batch in letters.batches(limit) for letter in batch]
+                listed.sort(key=lambda letter: letter.first_sent_at)
                 if as_json:
-                    for one in found:
-                        print_json_line(_document(one))
+                    for letter in listed:
+                        print_json_line(_document(letter))
                 else:
-                    _tell(letters.queue, found, count)
+                    _print_letters(letters.queue, listed, count)
 
 
-def _tell(queue: Queue, found: list[DeadLetter], count: int) -> None:
-    more = f", of about {count}" if count > len(found) else ""
-    click.echo(f"{queue.name}: {_counted(len(found))}{more}")
-    for one in found:
-        document = _document(one)
+def _print_letters(queue: Queue, listed: list[DeadLetter], count: int) -> None:
+    more = f", of about {count}" if count > len(listed) else ""
+    click.echo(f"{queue.name}: {_count_text(len(listed))}{more}")
+    for letter in listed:
+        document = _document(letter)
         click.echo(f"  {document.pop('message_id')}")
         for name, value in document.items():
             if name != "queue":
-                click.echo(f"    {name.replace('_', ' ')}: {printable(_shown(value))}")
+                click.echo(f"    {name.replace('_', ' ')}: {printable(member_text(value))}")
 
 
-def _counted(number: int) -> str:
+def _count_text(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {text}" for name, text in value.items())
-    return str(value)
-
-
-def _document(one: DeadLetter) -> dict[str, Any]:
+def _document(letter: DeadLetter) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "queue": one.queue.name,
-        "message_id": one.message_id,
-        "cause": one.cause,
-        **one.says,
-        "received": one.received,
-        "first_sent_at": one.first_sent,
+        "queue": letter.queue.name,
+        "message_id": letter.message_id,
+        "cause": letter.cause,
+        **letter.details,
+        "received": letter.received,
+        "first_sent_at": letter.first_sent,
     }
-    if one.attributes:
-        document["attributes"] = dict(one.attributes)
-    if one.log_command:
-        document["log"] = one.log_command
+    if letter.attributes:
+        document["attributes"] = dict(letter.attributes)
+    if letter.log_command:
+        document["log"] = letter.log_command
     return document
 
 
 @dead_letters_group.command()
 @with_stack
-@click.option(
-    "--queue",
-    "name",
-    type=click.Choice(dead_letters.NAMES),
-    callback=_checked_sendable,
-    help="Only of this queue, which cannot be publish.",
+@_queue_option(
+    "Only messages of this queue. Messages of publish cannot be sent again.",
+    callback=_require_sendable,
 )
 @with_recording
 @click.pass_context
 def redrive(
     context: click.Context, stack: Stack, name: str | None, recording_id: UUID | None
 ) -> None:
-    """Send dead letters to the queue that they came from. Nothing is done twice.
+    """Send dead letters again to the queue that they came from.
 
-    Malformed ones stay, since they would only come back. A whole queue without any is moved by SQS
-    itself where it can do that: then the task goes on even if this command is stopped. Exit code 1
-    if something is left that cannot be sent again; stderr says why.
+    Correct the cause first. Work that is done already is not repeated. Malformed messages stay,
+    because they would fail again. SQS itself moves a queue without malformed messages, if it can,
+    and goes on even if the command is stopped. Exit code 1 if messages are left that cannot be sent
+    again; stderr says why.
     """
-    is_left = False
-    with _opened(stack, name) as opened:
-        for letters in opened:
-            is_left |= _redrive(letters, recording_id)
-    context.exit(1 if is_left else 0)
+    has_rest = False
+    with _open_queues(stack, name) as queues:
+        for letters in queues:
+            has_rest |= _redrive(letters, recording_id)
+    context.exit(1 if has_rest else 0)
 
 
 def _redrive(letters: DeadLetters, recording_id: UUID | None) -> bool:
-    """Send what can be sent; return whether something was left."""
+    """Send the queue's messages again; return True if some are left that cannot be sent."""
     if letters.queue.name == "publish":
         with letters:
-            return recording_id is None and _is_left(letters)
+            return recording_id is None and _has_unsendable(letters)
     if recording_id is None and letters.queue.arn and not _has_malformed(letters):
         with letters:
             if _move(letters):
@@ -151,21 +160,21 @@ def _redrive(letters: DeadLetters, recording_id: UUID | None) -> bool:
         return _send_again(letters, recording_id)
 
 
-def _is_left(letters: DeadLetters) -> bool:
-    found = any(letters.batches(1))
-    if found:
+def _has_unsendable(letters: DeadLetters) -> bool:
+    has_letters = any(letters.batches(1))
+    if has_letters:
         click.echo(f"publish: {NOT_SENDABLE}", err=True)
-    return found
+    return has_letters
 
 
 def _has_malformed(letters: DeadLetters) -> bool:
-    """Look at all messages, and give them back: SQS moves only those that are visible."""
+    """Look at all messages, then release them, because SQS moves only visible ones."""
     with letters:
-        return any(one.malformed for batch in letters.batches() for one in batch)
+        return any(letter.malformed for batch in letters.batches() for letter in batch)
 
 
 def _move(letters: DeadLetters) -> bool:
-    """Have SQS move all messages; return False if it cannot."""
+    """Let SQS move all messages; return False if it cannot."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -178,77 +187,82 @@ def _move(letters: DeadLetters) -> bool:
 
 
 def _send_again(letters: DeadLetters, recording_id: UUID | None) -> bool:
-    """Send the messages that are not malformed one by one; return whether others were left."""
-    queue, sent, left = letters.queue.name, 0, list[DeadLetter]()
+    """Send the messages that are not malformed; return True if there are malformed ones."""
+    queue, sent, malformed = letters.queue.name, 0, list[DeadLetter]()
     try:
         for batch in letters.batches():
-            chosen = _about(batch, recording_id)
-            left += [one for one in chosen if one.malformed]
-            for count in letters.send_again([one for one in chosen if not one.malformed]):
+            chosen = _select(batch, recording_id)
+            malformed += [letter for letter in chosen if letter.malformed]
+            for count in letters.send_again([letter for letter in chosen if not letter.malformed]):
                 sent += count
     finally:
         click.echo(f"{queue}: {sent} sent again")
-    for one in left[:MAX_EXPLAINED]:
-        click.echo(f"{queue}: {one.message_id} is left there, {printable(one.cause)}", err=True)
-    if left:
+    for letter in malformed[:MAX_EXPLAINED]:
+        cause = printable(letter.cause)
+        click.echo(f"{queue}: {letter.message_id} is left in the queue, {cause}", err=True)
+    if malformed:
         click.echo(
-            f"{queue}: {len(left)} left there that would only come back. Once they are understood: "
-            f"realtimekit-recordings dead-letters purge --queue {queue}",
+            f"{queue}: {len(malformed)} left in the queue, because they would fail again. Find out "
+            f"who sent them, then: realtimekit-recordings dead-letters purge --queue {queue}",
             err=True,
         )
-    return bool(left)
+    return bool(malformed)
 
 
 @dead_letters_group.command()
 @with_stack
-@click.option(
-    "--queue", "name", type=click.Choice(dead_letters.NAMES), required=True, help="Of this queue."
-)
+@_queue_option("Delete messages of this queue.", required=True)
 @with_recording
 @with_yes
 def purge(stack: Stack, name: str, recording_id: UUID | None, yes: bool) -> None:
-    """Delete dead letters for good, after asking; not those that come meanwhile."""
-    with _opened(stack, name) as [letters]:
+    """Delete a queue's dead letters for good.
+
+    The command counts them and asks for confirmation. Messages that arrive after that stay.
+    """
+    with _open_queues(stack, name) as [letters]:
         with letters:
-            found = _ids(letters, recording_id)
-        if not found:
+            ids = _ids(letters, recording_id)
+        if not ids:
             click.echo("Nothing to do: there are no such dead letters.")
             return
         if not yes:
-            place = f"the stack {stack.name} in {stack.session.region_name}"
-            confirm(f"Delete {_counted(len(found))} of {name}, for good, from {place}?")
+            confirm(f"Delete {_count_text(len(ids))} of {name}, for good, from {stack.place}?")
         with letters:
-            click.echo(f"Deleted {_delete(letters, found)} of {len(found)}.")
+            click.echo(f"Deleted {_delete(letters, ids)} of {len(ids)}.")
 
 
 def _ids(letters: DeadLetters, recording_id: UUID | None) -> set[str]:
-    return {one.message_id for batch in letters.batches() for one in _about(batch, recording_id)}
+    return {
+        letter.message_id for batch in letters.batches() for letter in _select(batch, recording_id)
+    }
 
 
 def _delete(letters: DeadLetters, ids: set[str]) -> int:
     deleted = 0
     for batch in letters.batches():
-        deleted += letters.delete([one for one in batch if one.message_id in ids])
+        deleted += letters.delete([letter for letter in batch if letter.message_id in ids])
         if deleted == len(ids):
             break
     return deleted
 
 
-def _about(batch: Iterable[DeadLetter], recording_id: UUID | None) -> list[DeadLetter]:
-    wanted = str(recording_id)
-    return [one for one in batch if recording_id is None or one.says.get("recording_id") == wanted]
+def _select(batch: Iterable[DeadLetter], recording_id: UUID | None) -> list[DeadLetter]:
+    """Return the messages about a recording, or all without one."""
+    if recording_id is None:
+        return list(batch)
+    return [letter for letter in batch if letter.details.get("recording_id") == str(recording_id)]
 
 
 @contextmanager
-def _opened(stack: Stack, name: str | None) -> Iterator[list[DeadLetters]]:
-    """Those of that queue, or of all."""
+def _open_queues(stack: Stack, name: str | None) -> Iterator[list[DeadLetters]]:
+    """Open the queue of that name, or all queues of the stack."""
     queues = dead_letters.find(stack)
     if name is not None and name not in queues:
         raise click.BadParameter(
-            f"the stack {stack.name} has no queue {name}: its parameter Archiving is off.",
+            f"The stack {stack.name} has no queue {name}, because its parameter Archiving is off.",
             param_hint="'--queue'",
         )
-    with asking("SQS"):
+    with aws_errors("SQS request"):
         sqs = stack.session.client("sqs", config=TIMEOUTS)
     with closing(sqs):
         chosen = queues.values() if name is None else [queues[name]]

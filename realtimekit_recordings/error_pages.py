@@ -1,29 +1,29 @@
-"""Error pages that come instead of a file, with a status that says all is well."""
+"""Error pages that a server sends instead of a file, with HTTP status 200."""
 
 from __future__ import annotations
 
 import re
 
 _PAGE = re.compile(rb"<(!doctype|!--|\?xml|[a-z]+[ >])|\{\s*\"|\[\s*[{\[\"]", re.IGNORECASE)
-# Files that begin with text: playlists, captions, and a tar with its first member's name.
-_FILES = re.compile(rb"(\xef\xbb\xbf)?(#EXTM3U|WEBVTT)|.{257}ustar", re.DOTALL)
-# HTML, XML and JSON have none of these; a media file has one among its first bytes.
+# These files begin with text: playlists, captions, and a tar with its first member's name.
+_TEXT_FILE = re.compile(rb"(\xef\xbb\xbf)?(#EXTM3U|WEBVTT)|.{257}ustar", re.DOTALL)
+# A media file has a control character in its first bytes, unlike HTML, XML and JSON.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
 
 
 def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
-    """Return whether a body is a page of HTML, XML or JSON, or a message, instead of a file.
+    """Return True for a page of HTML, XML or JSON, or a text message, instead of a file.
 
-    The archive decides the same way (`recordings.media.is_error_page`, which is not installed with
-    this): a page may come with the file's own content type, and a file with a page's.
+    A page may have a file's content type, and a file a page's, so the first bytes decide. The
+    archive has the same rule: `recordings.media.is_error_page`, which is not installed here.
     """
-    if _FILES.match(first_bytes):
+    if _TEXT_FILE.match(first_bytes):
         return False
     begin = first_bytes[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if _PAGE.match(begin):
         return True
     if _CONTROL.search(first_bytes[:512]):
         return False
-    said = content_type.partition(";")[0].strip().lower()
-    return begin[:1] in (b"<", b"{", b"[") or _PAGE_TYPES.match(said) is not None
+    media_type = content_type.partition(";")[0].strip().lower()
+    return begin[:1] in (b"<", b"{", b"[") or _PAGE_TYPES.match(media_type) is not None

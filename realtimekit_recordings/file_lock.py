@@ -1,4 +1,4 @@
-"""A lock that ends with the process that holds it, so that none is ever left behind."""
+"""A lock on a file, which the system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class LockedError(Exception):
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of that name. Raises `LockedError`."""
+    """Hold a lock, whose file is removed at the end. Raises `LockedError`."""
     with path.open("ab") as file:
         try:
             _lock(file.fileno())
         except OSError:
             raise LockedError from None
-        # The holder before us has removed the file that we opened: another may lock a new one.
+        # The last holder removed the file that we opened, so another process may lock a new one.
         if os.fstat(file.fileno()).st_nlink == 0:
             raise LockedError
         try:
             yield
         finally:
-            # Windows removes no open file; an empty one stays there.
+            # Windows cannot remove an open file, so an empty file stays there.
             with suppress(PermissionError, FileNotFoundError):
                 path.unlink()

@@ -1,4 +1,4 @@
-"""All files of one recording, one after the other; one file's trouble does not stop the others."""
+"""The download of a recording's files, one after another, until each was tried."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from rich.progress import (
 )
 
 from .api import Api, ApiError
-from .download import Download, DownloadError, FileMissingError, LinkExpiredError
+from .file_download import Download, DownloadError, FileMissingError, LinkExpiredError
 from .output import printable
 
-# The longest that the API gives; a file that takes longer is continued with a new link.
-LINK_SECONDS = 3600
+# The API's maximum; a file that takes longer is continued with a new link.
+MAX_LINK_SECONDS = 3600
 ASK_BY_NAME = "ask_by_name"
 
 Link = Mapping[str, Any]
 
 
 class Files:
-    """A recording's files on their way to a folder.
+    """A recording's files, and the folder they are downloaded to.
 
-    `missing` and `failed` say why files did not come: because there is no such file to be had, or
-    because of trouble on the way.
+    `missing` has a line for each file that does not exist, with the reason; `failed` has one for
+    each file that could not be downloaded.
     """
 
     def __init__(self, api: Api, recording_id: str, output: Path) -> None:
@@ -43,10 +43,12 @@ class Files:
         self.failed: list[str] = []
 
     def download(self, names: Collection[str]) -> None:
-        """Download all files, or those named; print their paths. Raises `ApiError`, and
-        `DownloadError` where there is no file of such a name."""
-        found = self._api.links(self._recording_id, LINK_SECONDS)
-        known = {one["name"] for one in (*found["links"], *found["missing"])}
+        """Download all files, or those of these names; print their paths.
+
+        Raises `ApiError`, and `DownloadError` if the recording has no file of a name.
+        """
+        answer = self._api.links(self._recording_id, MAX_LINK_SECONDS)
+        known = {file["name"] for file in (*answer["links"], *answer["missing"])}
         if unknown := sorted(set(names) - known):
             raise DownloadError(f"The recording has no file {', '.join(map(printable, unknown))}.")
         recording = self._api.recording(self._recording_id)
@@ -58,41 +60,41 @@ class Files:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            for link in self._links(found, names):
+            for link in self._links(answer, names):
                 self._download(link, recording, progress)
 
-    def _links(self, found: Mapping[str, Any], names: Collection[str]) -> Iterator[Link]:
-        """Yield the links, and ask by name for those that did not fit the answer."""
-        for link in found["links"]:
+    def _links(self, answer: Mapping[str, Any], names: Collection[str]) -> Iterator[Link]:
+        """Yield an answer's links, then fetch one by one the links that it had no room for."""
+        for link in answer["links"]:
             if not names or link["name"] in names:
                 yield link
-        for one in found["missing"]:
-            if names and one["name"] not in names:
+        for file in answer["missing"]:
+            if names and file["name"] not in names:
                 continue
-            if one["reason"] == ASK_BY_NAME:
-                yield from self._link(one["name"])
+            if file["reason"] == ASK_BY_NAME:
+                yield from self._link(file["name"])
             else:
-                self.missing.append(f"{one['name']}: {one['reason']}")
+                self.missing.append(f"{file['name']}: {file['reason']}")
 
     def _link(self, name: str) -> Iterator[Link]:
         """Yield a new link to a file, if there is one."""
         try:
-            found = self._api.links(self._recording_id, LINK_SECONDS, name)
+            answer = self._api.links(self._recording_id, MAX_LINK_SECONDS, name)
         except ApiError as error:
-            # An API that does not answer at all will not answer for the others either.
+            # These errors concern every file, so trying the others is useless.
             if error.transient or error.status in (401, 403):
                 raise
             self.missing.append(f"{name}: {error}")
             return
-        self.missing += [f"{one['name']}: {one['reason']}" for one in found["missing"]]
-        yield from found["links"]
+        self.missing += [f"{file['name']}: {file['reason']}" for file in answer["missing"]]
+        yield from answer["links"]
 
     def _download(self, link: Link, recording: Mapping[str, Any], progress: Progress) -> None:
         try:
             try:
                 self._fetch(link, recording, progress)
             except LinkExpiredError:
-                # Other files, or this one, took longer than the link is good for.
+                # Downloading the other files, or this one, outlasted the link.
                 for new in self._link(link["name"]):
                     self._fetch(new, recording, progress)
         except FileMissingError as error:

@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,34 +12,42 @@ from click.core import ParameterSource
 from .api import Api
 from .stack import Stack, session
 
-with_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-with_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+with_json_lines = click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON for each item, for programs."
+)
+with_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+with_limit = click.option(
+    "--limit", type=click.IntRange(min=1), default=20, help="Print at most this many items."
+)
 
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:
-    """Add options that say which stack; the command gets the `Stack` as its first argument."""
+    """Add options that choose the stack; the command gets the `Stack` as its first argument."""
 
     @_with_place
     @functools.wraps(command)
-    def found(stack_name: str, region: str | None, profile: str | None, **arguments: Any) -> None:
+    def with_found_stack(
+        stack_name: str, region: str | None, profile: str | None, **arguments: Any
+    ) -> None:
         command(Stack.find(stack_name, region=region, profile=profile), **arguments)
 
-    return found
+    return with_found_stack
 
 
 def with_api(command: Callable[..., None]) -> Callable[..., None]:
-    """Add options that say which API; the command gets the `Api` as its first argument."""
+    """Add options that choose the API; the command gets the `Api` as its first argument."""
 
     @_with_place
     @click.option(
         "--api-url",
         envvar="REALTIMEKIT_RECORDINGS_API_URL",
         show_envvar=True,
-        help="The API itself, instead of the stack's: a custom domain, the local stack. A "
-        "--stack-name outweighs the environment variable.",
+        help="Use the API at this URL, such as a custom domain or the local stack. The environment "
+        "variable is ignored if --stack-name is given.",
     )
     @functools.wraps(command)
-    def found(
+    def with_chosen_api(
         stack_name: str,
         region: str | None,
         profile: str | None,
@@ -52,11 +60,11 @@ def with_api(command: Callable[..., None]) -> Callable[..., None]:
             api = Api.of(Stack.find(stack_name, region=region, profile=profile))
         command(api, **arguments)
 
-    return found
+    return with_chosen_api
 
 
 def _is_stack_named_instead() -> bool:
-    """Whether a stack is named, and the API's URL only in the environment."""
+    """Return True if --stack-name is given, and the API's URL only in the environment."""
     context = click.get_current_context()
     given = ParameterSource.COMMANDLINE
     if context.get_parameter_source("stack_name") is not given:
@@ -68,14 +76,16 @@ def _is_stack_named_instead() -> bool:
 
 def _with_place(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--profile", help="A profile of your AWS configuration."),
+        click.option("--profile", help="Use this profile of your AWS configuration."),
         click.option(
             "--region",
-            # boto3 does not read the first one, which the AWS command line prefers.
+            # The AWS command line prefers AWS_REGION, which boto3 does not read.
             envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
-            help="The stack's AWS region; by default, your AWS configuration's.",
+            help="Look for the stack in this AWS region, instead of your AWS configuration's.",
         ),
-        click.option("--stack-name", default="realtimekit-recordings", help="The deployed stack."),
+        click.option(
+            "--stack-name", default="realtimekit-recordings", help="Use the stack of this name."
+        ),
     ):
         command = option(command)
     return command

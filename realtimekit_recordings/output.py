@@ -1,4 +1,4 @@
-"""What commands print on stdout, for people and for programs, and the question that some ask."""
+"""The output of commands: tables, JSON, failures, and the question before a deletion."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 COLUMN_GAP = 2
-LEAST_LAST_COLUMN = 12
+MIN_LAST_COLUMN_WIDTH = 12
 
 
 class Failure(click.ClickException):
-    """A command that could not do its work, said in one line on stderr."""
+    """Raised when a command cannot do its work; click prints the text as one line on stderr."""
 
     exit_code = 2
 
@@ -32,9 +32,9 @@ class Failure(click.ClickException):
 
 
 def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequence[str]) -> None:
-    """Print a table of which only the last column is ever cut.
+    """Print a table, and cut only its last column to the terminal's width.
 
-    Where the terminal is too narrow, columns are left out in the order of `lesser`.
+    On a narrow terminal, columns are left out in the order of `lesser`.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = {
@@ -42,9 +42,9 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequ
         for index, name in enumerate(names)
     }
     console = _console()
-    shown = _fitting(widths, lesser, console.width)
-    # On a terminal that is narrower still, lines wrap, and no id is cut.
-    console.width = max(console.width, _total(shown))
+    shown = _fit_columns(widths, lesser, console.width)
+    # On a terminal that is narrower still, lines wrap, so that ids stay whole.
+    console.width = max(console.width, _total_width(shown))
     table = Table(box=None, padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
     for name in shown:
         table.add_column(name, no_wrap=True, overflow="ellipsis", width=shown[name])
@@ -52,79 +52,89 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[str]], lesser: Sequ
         table.add_row(*(Text(row[names.index(name)]) for name in shown))
     with console.capture() as captured:
         console.print(table)
-    # Not rich's own print, which exits with 1 where stdout is closed.
+    # rich's own print would exit with 1 if stdout is closed.
     for line in captured.get().splitlines():
         click.echo(line.rstrip())
 
 
-def _fitting(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> dict[str, int]:
-    """Return the columns that there is room for, and how wide each is."""
+def _fit_columns(widths: Mapping[str, int], lesser: Sequence[str], width: int) -> dict[str, int]:
+    """Return the columns that fit the width, and the width of each."""
     last = list(widths)[-1]
-    shown = {**widths, last: min(widths[last], LEAST_LAST_COLUMN)}
+    shown = {**widths, last: min(widths[last], MIN_LAST_COLUMN_WIDTH)}
     for name in lesser:
-        if _total(shown) <= width:
+        if _total_width(shown) <= width:
             break
         del shown[name]
-    room = shown[last] + width - _total(shown)
+    room = shown[last] + width - _total_width(shown)
     return {**shown, last: max(shown[last], min(widths[last], room))}
 
 
-def _total(widths: Mapping[str, int]) -> int:
+def _total_width(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + COLUMN_GAP * (len(widths) - 1)
 
 
 def _console() -> Console:
-    """Return the terminal, or where there is none, a wide one."""
+    """Return a console of the terminal's width, or of 200 columns without a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
 
 
 def print_json(body: Mapping[str, Any]) -> None:
-    """Print a document, indented."""
-    click.echo(_dumped(body, indent=2))
+    """Print an indented JSON document."""
+    click.echo(_dump(body, indent=2))
 
 
 def print_json_line(body: Mapping[str, Any]) -> None:
-    """Print one document of many, in one line."""
-    click.echo(_dumped(body))
+    """Print a JSON document in one line."""
+    click.echo(_dump(body))
 
 
-def _dumped(body: Mapping[str, Any], indent: int | None = None) -> str:
+def _dump(body: Mapping[str, Any], indent: int | None = None) -> str:
     text = json.dumps(body, indent=indent, ensure_ascii=not _is_utf8(sys.stdout))
-    # JSON itself leaves these as they are, and some terminals obey them.
-    return re.sub(r"[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    # JSON leaves these control characters as they are, and some terminals obey them.
+    return re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def printable(text: str) -> str:
-    """Return a text that others chose, without what a terminal would take for a command."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+def printable(value: object) -> str:
+    """Return a value's text without control characters, because a terminal may obey them."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in str(value)
+    )
+
+
+def member_text(value: object) -> str:
+    """Return a JSON value for people; an object's members are listed as "name value"."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {member_text(member)}" for name, member in value.items())
+    return str(value)
 
 
 def confirm(question: str) -> None:
-    """Ask a question. Raises `Abort` for a no, and `Failure` where nobody can answer."""
-    nobody = Failure("There is no terminal to ask at: give --yes.")
+    """Ask the operator a question. Raises `Abort` for a no, and `Failure` without a terminal."""
+    unanswered = Failure("Cannot ask for confirmation, because stdin is no terminal. Give --yes.")
     if sys.stdin is None:
-        raise nobody
+        raise unanswered
     try:
-        is_wanted = click.confirm(question, err=True)
+        is_confirmed = click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
         click.echo(err=True)
-        raise nobody from None
-    if not is_wanted:
+        raise unanswered from None
+    if not is_confirmed:
         raise click.Abort
 
 
 def make_encodable() -> None:
-    """Have stdout and stderr escape what their encoding lacks, instead of failing."""
+    """Make stdout and stderr escape characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def abandon_stdout() -> None:
-    """Forget what stdout did not take: Python would try again at its end, and exit with 120."""
+    """Drop stdout's unwritten rest: at exit, Python would write it again, and exit with 120."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Copying rows from a restored table into the stack's, without overwriting anything newer."""
+"""The copy of a restored table's rows into the stack's table, which keeps newer rows."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# BatchWriteItem takes no conditions, so each row is a PutItem of its own; so many at a time make
-# some 2,000 a second where a call takes 15 ms.
+# BatchWriteItem takes no conditions, so each row is a PutItem of its own. 32 calls at a time write
+# some 2,000 rows a second if a call takes 15 ms.
 WORKERS = 32
-PAGE = 1_000
+BATCH_ROWS = 1_000
 CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
     max_pool_connections=WORKERS,
-    # A table that grows is throttled at first; DynamoDB adds capacity within minutes.
+    # DynamoDB throttles a growing table at first, and adds capacity within minutes.
     retries={"mode": "standard", "max_attempts": 10},
 )
 
 _MISSING = "attribute_not_exists(recording_id)"
 _OLDER = f"{_MISSING} OR (attribute_not_exists(erased_at) AND attribute_not_exists(erasing_since)"
 _CONDITIONS = {
-    # A tombstone stays: what was erased since the backup must not come back.
+    # A tombstone stays, because a recording erased since the backup must not come back.
     "older": f"{_OLDER} AND #version < :version)",
     "all": f"{_OLDER})",
 }
@@ -45,16 +45,15 @@ def copy_rows(
     overwritten: Overwritten,
     progress: Callable[[Counter[str]], None],
 ) -> Counter[str]:
-    """Copy all rows; return how many were `written`, and how many `kept` as they are.
+    """Copy all rows; return how many were `written`, and how many the target `kept`.
 
-    A row that is missing in the target is written. One that is there is overwritten if its version
-    is lower (`older`), or always (`all`), but never if it is erased. DynamoDB's errors come
-    through; the copy may be run again.
+    A row of the target is overwritten if its version is lower (`older`), or always (`all`), but
+    never if it is erased. Raises botocore's errors; the copy may be repeated.
     """
     counts: Counter[str] = Counter()
-    rows = _rows(dynamodb, source)
+    rows = _scan(dynamodb, source)
     with ThreadPoolExecutor(WORKERS) as workers:
-        while batch := list(islice(rows, PAGE)):
+        while batch := list(islice(rows, BATCH_ROWS)):
             writes = [workers.submit(_write, dynamodb, target, row, overwritten) for row in batch]
             for write in as_completed(writes):
                 counts["written" if write.result() else "kept"] += 1
@@ -62,13 +61,13 @@ def copy_rows(
     return counts
 
 
-def _rows(dynamodb: DynamoDBClient, table: str) -> Iterator[Row]:
+def _scan(dynamodb: DynamoDBClient, table: str) -> Iterator[Row]:
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         yield from page["Items"]
 
 
 def _write(dynamodb: DynamoDBClient, table: str, row: Row, overwritten: Overwritten) -> bool:
-    """Write one row; return False if the table has one that stays."""
+    """Write a row; return False if the target keeps its own."""
     request: dict[str, Any] = {"ConditionExpression": _CONDITIONS[overwritten]}
     if overwritten == "older":
         request["ExpressionAttributeNames"] = {"#version": "version"}
@@ -80,12 +79,12 @@ def _write(dynamodb: DynamoDBClient, table: str, row: Row, overwritten: Overwrit
     return True
 
 
-def key_of(dynamodb: DynamoDBClient, table: str) -> list[str]:
-    """Return the attributes of a table's key, or none if there is no such table."""
+def key_attributes(dynamodb: DynamoDBClient, table: str) -> list[str]:
+    """Return the names of a table's key attributes; an empty list if there is no such table."""
     try:
         schema = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
             raise
         return []
-    return [one["AttributeName"] for one in schema]
+    return [attribute["AttributeName"] for attribute in schema]

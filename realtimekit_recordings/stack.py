@@ -1,4 +1,4 @@
-"""What a deployed stack says of itself: parameters, outputs, and the API token in its secret."""
+"""A deployed stack: its parameters, its outputs, and the API token in its secret."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-# An operator is waiting; how often to try again is for the AWS configuration to say.
+# Seconds, because an operator waits. The AWS configuration says how often to retry.
 TIMEOUTS = Config(connect_timeout=5, read_timeout=20)
 
 
 class StackError(Exception):
-    """Raised when a stack cannot tell what a command needs; says what to do, and nothing secret."""
+    """Raised when a command cannot read a stack. The text says what to do, and holds no secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +33,14 @@ class Stack:
 
     @classmethod
     def find(cls, name: str, *, region: str | None, profile: str | None) -> Self:
-        """The stack of that name; region and profile are boto3's own where they are None."""
-        found = session(region=region, profile=profile)
+        """Return the stack of that name; without region or profile, boto3 chooses.
+
+        Raises `StackError`.
+        """
+        aws = session(region=region, profile=profile)
         with (
-            asking("CloudFormation"),
-            closing(found.client("cloudformation", config=TIMEOUTS)) as cloudformation,
+            aws_errors("CloudFormation request"),
+            closing(aws.client("cloudformation", config=TIMEOUTS)) as cloudformation,
         ):
             [described] = cloudformation.describe_stacks(StackName=name)["Stacks"]
         return cls(
@@ -51,81 +54,86 @@ class Stack:
                 output["OutputKey"]: output["OutputValue"]
                 for output in described.get("Outputs", ())
             },
-            session=found,
+            session=aws,
         )
 
+    @property
+    def place(self) -> str:
+        """The stack's name and region, as questions and reports name them."""
+        return f"the stack {self.name} in {self.session.region_name}"
+
     def parameter(self, key: str) -> str:
-        """The value of a parameter. Raises `StackError` where the template has no such one."""
+        """Return a parameter's value. Raises `StackError` if the stack lacks the parameter."""
         return self._value(self.parameters, "parameter", key)
 
     def output(self, key: str) -> str:
-        """The value of an output. Raises `StackError` where the template has no such one."""
+        """Return an output's value. Raises `StackError` if the stack lacks the output."""
         return self._value(self.outputs, "output", key)
 
     def api_token(self) -> str:
-        """RealtimeKit's API token, out of the stack's secret."""
+        """Return RealtimeKit's API token from the stack's secret. Raises `StackError`."""
         arn = self.output("ApiTokenSecretArn")
         with (
-            asking("Secrets Manager"),
+            aws_errors("Secrets Manager request"),
             closing(self.session.client("secretsmanager", config=TIMEOUTS)) as secretsmanager,
         ):
             try:
                 secret = secretsmanager.get_secret_value(SecretId=arn).get("SecretString", "")
             except secretsmanager.exceptions.ResourceNotFoundException:
-                raise StackError(f"There is no API token yet. {_to_put_it(arn)}") from None
-        return _token(secret, arn)
+                raise StackError(f"The stack's secret is empty. {_advice(arn)}") from None
+        return _read_token(secret, arn)
 
     def _value(self, values: Mapping[str, str], kind: str, key: str) -> str:
         if key not in values:
             raise StackError(
-                f"The stack {self.name} ({self.status}) has no {kind} {key}. Is it the right one? "
-                "Then deploy it again, from this version of the project."
+                f"The stack {self.name} ({self.status}) has no {kind} {key}. Check --stack-name, "
+                "or deploy the stack again from this version of the project."
             )
         return values[key]
 
 
 def session(*, region: str | None, profile: str | None) -> boto3.Session:
-    """AWS as the AWS command line would reach it. Raises `StackError`."""
-    with asking("The AWS configuration"):
+    """Return a session configured like the AWS command line. Raises `StackError`."""
+    with aws_errors("Reading the AWS configuration"):
         return boto3.Session(region_name=region, profile_name=profile)
 
 
-def _token(secret: str, arn: str) -> str:
+def _read_token(secret: str, arn: str) -> str:
     try:
         token = json.loads(secret)["api_token"]
     except (KeyError, TypeError, ValueError):
         token = None
     if not isinstance(token, str):
-        # Raised outside of the handler: a JSONDecodeError carries the secret's text.
-        raise StackError(f'The stack\'s secret is not {{"api_token": "…"}}. {_to_put_it(arn)}')
+        # Raise it outside of the handler, because a JSONDecodeError carries the secret's text.
+        raise StackError(f'The stack\'s secret is not {{"api_token": "…"}}. {_advice(arn)}')
     return token
 
 
-def _to_put_it(arn: str) -> str:
+def _advice(arn: str) -> str:
     return (
-        f"Put it there: aws secretsmanager put-secret-value --secret-id {arn} "
+        f"Put the API token there: aws secretsmanager put-secret-value --secret-id {arn} "
         """--secret-string '{"api_token": "…"}'"""
     )
 
 
 @contextmanager
-def asking(service: str) -> Iterator[None]:
-    """Raise `StackError` for whatever keeps AWS from answering.
+def aws_errors(action: str) -> Iterator[None]:
+    """Raise `StackError` for any error of a request to AWS; `action` begins its text.
 
-    botocore itself raises ValueError for an endpoint's URL, and OSError for a credential_process,
-    that makes no sense. An answer without what the service promises comes from somebody else.
+    botocore raises ValueError for an invalid endpoint URL, and OSError for a credential_process
+    that is missing. A KeyError means that a proxy answered instead of AWS.
     """
     try:
         yield
     except (BotoCoreError, ClientError, ValueError, OSError, KeyError) as error:
         raise StackError(
-            f"{service} does not tell: {cause(error)}. "
-            "Are stack name, region, profile and credentials right?"
+            f"{action} failed: {aws_reason(error)}. "
+            "Check the stack's name, the region, the profile and the credentials."
         ) from error
 
 
-def cause(error: Exception) -> str:
-    """Return why AWS did not answer, without the page that a proxy sent instead."""
+def aws_reason(error: Exception) -> str:
+    """Return why a request to AWS failed, without the page that a proxy sent instead."""
     if isinstance(error, (ResponseParserError, KeyError)):
-        return "the answer is not one of AWS; is there a proxy in between?"
+        return "the answer does not come from AWS, but perhaps from a proxy in between"
     return str(error).rstrip(".")

@@ -1,4 +1,4 @@
-"""`archive` and `restore-table`: repairs that go to the stack's queue and table themselves."""
+"""`archive` and `restore-table`: repairs that write to the stack's queue and table directly."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rich.console import Console
 
 from .options import with_stack, with_yes
 from .output import Failure, confirm
-from .restore import CONFIG, Overwritten, copy_rows, key_of
-from .stack import TIMEOUTS, Stack, asking
+from .restore import CONFIG, Overwritten, copy_rows, key_attributes
+from .stack import TIMEOUTS, Stack, aws_errors
+from .timestamps import timestamp
 
 
 @click.command()
@@ -23,28 +24,30 @@ from .stack import TIMEOUTS, Stack, asking
     "recording_ids", metavar="RECORDING_ID...", nargs=-1, required=True, type=click.UUID
 )
 def archive(stack: Stack, recording_ids: tuple[UUID, ...]) -> None:
-    """Have recordings archived now, before the next try is due. Nothing is copied twice.
+    """Archive recordings now, before their next attempt is due.
 
-    The command asks and does not wait; `show` says what became of it. It needs the right to
-    sqs:SendMessage on the urgent archive queue.
+    The command sends one message for each recording and does not wait; `show` shows the result.
+    Files that are archived already are not copied again. It needs the right sqs:SendMessage on the
+    urgent archive queue.
     """
     if stack.parameter("Archiving") != "on":
-        raise Failure(f"The stack {stack.name} does not archive: its parameter Archiving is off.")
+        raise Failure(
+            f"The stack {stack.name} does not archive, because its parameter Archiving is off."
+        )
     url = stack.output("UrgentArchiveQueueUrl")
-    with asking("SQS"), closing(stack.session.client("sqs", config=TIMEOUTS)) as sqs:
+    with aws_errors("SQS request"), closing(stack.session.client("sqs", config=TIMEOUTS)) as sqs:
         for recording_id in map(str, recording_ids):
             sqs.send_message(QueueUrl=url, MessageBody=_archive_message(recording_id))
-            click.echo(f"{recording_id}: archiving asked for.")
+            click.echo(f"{recording_id}: archiving requested.")
 
 
 def _archive_message(recording_id: str) -> str:
-    """Return a message as `recordings.messages` writes it, which is not installed with this.
+    """Return an archive message as `recordings.messages`, which is not installed here, writes it.
 
     The function takes the real deadline from the row.
     """
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     message = {"v": 1, "source": "follow_up", "task": "archive", "recording_id": recording_id}
-    return json.dumps({**message, "deadline": now})
+    return json.dumps({**message, "deadline": timestamp(datetime.now(UTC))})
 
 
 @click.command("restore-table")
@@ -54,26 +57,31 @@ def _archive_message(recording_id: str) -> str:
     "--overwrite",
     type=click.Choice(["older", "all"]),
     default="older",
-    help="Which rows of the stack's table are replaced, if they are there: those with a lower "
-    "version, or all. A recording that was erased since stays erased.",
+    help="Replace only rows of the stack's table that have a lower version, or all rows. A "
+    "recording that was erased since the backup stays erased.",
 )
 @with_yes
 def restore_table(stack: Stack, source_table: str, overwrite: str, yes: bool) -> None:
-    """Copy the rows of a restored table into the stack's. It can be run again at any time.
+    """Copy the rows of SOURCE_TABLE, a restored backup, into the stack's table.
 
-    Restore a backup beside the stack's table first: docs/operations.md, "Restore the table". It
-    needs the rights to dynamodb:DescribeTable and dynamodb:Scan on SOURCE_TABLE, and to
-    dynamodb:PutItem on the stack's.
+    Restore the backup beside the stack's table first: docs/operations.md, "Restore the table". The
+    command prints how many rows it wrote and how many it kept, and may be repeated at any time. It
+    needs the rights dynamodb:DescribeTable and dynamodb:Scan on SOURCE_TABLE, and dynamodb:PutItem
+    on the stack's table.
     """
     target = stack.output("RecordingsTableName")
     if source_table == target:
-        raise Failure(f"{source_table} is the stack's own table.")
-    with asking("DynamoDB"), closing(stack.session.client("dynamodb", config=CONFIG)) as dynamodb:
-        if key_of(dynamodb, source_table) != ["recording_id"]:
-            raise Failure(f"There is no table {source_table} of recordings in this region.")
+        raise Failure(
+            f"{source_table} is the stack's own table. Give the name of the restored table."
+        )
+    with (
+        aws_errors("DynamoDB request"),
+        closing(stack.session.client("dynamodb", config=CONFIG)) as dynamodb,
+    ):
+        if key_attributes(dynamodb, source_table) != ["recording_id"]:
+            raise Failure(f"This region has no table {source_table} of recordings. Check its name.")
         if not yes:
-            place = f"the stack {stack.name} in {stack.session.region_name}"
-            confirm(f"Copy the rows of {source_table} into {target}, the table of {place}?")
+            confirm(f"Copy the rows of {source_table} into {target}, the table of {stack.place}?")
         with Console(stderr=True).status("0 rows") as status:
             counts = copy_rows(
                 dynamodb,

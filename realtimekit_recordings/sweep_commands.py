@@ -1,4 +1,4 @@
-"""`backfill`, `reconcile` and `sweeps`: RealtimeKit's list against the table and the bucket."""
+"""`backfill`, `reconcile` and `sweeps`: comparisons with RealtimeKit's list of recordings."""
 
 from __future__ import annotations
 
@@ -10,34 +10,42 @@ import click
 from click.core import ParameterSource
 
 from .api import Api, ApiError
-from .options import with_api, with_json
+from .options import with_api, with_json, with_json_lines, with_limit
 from .output import print_json, print_json_line, print_rows
-from .sweep_report import Report, doubts, lines, minute, percent, repairs, state
+from .sweep_report import Report, doubts, lines, percent, repairs, state
 from .sweep_watch import watch
+from .timestamps import minute
 
-# RealtimeKit keeps files for seven days.
+# RealtimeKit keeps files for seven days; the eighth covers the time around their deletion.
 RECONCILED_DAYS = 8
 COLUMNS = ("Sweep", "Requested", "By", "Done", "From", "To", "Seen", "Missing", "State")
 LESSER_COLUMNS = ("To", "From", "By", "Seen", "Missing", "Requested", "Done")
-PLACE = ("stack_name", "region", "profile", "api_url")
+PLACE_OPTIONS = ("stack_name", "region", "profile", "api_url")
 
 with_interval = click.option(
     "--interval",
     type=click.FloatRange(min=0),
     default=5,
-    help="How many seconds to wait before looking again.",
+    help="Fetch the sweep's report after each interval of so many seconds.",
 )
 with_sweep_id = click.argument("sweep_id", type=click.UUID)
+with_to = click.option(
+    "--to", metavar="TIME", help="End of the window, exclusive. The default is now."
+)
 
 
 @click.command()
 @with_api
 @click.option(
-    "--from", "from_", metavar="TIME", required=True, help="Since when: 2026-06-03, or …Z."
+    "--from",
+    "from_",
+    metavar="TIME",
+    required=True,
+    help="Start of the window: a date (UTC), or a time with its offset.",
 )
-@click.option("--to", metavar="TIME", help="Before then; by default, now.")
-@click.option("--dry-run", is_flag=True, help="Only report what would be catalogued.")
-@click.option("--detach", is_flag=True, help="Do not wait for its end.")
+@with_to
+@click.option("--dry-run", is_flag=True, help="Only report differences; repair nothing.")
+@click.option("--detach", is_flag=True, help="Print the sweep's id, and do not wait for its end.")
 @with_interval
 @with_json
 @click.pass_context
@@ -51,30 +59,36 @@ def backfill(
     interval: float,
     as_json: bool,
 ) -> None:
-    """Catalogue and archive what RealtimeKit has of recordings invoked in a window of time.
+    """Catalogue and archive RealtimeKit's recordings of a window of time.
 
-    RealtimeKit's list is held against the table and the bucket, and what is missing is put in
-    order. It can be asked for again and again. Stopping the command leaves it running. Exit code 1
-    if it failed, was cancelled, or did not see all that RealtimeKit's list counts.
+    The command starts a sweep, which compares RealtimeKit's list of the recordings invoked in the
+    window with the table and the bucket, and repairs each difference. It shows the progress on
+    stderr, and prints the report. The sweep goes on if the command is stopped, and may be repeated.
+    Exit code 1 if it failed, was cancelled, or saw fewer recordings than RealtimeKit's list counts.
     """
-    sweep = _requested(api, from_, to, dry_run=dry_run)
+    sweep = _start(api, from_, to, dry_run=dry_run)
     if detach:
         print_json(sweep) if as_json else click.echo(sweep["sweep_id"])
-        click.echo(_hint(sweep), err=True)
+        click.echo(_follow_up_hint(sweep), err=True)
         return
-    ended = _watched(api, sweep, interval)
-    _tell(ended, as_json=as_json)
+    ended = _watch(api, sweep, interval)
+    _print_report(ended, as_json=as_json)
     context.exit(1 if _is_doubtful(ended) else 0)
 
 
 @click.command()
 @with_api
-@click.option("--from", "from_", metavar="TIME", help="By default, 8 days ago.")
-@click.option("--to", metavar="TIME", help="Before then; by default, now.")
+@click.option(
+    "--from",
+    "from_",
+    metavar="TIME",
+    help="Start of the window: a date (UTC), or a time with its offset. The default is 8 days ago.",
+)
+@with_to
 @click.option(
     "--ignore-expired",
     is_flag=True,
-    help="Do not call it missing if RealtimeKit deleted files before they were copied: for times "
+    help="Exit with 0 although RealtimeKit deleted files before they were copied. Use it for times "
     "before the stack was deployed, or while archiving is off.",
 )
 @with_interval
@@ -89,19 +103,29 @@ def reconcile(
     interval: float,
     as_json: bool,
 ) -> None:
-    """Find out whether anything is missing; change nothing.
+    """Find recordings that are missing in the catalogue or the bucket.
 
-    Missing is a recording that the table does not have (missing), or of which it says less than
-    RealtimeKit's list (behind); one of which the bucket lacks a file that the table says it has
-    (gone); one of which RealtimeKit deleted a file before it was copied (expired). What is still to
-    be copied is not missing: RealtimeKit has it. Of what happened in the last minutes the webhook
-    may be on its way: then it is no longer missing when you ask again.
+    The command compares RealtimeKit's list with the table and the bucket, and changes nothing. It
+    prints the report, and says on stderr how to repair what it found. A file that is still to be
+    copied counts as found, because RealtimeKit has it. A recording of the last minutes may be
+    missing only until its webhook arrives; run the command again.
 
-    Exit code 0 if nothing is missing, 1 if anything is, 2 if that could not be found out.
+    \b
+    A recording counts as missing if it is one of these:
+      missing  The table does not have it.
+      behind   The table knows less of it than RealtimeKit's list.
+      gone     The bucket lacks a file that the table says it has.
+      expired  RealtimeKit deleted a file before it was copied.
+
+    \b
+    Exit codes:
+      0  No recording is missing.
+      1  At least one recording is missing.
+      2  The command could not find out.
     """
     since = from_ or f"{datetime.now(UTC) - timedelta(days=RECONCILED_DAYS):%Y-%m-%dT%H:%M:%SZ}"
-    sweep = _watched(api, _requested(api, since, to, dry_run=True), interval)
-    _tell(sweep, as_json=as_json)
+    sweep = _watch(api, _start(api, since, to, dry_run=True), interval)
+    _print_report(sweep, as_json=as_json)
     kinds = ("missing", "behind", "gone", *(() if ignore_expired else ("expired",)))
     window = (f"--from={sweep['from']}", f"--to={sweep['to']}")
     for repair in repairs(sweep, kinds, _command("backfill", *window)):
@@ -114,21 +138,28 @@ def reconcile(
 
 @click.group()
 def sweeps() -> None:
-    """Look at sweeps of the last month, those of schedules too, and cancel them."""
+    """Look at the sweeps of the last month, and cancel them.
+
+    A schedule starts sweeps too; they are listed with those of `backfill` and `reconcile`.
+    """
 
 
 @sweeps.command("list")
 @with_api
-@click.option("--limit", type=click.IntRange(min=1), default=20, help="How many at most.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each, for programs.")
+@with_limit
+@with_json_lines
 def list_sweeps(api: Api, limit: int, as_json: bool) -> None:
-    """List sweeps, the newest first."""
-    found = api.sweeps(limit)
+    """List sweeps, the newest first.
+
+    Each line has the sweep's window (From, To), how much of it was read (Done), and how many
+    recordings were seen and missing. On a narrow terminal some columns are left out.
+    """
+    reports = api.sweeps(limit)
     if as_json:
-        for sweep in found:
-            print_json_line(sweep)
+        for report in reports:
+            print_json_line(report)
         return
-    rows = [_cells(sweep) for sweep in found]
+    rows = [_cells(report) for report in reports]
     print_rows(COLUMNS, rows, LESSER_COLUMNS) if rows else click.echo("No sweeps.")
 
 
@@ -150,7 +181,9 @@ def _cells(sweep: Report) -> list[str]:
 @sweeps.command("show")
 @with_api
 @with_sweep_id
-@click.option("--watch", "is_watched", is_flag=True, help="Wait for its end, as backfill does.")
+@click.option(
+    "--watch", "is_watched", is_flag=True, help="Wait for the sweep's end, as backfill does."
+)
 @with_interval
 @with_json
 @click.pass_context
@@ -162,11 +195,14 @@ def show_sweep(
     interval: float,
     as_json: bool,
 ) -> None:
-    """Show what a sweep found, so far. With --watch, exit codes are those of backfill."""
+    """Show a sweep's report so far.
+
+    With --watch, the exit codes are those of `backfill`.
+    """
     sweep = api.sweep(str(sweep_id))
     if is_watched:
-        sweep = _watched(api, sweep, interval)
-    _tell(sweep, as_json=as_json)
+        sweep = _watch(api, sweep, interval)
+    _print_report(sweep, as_json=as_json)
     context.exit(1 if is_watched and _is_doubtful(sweep) else 0)
 
 
@@ -174,54 +210,57 @@ def show_sweep(
 @with_api
 @with_sweep_id
 def cancel_sweep(api: Api, sweep_id: UUID) -> None:
-    """Stop a sweep where it is. What it has repaired stays."""
+    """Cancel a sweep.
+
+    Recordings that it has repaired stay as they are.
+    """
     sweep = api.cancel_sweep(str(sweep_id))
     click.echo(f"Cancelled at {percent(sweep)}; {sweep['counts']['repaired']:,} repaired.")
 
 
-def _requested(api: Api, since: str, until: str | None, *, dry_run: bool) -> Report:
-    """The sweep that was asked for, or the unfinished one of the same window."""
+def _start(api: Api, since: str, until: str | None, *, dry_run: bool) -> Report:
+    """Start a sweep; return its report, or that of an unfinished sweep of the same window."""
     window = {"from": since, **({"to": until} if until else {})}
     try:
         return api.request_sweep(window, dry_run=dry_run)
     except ApiError as error:
         if error.sent:
-            click.echo(f"It may be under way all the same: {_command('sweeps', 'list')}", err=True)
+            click.echo(f"The sweep may have started. See: {_command('sweeps', 'list')}", err=True)
         if not error.instance.startswith("/sweeps/"):
             raise
-        click.echo("It is under way already.", err=True)
+        click.echo("The sweep has started already.", err=True)
         return api.sweep(error.instance.removeprefix("/sweeps/"))
 
 
-def _watched(api: Api, sweep: Report, interval: float) -> Report:
-    """The sweep when it has ended; whoever stops watching is told that it goes on."""
+def _watch(api: Api, sweep: Report, interval: float) -> Report:
+    """Wait for a sweep's end; if that is interrupted, print how to follow the sweep."""
     try:
         return watch(api, sweep, interval)
     except (KeyboardInterrupt, ApiError) as error:
-        click.echo(_hint(sweep), err=True)
+        click.echo(_follow_up_hint(sweep), err=True)
         if isinstance(error, ApiError):
             raise
         raise click.exceptions.Exit(2) from None
 
 
-def _hint(sweep: Report) -> str:
+def _follow_up_hint(sweep: Report) -> str:
     show = _command("sweeps", "show", sweep["sweep_id"], "--watch")
     cancel = _command("sweeps", "cancel", sweep["sweep_id"])
     return f"The sweep goes on without this command.\nTo watch it: {show}\nTo cancel it: {cancel}"
 
 
 def _command(*words: str) -> str:
-    """Another command for the same stack."""
+    """Return a command line for the same stack, quoted for a shell."""
     context = click.get_current_context()
     place = [
         f"--{name.replace('_', '-')}={context.params[name]}"
-        for name in PLACE
+        for name in PLACE_OPTIONS
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     return shlex.join(["realtimekit-recordings", *words, *place])
 
 
-def _tell(sweep: Report, *, as_json: bool) -> None:
+def _print_report(sweep: Report, *, as_json: bool) -> None:
     if as_json:
         print_json(sweep)
     else:
@@ -229,11 +268,11 @@ def _tell(sweep: Report, *, as_json: bool) -> None:
 
 
 def _is_doubtful(sweep: Report) -> bool:
-    """Whether it may not have seen everything; stderr says why."""
-    why = list(doubts(sweep))
-    for doubt in why:
-        click.echo(doubt, err=True)
-    return bool(why)
+    """Print why a sweep may not have seen everything; return True if it may not."""
+    reasons = list(doubts(sweep))
+    for reason in reasons:
+        click.echo(reason, err=True)
+    return bool(reasons)
 
 
 SWEEP_COMMANDS = (backfill, reconcile, sweeps)

@@ -1,15 +1,17 @@
-"""What a sweep found, as an operator reads it: what the list, the table and the bucket have."""
+"""A sweep's report, as text: its counts of RealtimeKit's list, the table and the bucket."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .timestamps import minute
+
 Report = dict[str, Any]
 
 UNFINISHED = ("queued", "running")
 
-_HOLDERS = {
+_PLACES = {
     "seen": "in RealtimeKit's list",
     "catalogued": "in the table",
     "archived": "in the bucket, with all their files",
@@ -41,70 +43,65 @@ _COMPLETE = {
 
 
 def lines(sweep: Report) -> Iterator[str]:
-    """The report, whether or not it has ended."""
+    """Yield the lines of a report, also of a sweep that has not ended."""
     kind = "Dry run" if sweep["dry_run"] else "Sweep"
     ended = sweep["state"] not in UNFINISHED
     yield f"{kind} {sweep['sweep_id']}: {sweep['state']}" + ("" if ended else f", {percent(sweep)}")
     yield f"Recordings invoked from {minute(sweep['from'])} to before {minute(sweep['to'])}"
     yield ""
-    yield from _counted(sweep, _HOLDERS)
+    yield from _count_lines(sweep, _PLACES)
     if sweep["state"] == "completed":
         yield f"complete: {_COMPLETE[sweep.get('complete')]}"
     yield ""
-    yield from _counted(sweep, _FINDINGS)
+    yield from _count_lines(sweep, _FINDINGS)
     for kind, ids in sweep["examples"].items():
         yield ""
-        yield f"{_named(kind)}, for example:"
+        yield f"{_label(kind)}, for example:"
         yield from (f"  {recording_id}" for recording_id in ids)
 
 
 def doubts(sweep: Report) -> Iterator[str]:
-    """Why a sweep that has ended may not have seen everything."""
+    """Yield the reasons why a sweep may not have seen, or written, every recording."""
     if sweep["state"] == "failed":
         reason = sweep.get("reason") or sweep.get("cause") or "no reason given"
         yield f"The sweep failed: {reason.rstrip('.')}."
     if sweep["state"] == "cancelled":
         yield "The sweep was cancelled."
     if sweep.get("complete") is False:
-        yield "The sweep saw fewer recordings than RealtimeKit's list counts. Ask for it again."
+        yield "The sweep saw fewer recordings than RealtimeKit's list counts. Start it again."
     if unreadable := sweep["counts"]["unreadable"]:
-        yield f"Of RealtimeKit's list, {unreadable:,} items could not be read."
+        yield f"{unreadable:,} items of RealtimeKit's list could not be read."
     if unwritable := sweep["counts"]["unwritable"]:
         yield f"{unwritable:,} recordings could not be written to the table."
 
 
 def repairs(sweep: Report, kinds: Iterable[str], backfill: str) -> Iterator[str]:
-    """Yield what to do about each kind that a dry run found; `backfill` is the command for some."""
-    found = [kind for kind in kinds if sweep["counts"][kind]]
-    for repair in dict.fromkeys(_REPAIRS[kind] for kind in found):
-        repaired = " and ".join(kind for kind in found if _REPAIRS[kind] == repair)
+    """Yield how to repair each kind of finding of a dry run; `backfill` is the command for some."""
+    findings = [kind for kind in kinds if sweep["counts"][kind]]
+    for repair in dict.fromkeys(_REPAIRS[kind] for kind in findings):
+        repaired = " and ".join(kind for kind in findings if _REPAIRS[kind] == repair)
         yield f"To repair {repaired}: {repair.format(backfill=backfill)}"
 
 
 def state(sweep: Report) -> str:
-    """Return a sweep's state in a few words: whether it is a dry run, and what it waits for."""
-    said = f"{sweep['state']}, dry run" if sweep["dry_run"] else str(sweep["state"])
+    """Return a sweep's state, with "dry run" if it is one, and the cause of a wait or failure."""
+    text = f"{sweep['state']}, dry run" if sweep["dry_run"] else str(sweep["state"])
     if "cause" not in sweep:
-        return said
+        return text
     cause = str(sweep["cause"]).replace("_", " ")
-    return f"{said}, waits: {cause}" if sweep["state"] in UNFINISHED else f"{said}: {cause}"
+    return f"{text}, waits: {cause}" if sweep["state"] in UNFINISHED else f"{text}: {cause}"
 
 
 def percent(sweep: Report) -> str:
-    """How much of the window is behind it."""
+    """Return the part of the window that the sweep has read, in percent."""
     return f"{sweep['fraction']:.0%}"
 
 
-def minute(timestamp: str) -> str:
-    """A timestamp of the API, as people read it."""
-    return f"{timestamp[:16].replace('T', ' ')} UTC"
-
-
-def _counted(sweep: Report, meanings: dict[str, str]) -> Iterator[str]:
+def _count_lines(sweep: Report, meanings: dict[str, str]) -> Iterator[str]:
     counts = sweep["counts"]
     for name, meaning in meanings.items():
-        yield f"{_named(name):<12} {counts[name]:>9,}  {meaning}"
+        yield f"{_label(name):<12} {counts[name]:>9,}  {meaning}"
 
 
-def _named(count: str) -> str:
+def _label(count: str) -> str:
     return count.replace("_", " ")

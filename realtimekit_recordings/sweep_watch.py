@@ -1,7 +1,4 @@
-"""Watching a sweep: the API is asked again and again until it has ended; stderr says how far it is.
-
-On a terminal a bar does; elsewhere, a line whenever there is something new to say.
-"""
+"""The wait for a sweep's end, with its progress on stderr: a bar, or lines without a terminal."""
 
 from __future__ import annotations
 
@@ -18,27 +15,31 @@ from rich.table import Table
 from rich.text import Text
 
 from .api import Api, ApiError
-from .sweep_report import UNFINISHED, Report, minute, percent
+from .sweep_report import UNFINISHED, Report, percent
+from .timestamps import minute
 
-# In a row; some minutes, at the usual interval.
+# 30 in a row take 2.5 minutes at the default interval of 5 s.
 MAX_FAILURES = 30
-# Without a terminal, a line for each twentieth.
-STEPS = 20
+# Without a terminal, a line is printed for each 5 percent.
+PERCENT_PER_LINE = 5
 
 Show = Callable[[Report, str], None]
 
 
 def watch(api: Api, sweep: Report, interval: float) -> Report:
-    """The report of a sweep that has ended. Raises `ApiError` if the API stops telling of it."""
-    with _display() as show:
-        for seen, trouble in _looks(api, sweep, interval):
-            show(seen, trouble)
-            sweep = seen
+    """Wait until a sweep has ended; return its report. Raises `ApiError`.
+
+    The report is fetched again after each `interval` of seconds.
+    """
+    with _progress() as show:
+        for report, trouble in _reports(api, sweep, interval):
+            show(report, trouble)
+            sweep = report
     return sweep
 
 
-def _looks(api: Api, sweep: Report, interval: float) -> Iterator[tuple[Report, str]]:
-    """The newest report, and why there is no newer one."""
+def _reports(api: Api, sweep: Report, interval: float) -> Iterator[tuple[Report, str]]:
+    """Yield the newest report, and the error if a newer one could not be fetched."""
     failures, trouble = 0, ""
     yield sweep, trouble
     while sweep["state"] in UNFINISHED:
@@ -50,18 +51,18 @@ def _looks(api: Api, sweep: Report, interval: float) -> Iterator[tuple[Report, s
             failures += 1
             if not error.transient or failures == MAX_FAILURES:
                 raise
-            trouble = f"{error} It is asked again."
+            trouble = f"{error} The command tries again."
         yield sweep, trouble
 
 
 @contextmanager
-def _display() -> Iterator[Show]:
+def _progress() -> Iterator[Show]:
     console = Console(stderr=True)
     if console.is_interactive:
         with Live(console=console) as live:
             yield lambda sweep, trouble: live.update(_bar(sweep, trouble))
     else:
-        yield _Lines().show
+        yield _ProgressLines().show
 
 
 def _bar(sweep: Report, trouble: str) -> Group:
@@ -75,18 +76,18 @@ def _bar(sweep: Report, trouble: str) -> Group:
     return Group(grid, Text(_details(sweep, trouble)))
 
 
-class _Lines:
-    """Lines on stderr, none of which says what the one before said."""
+class _ProgressLines:
+    """Lines on stderr, printed only when something has changed since the last line."""
 
     def __init__(self) -> None:
-        self._said: tuple[Any, ...] = ()
+        self._last: tuple[Any, ...] = ()
 
     def show(self, sweep: Report, trouble: str) -> None:
-        step = int(sweep["fraction"] * STEPS)
-        new = (sweep["state"], sweep.get("cause"), step, trouble)
-        if new == self._said:
+        step = int(sweep["fraction"] * 100 / PERCENT_PER_LINE)
+        current = (sweep["state"], sweep.get("cause"), step, trouble)
+        if current == self._last:
             return
-        self._said = new
+        self._last = current
         click.echo(f"{sweep['state']}, {percent(sweep)}: {_details(sweep, trouble)}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""`webhook`: the registration, with RealtimeKit, of the URL where a stack receives events."""
+"""`webhook`: the registration of a stack's webhook with RealtimeKit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 
 import click
 
-from . import webhooks
+from . import realtimekit, webhooks
 from .options import with_stack, with_yes
 from .output import Failure, confirm
+from .realtimekit import App
 from .stack import Stack
-from .webhooks import App, Settings, Webhook
+from .webhooks import Settings, Webhook
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Presigned URLs are posted to it; only on this very machine may they go unencrypted.
+# RealtimeKit posts presigned URLs, so only an address on this machine may be unencrypted.
 _POSTABLE_URL = r"https://\S+|http://(127\.0\.0\.1|localhost)[:/]\S*"
 
 _MORE_EVENTS = [event for event in webhooks.EVENTS if event not in webhooks.REQUIRED_EVENTS]
@@ -27,19 +28,20 @@ _MORE_EVENTS = [event for event in webhooks.EVENTS if event not in webhooks.REQU
 
 def _checked_url(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
     if url is not None and not re.fullmatch(_POSTABLE_URL, url):
-        raise click.BadParameter("it must begin with https://")
+        raise click.BadParameter("The URL must begin with https://.")
     return url
 
 
 with_url = click.option(
     "--url",
     callback=_checked_url,
-    help="Where the stack receives webhooks, if not at its output WebhookUrl: a custom domain.",
+    help="Use this URL for the webhook, such as a custom domain's, instead of the stack's output "
+    "WebhookUrl.",
 )
 with_name = click.option(
     "--name",
-    help="The webhook's name, by which it is found once its URL has changed; by default, the "
-    "stack's name. Stacks that share an app need different ones.",
+    help="Use this name for the webhook, instead of the stack's. The name identifies it after a "
+    "change of its URL, so stacks that share an app need different names.",
 )
 with_events = click.option(
     "--event",
@@ -47,106 +49,114 @@ with_events = click.option(
     multiple=True,
     type=click.Choice(_MORE_EVENTS),
     metavar="EVENT",
-    help=f"Besides {' and '.join(webhooks.REQUIRED_EVENTS)}, an event to subscribe to; repeatable. "
-    f"One of {', '.join(_MORE_EVENTS)}.",
+    help=f"Subscribe to this event too, besides {' and '.join(webhooks.REQUIRED_EVENTS)}. The "
+    f"option may be repeated. EVENT is one of {', '.join(_MORE_EVENTS)}.",
 )
 
 
-@click.group()
-def webhook() -> None:
-    """Have RealtimeKit post its events to the stack.
+@click.group("webhook")
+def webhook_group() -> None:
+    """Register the webhook by which RealtimeKit posts its events to the stack.
 
-    The API token is read from the stack's secret, unless CLOUDFLARE_API_TOKEN is set. RealtimeKit's
-    webhooks have no secret of their own. Those of others are left alone.
+    The commands need the app's API token, which they read from the environment's
+    CLOUDFLARE_API_TOKEN, or else from the stack's secret. They leave webhooks of others alone.
     """
 
 
-@webhook.command()
+@webhook_group.command()
 @with_stack
 @with_url
 @with_name
 @with_events
 def register(stack: Stack, url: str | None, name: str | None, more_events: tuple[str, ...]) -> None:
-    """Create the stack's webhook, or correct what differs."""
-    wanted = _wanted(stack, url, name, more_events)
+    """Create the stack's webhook, or correct its settings.
+
+    The command prints each change, and removes duplicates of the webhook. It may be repeated.
+    """
+    wanted = _wanted_settings(stack, url, name, more_events)
     if url is None:
         _require_reachable(stack, wanted.url)
-    with _app(stack) as app:
-        found = webhooks.compare(wanted, app.webhooks())
-        if found.webhook is None:
-            _tell(f"Created {app.create(wanted).id}:", _settings(wanted))
-        elif found.differences:
-            app.correct(found.webhook, wanted)
-            _tell(f"Corrected {found.webhook.id}:", map(str, found.differences))
-        for surplus in found.surplus:
+    with _open_app(stack) as app:
+        comparison = webhooks.compare(wanted, app.webhooks())
+        if comparison.webhook is None:
+            _print(f"Created {app.create(wanted).id}:", _setting_lines(wanted))
+        elif comparison.differences:
+            app.correct(comparison.webhook, wanted)
+            _print(f"Corrected {comparison.webhook.id}:", map(str, comparison.differences))
+        for surplus in comparison.surplus:
             app.remove(surplus)
-            _tell(f"Removed a duplicate, {surplus.id}.")
-    if found.is_right:
-        _tell("Nothing to do: the webhook is as it should be.")
+            _print(f"Removed {surplus.id}, a duplicate.")
+    if comparison.is_right:
+        _print("Nothing to do: the webhook is registered, and its settings are right.")
 
 
-@webhook.command()
+@webhook_group.command()
 @with_stack
 @with_url
 @with_name
 @with_events
 def check(stack: Stack, url: str | None, name: str | None, more_events: tuple[str, ...]) -> None:
-    """Say what `register` would change; exit code 1 if anything."""
-    wanted = _wanted(stack, url, name, more_events)
-    with _app(stack) as app:
-        found = webhooks.compare(wanted, app.webhooks())
-    if found.is_right:
-        _tell("The webhook is as it should be.")
+    """Show the changes that `register` would make, and make none.
+
+    Exit code 1 if there are any.
+    """
+    wanted = _wanted_settings(stack, url, name, more_events)
+    with _open_app(stack) as app:
+        comparison = webhooks.compare(wanted, app.webhooks())
+    if comparison.is_right:
+        _print("The webhook is registered, and its settings are right.")
         return
-    if found.webhook is None:
-        _tell(f"There is no webhook for {wanted.url}")
-    elif found.differences:
-        _tell(f"{found.webhook.id} is not as it should be:", map(str, found.differences))
-    for surplus in found.surplus:
-        _tell(f"{surplus.id} is a duplicate.")
+    if comparison.webhook is None:
+        _print(f"There is no webhook for {wanted.url}")
+    elif comparison.differences:
+        _print(f"{comparison.webhook.id} has other settings:", map(str, comparison.differences))
+    for surplus in comparison.surplus:
+        _print(f"{surplus.id} is a duplicate.")
     sys.exit(1)
 
 
-@webhook.command()
+@webhook_group.command()
 @with_stack
 @with_url
 @with_name
-@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 def show(stack: Stack, url: str | None, name: str | None, *, as_json: bool) -> None:
-    """List all webhooks of the app, and say which is the stack's."""
-    wanted = _wanted(stack, url, name)
-    with _app(stack) as app:
+    """List all webhooks of the app, and mark the stack's."""
+    wanted = _wanted_settings(stack, url, name)
+    with _open_app(stack) as app:
         registered = app.webhooks()
-    ours = webhooks.ours(wanted, registered)
+    own = webhooks.find_own(wanted, registered)
     if as_json:
-        _tell(json.dumps([_document(one, is_ours=one in ours) for one in registered], indent=2))
+        documents = [_document(webhook, is_ours=webhook in own) for webhook in registered]
+        _print(json.dumps(documents, indent=2))
         return
-    for one in registered:
-        _tell(f"{one.id} (the stack's)" if one in ours else one.id, _settings(one.settings))
+    for webhook in registered:
+        headline = f"{webhook.id} (the stack's)" if webhook in own else webhook.id
+        _print(headline, _setting_lines(webhook.settings))
     if not registered:
-        _tell("The app has no webhooks.")
+        _print("The app has no webhooks.")
 
 
-@webhook.command()
+@webhook_group.command()
 @with_stack
 @with_url
 @with_name
 @with_yes
 def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) -> None:
-    """Remove the stack's webhook. To be done before the stack is deleted."""
-    wanted = _wanted(stack, url, name)
-    with _app(stack) as app:
-        ours = webhooks.ours(wanted, app.webhooks())
-        if not ours:
-            _tell("Nothing to do: the stack has no webhook.")
-        for one in ours:
+    """Remove the stack's webhook; do so before you delete the stack."""
+    wanted = _wanted_settings(stack, url, name)
+    with _open_app(stack) as app:
+        own = webhooks.find_own(wanted, app.webhooks())
+        if not own:
+            _print("Nothing to do: the stack has no webhook.")
+        for webhook in own:
             if not yes:
-                confirm(f"Remove {one.id}, which posts to {one.settings.url}?")
-            app.remove(one)
-            _tell(f"Removed {one.id}.")
+                confirm(f"Remove {webhook.id}, which posts to {webhook.settings.url}?")
+            app.remove(webhook)
+            _print(f"Removed {webhook.id}.")
 
 
-def _wanted(
+def _wanted_settings(
     stack: Stack, url: str | None, name: str | None, more_events: Sequence[str] = ()
 ) -> Settings:
     return Settings(
@@ -157,7 +167,7 @@ def _wanted(
 
 
 def _require_reachable(stack: Stack, url: str) -> None:
-    """Raise `Failure` for AWS's address where RealtimeKit is a simulator on this machine."""
+    """Raise `Failure` if a simulator on this machine would post to an address of AWS."""
     api_url = stack.parameter("RealtimeKitApiUrl")
     if _is_local(api_url) and not _is_local(url):
         raise Failure(
@@ -173,24 +183,25 @@ def _is_local(url: str) -> bool:
 
 
 @contextmanager
-def _app(stack: Stack) -> Iterator[App]:
-    """The app whose recordings the stack catalogues."""
+def _open_app(stack: Stack) -> Iterator[App]:
+    """Open the app whose recordings the stack catalogues."""
     api_url = stack.parameter("RealtimeKitApiUrl")
     account_id = stack.parameter("CloudflareAccountId")
     app_id = stack.parameter("RealtimeKitAppId")
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or stack.api_token()
-    with webhooks.connect(api_url, token) as client:
+    with realtimekit.connect(api_url, token) as client:
         yield App(client, account_id=account_id, app_id=app_id)
 
 
-def _tell(headline: str, details: Iterable[str] = ()) -> None:
+def _print(headline: str, details: Iterable[str] = ()) -> None:
     click.echo("\n  ".join((headline, *details)))
 
 
-def _settings(settings: Settings) -> Iterator[str]:
-    return (f"{name}: {webhooks.shown(value)}" for name, value in settings.by_name().items())
+def _setting_lines(settings: Settings) -> Iterator[str]:
+    return (f"{name}: {webhooks.setting_text(value)}" for name, value in settings.by_name().items())
 
 
-def _document(one: Webhook, *, is_ours: bool) -> dict[str, object]:
-    settings = one.settings.by_name()
-    return {"id": one.id, **settings, "events": sorted(one.settings.events), "ours": is_ours}
+def _document(webhook: Webhook, *, is_ours: bool) -> dict[str, object]:
+    settings = webhook.settings.by_name()
+    events = sorted(webhook.settings.events)
+    return {"id": webhook.id, **settings, "events": events, "ours": is_ours}

@@ -1,6 +1,4 @@
-"""A simulator of Cloudflare RealtimeKit: a world of meetings, its REST API, webhooks, media.
-
-All over HTTP on loopback.
+"""Simulator of Cloudflare RealtimeKit: its meetings, REST API, webhooks and media, on loopback.
 
     with Simulator(World(clock=Clock(speed=0))) as simulator:
         recording = simulator.world.record_meeting(title="Weekly sync")
@@ -13,9 +11,9 @@ All over HTTP on loopback.
 
         [video] = simulator.world.media_files(recording)
         simulator.faults.add(Truncate(size=1_000_000), path="^/media/")
-        archived = …  # is to have video.size, video.sha256() and video.crc32()
+        archived = …  # compare it with video.size, video.sha256() and video.crc32()
 
-`realtimekit-simulator` runs one by itself; `GET /_simulator` says how to control it.
+The command `realtimekit-simulator` runs one; its `GET /_simulator` lists the control routes.
 """
 
 from .clock import Clock

@@ -1,4 +1,4 @@
-"""The simulator as a program: `realtimekit-simulator --port 8787 --speed 60`."""
+"""A simulated RealtimeKit on loopback: `realtimekit-simulator --port 8787 --speed 60`."""
 
 import argparse
 import signal
@@ -10,7 +10,7 @@ from .world import DEFAULT_TOKEN, World
 
 
 def main() -> None:
-    """Serve until interrupted or terminated."""
+    """Run the simulator until it is interrupted or terminated."""
     arguments = _arguments()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -31,11 +31,25 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="realtimekit-simulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=8787, help="0 for any free one")
-    parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per real one")
-    parser.add_argument("--seed", type=int, help="for the same ids in every run")
-    parser.add_argument("--token", action="append", default=[], help="another valid API token")
-    parser.add_argument("--media-base-url", help="where the media is, if not on this server")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8787,
+        help="port to listen on; 0 takes any free port (default: 8787)",
+    )
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="simulated seconds per real second (default: 1)"
+    )
+    parser.add_argument("--seed", type=int, help="number that makes the ids the same in every run")
+    parser.add_argument(
+        "--token",
+        action="append",
+        default=[],
+        help="API token to accept besides the default one; repeatable",
+    )
+    parser.add_argument(
+        "--media-base-url", help="URL that download URLs start with (default: this server)"
+    )
     return parser.parse_args()
 
 

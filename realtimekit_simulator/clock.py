@@ -7,9 +7,9 @@ from threading import Lock
 
 
 class Clock:
-    """Time that starts at `origin` and passes `speed` times as fast as real time.
+    """Clock that starts at `origin` and runs `speed` times as fast as real time.
 
-    `now` is aware UTC and never goes back. Speed 0 stands still, so that only `advance` moves it.
+    `now` is aware UTC and never goes back. At speed 0 only `advance` moves the clock.
     Safe to use from several threads.
     """
 
@@ -32,12 +32,12 @@ class Clock:
             self._speed = speed
 
     def now(self) -> datetime:
-        """The simulated time."""
+        """Return the simulated time."""
         with self._lock:
             return self._rebase()
 
     def advance(self, seconds: float) -> datetime:
-        """Jump ahead by simulated seconds; returns the new time."""
+        """Jump ahead by simulated seconds; return the new time."""
         _checked(seconds)
         with self._lock:
             self._base = self._rebase() + timedelta(seconds=seconds)
@@ -52,5 +52,5 @@ class Clock:
 
 def _checked(seconds: float) -> float:
     if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"time does not pass at {seconds!r}")
+        raise ValueError(f"{seconds!r} is not a finite number of 0 or more seconds")
     return seconds

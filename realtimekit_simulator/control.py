@@ -1,7 +1,6 @@
-"""The control API: what a test does to a simulator in its own process, over HTTP and in JSON.
+"""Control API under `/_simulator`: what Python does with a `Simulator`, over HTTP in JSON.
 
-For those who run the simulator beside the local stack. It asks for no token, and answers 400 with
-`{"error": …}` to what it cannot do.
+It needs no token. An invalid request is answered with 400 and `{"error": …}`.
 """
 
 import inspect
@@ -16,14 +15,14 @@ from flask import Blueprint, Response, abort, request
 from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
-from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog, Tokens
+from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog
 from .media_faults import MEDIA_EFFECTS
 from .media_files import MediaFile
-from .meetings import Meeting, Recording, Session
+from .meetings import Recording, Session
 from .options import Kind, RecordingOptions, Status
 from .shapes import timestamp
 from .webhooks import Webhooks
-from .world import ALL_PARTICIPANTS_LEFT, ConflictError, TimelineEvent, UnknownError, World
+from .world import ALL_PARTICIPANTS_LEFT, ConflictError, UnknownError, World
 
 ALL_EFFECTS: Mapping[str, Callable[..., Effect]] = {**EFFECTS, **MEDIA_EFFECTS}
 
@@ -32,47 +31,37 @@ CHECKSUMS: Mapping[str, Callable[[MediaFile], str]] = {
     "crc32": MediaFile.crc32,
 }
 
-RECORDING_ACTIONS: Mapping[str, Callable[[World, Recording], None]] = {
-    "pause": lambda world, recording: world.pause(recording),
-    "resume": lambda world, recording: world.resume(recording),
-    "stop": lambda world, recording: world.stop(recording),
-    "finish-upload": lambda world, recording: world.finish_upload(recording),
-    "fail": lambda world, recording: world.fail(recording),
-}
-
 
 class Control:
-    """The control API's endpoints; the first line of each one's docstring is its own manual."""
+    """Endpoints of the control API; the index shows their docstrings as the manual."""
 
     def __init__(
         self,
         world: World,
         *,
         faults: Faults,
-        tokens: Tokens,
         rate_limit: RateLimit,
         requests: RequestLog,
         webhooks: Webhooks,
     ) -> None:
         self._world = world
         self._faults = faults
-        self._tokens = tokens
         self._rate_limit = rate_limit
         self._requests = requests
         self._webhooks = webhooks
 
     def blueprint(self) -> Blueprint:
-        """The routes under `/_simulator`."""
+        """Return the routes under `/_simulator`."""
         routes = Blueprint("control", __name__, url_prefix=CONTROL_PATH)
         for method, rule, view in self._routes():
             routes.add_url_rule(rule, view_func=view, methods=[method])
         for error in (ConflictError, KeyError, TypeError, ValueError, re.error):
-            routes.register_error_handler(error, _refused)
-        routes.register_error_handler(UnknownError, _unknown)
+            routes.register_error_handler(error, _answer_invalid)
+        routes.register_error_handler(UnknownError, _answer_unknown)
         return routes
 
     def index(self) -> Response:
-        """What this is and what can be asked of it."""
+        """Describe the simulator, its routes, and the effects that faults can have."""
         return as_json(
             200,
             {
@@ -83,71 +72,62 @@ class Control:
                 "meetings": len(self._world.meetings()),
                 "recordings": len(self._world.recordings()),
                 "media": self._world.media_base_url,
-                "effects": {name: _manual(effect) for name, effect in ALL_EFFECTS.items()},
+                "effects": {name: _describe_effect(effect) for name, effect in ALL_EFFECTS.items()},
                 "webhooks": [webhook.url for webhook in self._webhooks.registrations.all()],
                 "routes": {
-                    f"{method} {CONTROL_PATH}{rule}": _text(view)
+                    f"{method} {CONTROL_PATH}{rule}": _manual(view)
                     for method, rule, view in self._routes()
                 },
             },
         )
 
     def clock(self) -> Response:
-        """The simulated time, and simulated seconds per real second."""
+        """Return the simulated time, and the simulated seconds per real second."""
         return as_json(200, self._clock())
 
     def set_clock(self) -> Response:
-        """{"advance": seconds, "speed": factor}: jump ahead, let time pass faster."""
-        wanted = _body("advance", "speed")
-        if "speed" in wanted:
-            self._world.clock.speed = wanted["speed"]
-        self._world.clock.advance(wanted.get("advance", 0))
+        """Jump ahead, or change the speed: {"advance": seconds, "speed": factor}."""
+        fields = _read_body("advance", "speed")
+        if "speed" in fields:
+            self._world.clock.speed = fields["speed"]
+        self._world.clock.advance(fields.get("advance", 0))
         return self.clock()
 
-    def create_meeting(self) -> Response:
-        """{"title", "recording_config", "record_on_start", "keep_alive_seconds"}: make a room."""
-        wanted = _body("title", "recording_config", "record_on_start", "keep_alive_seconds")
-        return _created(_meeting(self._world.create_meeting(**wanted)))
-
     def start_session(self) -> Response:
-        """{"meeting_id", "participants"}: people join a meeting."""
-        wanted = _body("meeting_id", "participants")
-        meeting = self._world.meeting(wanted.pop("meeting_id"))
-        return _created(_session(self._world.start_session(meeting, **wanted)))
+        """Start a session of a meeting: {"meeting_id", "participants": 2}."""
+        fields = _read_body("meeting_id", "participants")
+        meeting = self._world.meeting(fields.pop("meeting_id"))
+        return _created(_session(self._world.start_session(meeting, **fields)))
 
     def end_session(self, session_id: str) -> Response:
-        """{"reason": "ALL_PARTICIPANTS_LEFT" or "HOST_ENDED_MEETING"}: people leave, or must."""
+        """End a session: {"reason": "ALL_PARTICIPANTS_LEFT" or "HOST_ENDED_MEETING"}."""
         session = self._world.session(session_id)
         self._world.end_session(
-            session, reason=_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
+            session, reason=_read_body("reason").get("reason", ALL_PARTICIPANTS_LEFT)
         )
         return as_json(200, _session(session))
 
     def record_meetings(self) -> Response:
-        """{"title", "status", "duration", "started_at", "options", "count", "every"}: make whole
-        recorded meetings, in the past unless "started_at" (ISO 8601, or "now") says otherwise.
+        """Make recorded meetings, in the past or from "started_at" (ISO 8601 or "now") on.
+
+        Fields: {"title", "status", "duration", "started_at", "options", "count", "every"}.
         """
-        wanted = _body("title", "status", "duration", "started_at", "options", "count", "every")
-        count, every = wanted.pop("count", 1), wanted.pop("every", 3600)
-        if wanted.get("started_at"):
-            wanted["started_at"] = self._time(wanted["started_at"])
-        if "status" in wanted:
-            wanted["status"] = Status(wanted["status"])
-        wanted["options"] = self._options(wanted.get("options", {}))
-        recordings = self._world.record_meetings(count, every=every, **wanted)
+        fields = _read_body(
+            "title", "status", "duration", "started_at", "options", "count", "every"
+        )
+        count, every = fields.pop("count", 1), fields.pop("every", 3600)
+        if fields.get("started_at"):
+            fields["started_at"] = self._time(fields["started_at"])
+        if "status" in fields:
+            fields["status"] = Status(fields["status"])
+        fields["options"] = self._options(fields.get("options", {}))
+        recordings = self._world.record_meetings(count, every=every, **fields)
         return _created({"recordings": [self._recording(recording) for recording in recordings]})
 
-    def act_on_recording(self, recording_id: str, action: str) -> Response:
-        """pause, resume, stop, finish-upload or fail a recording."""
-        recording = self._world.recording(recording_id)
-        if action not in RECORDING_ACTIONS:
-            raise ValueError(f"a recording cannot {action}")
-        RECORDING_ACTIONS[action](self._world, recording)
-        return as_json(200, self._recording(recording))
-
     def list_media(self, recording_id: str) -> Response:
-        """?checksum=sha256 (in hexadecimal) or crc32 (in base64, as S3 has it), or several: a
-        recording's files, each with its URL; checksums take seconds for each few gigabytes.
+        """List a recording's files and their URLs, with ?checksum=sha256 or crc32 their checksums.
+
+        SHA-256 is in hexadecimal, CRC-32 in base64 as in S3. Each takes seconds per gigabyte.
         """
         recording = self._world.recording(recording_id)
         checksums = {name: CHECKSUMS[name] for name in request.args.getlist("checksum")}
@@ -166,63 +146,48 @@ class Control:
         ]
         return as_json(200, {"files": files})
 
-    def timeline(self) -> Response:
-        """?since=&until= (ISO 8601): what takes place between these times; until now by default."""
-        since = self._time(request.args.get("since", "1970-01-01T00:00:00Z"))
-        until = self._time(request.args.get("until", "now"))
-        events = self._world.timeline(since, until)
-        return as_json(200, {"events": [_event(event) for event in events]})
-
     def list_faults(self) -> Response:
-        """Faults that requests can still meet."""
+        """List the faults that requests can still meet."""
         return as_json(200, {"faults": [_fault(fault) for fault in self._faults.pending()]})
 
     def add_fault(self) -> Response:
-        """{"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
-        "probability", "seed"}: let requests fail whose path and method match these regular
-        expressions ("^/media/" is downloads); the next one, or as many as "times" says, null for
-        all. What each effect takes and does is told in this index.
+        """Let requests fail whose path and method match these regular expressions.
+
+        Fields: {"effects": [{"effect": "error", "status": 503}, …], "path", "method", "times",
+        "probability", "seed"}. "times" is 1 by default; null means all. The path "^/media/" means
+        downloads. This index describes each effect.
         """
-        wanted = _body("effects", "path", "method", "times", "probability", "seed")
-        effects = [_effect(effect) for effect in wanted.pop("effects", [])]
-        return _created(_fault(self._faults.add(*effects, **wanted)))
+        fields = _read_body("effects", "path", "method", "times", "probability", "seed")
+        effects = [_effect(effect) for effect in fields.pop("effects", [])]
+        return _created(_fault(self._faults.add(*effects, **fields)))
 
     def clear_faults(self) -> Response:
-        """Let all go well again."""
+        """Remove all faults."""
         self._faults.clear()
         return _done()
 
-    def remove_fault(self, fault_id: int) -> Response:
-        """Take one fault away."""
-        self._faults.remove(fault_id)
-        return _done()
-
-    def add_token(self) -> Response:
-        """{"token", "has_realtime": true}: make an API token valid, or valid for other things."""
-        wanted = _body("token", "has_realtime")
-        self._tokens.add(str(wanted.pop("token")), **wanted)
-        return _done()
-
-    def revoke_token(self) -> Response:
-        """{"token"}: make an API token invalid."""
-        self._tokens.revoke(str(_body("token")["token"]))
-        return _done()
-
     def set_rate_limit(self) -> Response:
-        """{"quota": requests or null, "window": seconds, "block": seconds}: limit requests."""
-        wanted = {"quota": None, "window": 300, "block": 300, **_body("quota", "window", "block")}
-        self._rate_limit.set(**wanted)
+        """Limit requests: {"quota": requests or null, "window": seconds, "block": seconds}."""
+        fields = {
+            "quota": None,
+            "window": 300,
+            "block": 300,
+            **_read_body("quota", "window", "block"),
+        }
+        self._rate_limit.set(**fields)
         return _done()
 
     def set_settings(self) -> Response:
-        """{"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
-        {"retries": 0, …}}: how to answer, and to deliver webhooks.
+        """Change how the API answers and how webhooks are delivered; return all settings.
+
+        Fields: {"reveals_secrets": bool, "undocumented": {"first_page": 0, …}, "deliveries":
+        {"retries": 0, …}}.
         """
-        wanted = _body("reveals_secrets", "undocumented", "deliveries")
-        undocumented = replace(self._world.undocumented, **wanted.get("undocumented", {}))
-        rules = replace(self._webhooks.rules, **wanted.get("deliveries", {}))
+        fields = _read_body("reveals_secrets", "undocumented", "deliveries")
+        undocumented = replace(self._world.undocumented, **fields.get("undocumented", {}))
+        rules = replace(self._webhooks.rules, **fields.get("deliveries", {}))
         self._world.undocumented, self._webhooks.rules = undocumented, rules
-        self._world.reveals_secrets = wanted.get("reveals_secrets", self._world.reveals_secrets)
+        self._world.reveals_secrets = fields.get("reveals_secrets", self._world.reveals_secrets)
         settings = {
             "reveals_secrets": self._world.reveals_secrets,
             "undocumented": asdict(undocumented),
@@ -231,64 +196,61 @@ class Control:
         return as_json(200, settings)
 
     def list_requests(self) -> Response:
-        """?path=&method= (regular expressions): the requests that came, without tokens, but with
-        whether they had an Authorization header.
+        """List the requests that arrived; ?path= and ?method= filter by regular expressions.
+
+        A request's token is left out; "has_authorization" says whether the header was there.
         """
-        found = self._requests.matching(
+        logged_requests = self._requests.matching(
             request.args.get("path", ""), request.args.get("method", "")
         )
         return as_json(
-            200, {"count": len(found), "requests": [_request(logged) for logged in found]}
+            200,
+            {
+                "count": len(logged_requests),
+                "requests": [_request(logged) for logged in logged_requests],
+            },
         )
 
-    def clear_requests(self) -> Response:
-        """Forget the requests that came."""
-        self._requests.clear()
-        return _done()
-
     def list_deliveries(self) -> Response:
-        """?event=&outcome=: the deliveries of webhooks, each with all its attempts."""
+        """List webhook deliveries with all their attempts; ?event= and ?outcome= filter."""
         event, outcome = request.args.get("event"), request.args.get("outcome")
-        found = [
+        deliveries = [
             delivery
             for delivery in self._webhooks.log.all()
             if event in (None, delivery.message.event) and outcome in (None, delivery.outcome)
         ]
-        return as_json(200, _deliveries(found))
+        return as_json(200, _deliveries(deliveries))
 
     def deliver(self) -> Response:
-        """{"since", "until" (ISO 8601, or "now"), "order": "timeline", "reversed" or "shuffled",
-        "seed", "duplicates", "lost", "concurrency"}: deliver to webhooks what takes place between
-        these times, again if it has been; by default all up to now.
-        """
-        wanted = _body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
-        since = self._time(wanted.pop("since", "1970-01-01T00:00:00Z"))
-        until = self._time(wanted.pop("until", "now"))
-        return as_json(200, _deliveries(self._webhooks.deliver(since, until, **wanted)))
+        """Deliver the events between two times to webhooks, even if delivered before.
 
-    def clear_deliveries(self) -> Response:
-        """Forget the deliveries."""
-        self._webhooks.log.clear()
-        return _done()
+        Fields: {"since", "until" (ISO 8601 or "now"), "order": "timeline", "reversed" or
+        "shuffled", "seed", "duplicates", "lost", "concurrency"}. The default is everything so far.
+        """
+        fields = _read_body("since", "until", "order", "seed", "duplicates", "lost", "concurrency")
+        since = self._time(fields.pop("since", "1970-01-01T00:00:00Z"))
+        until = self._time(fields.pop("until", "now"))
+        return as_json(200, _deliveries(self._webhooks.deliver(since, until, **fields)))
 
     def send_event(self) -> Response:
-        """{"event", "session_id", "recording_id", "at", "fields": {"streamKey": …}, "duplicates",
-        "concurrency"}: deliver to webhooks an event of any of the nine names, about the session
-        that started last unless told.
+        """Deliver an event of any of the nine names to webhooks.
+
+        Fields: {"event", "session_id", "recording_id", "at", "fields": {"streamKey": …},
+        "duplicates", "concurrency"}. The default session is the last one that started.
         """
-        wanted = _body(
+        fields = _read_body(
             "event", "session_id", "recording_id", "at", "fields", "duplicates", "concurrency"
         )
-        if "session_id" in wanted:
-            wanted["session"] = self._world.session(wanted.pop("session_id"))
-        if "recording_id" in wanted:
-            wanted["recording"] = self._world.recording(wanted.pop("recording_id"))
-        if "at" in wanted:
-            wanted["at"] = self._time(wanted["at"])
-        return as_json(200, _deliveries(self._webhooks.send(wanted.pop("event"), **wanted)))
+        if "session_id" in fields:
+            fields["session"] = self._world.session(fields.pop("session_id"))
+        if "recording_id" in fields:
+            fields["recording"] = self._world.recording(fields.pop("recording_id"))
+        if "at" in fields:
+            fields["at"] = self._time(fields["at"])
+        return as_json(200, _deliveries(self._webhooks.send(fields.pop("event"), **fields)))
 
     def rotate_key(self) -> Response:
-        """Sign webhooks with a new key from now on, and publish it."""
+        """Replace the key that signs webhooks; publish and return the new one."""
         self._webhooks.rotate_key()
         return as_json(200, {"public_key": self._webhooks.key.public_pem})
 
@@ -297,26 +259,18 @@ class Control:
             ("GET", "", self.index),
             ("GET", "/clock", self.clock),
             ("POST", "/clock", self.set_clock),
-            ("POST", "/meetings", self.create_meeting),
             ("POST", "/sessions", self.start_session),
             ("POST", "/sessions/<session_id>/end", self.end_session),
             ("POST", "/recordings", self.record_meetings),
-            ("POST", "/recordings/<recording_id>/<action>", self.act_on_recording),
             ("GET", "/recordings/<recording_id>/media", self.list_media),
-            ("GET", "/timeline", self.timeline),
             ("GET", "/faults", self.list_faults),
             ("POST", "/faults", self.add_fault),
             ("DELETE", "/faults", self.clear_faults),
-            ("DELETE", "/faults/<int:fault_id>", self.remove_fault),
-            ("POST", "/tokens", self.add_token),
-            ("DELETE", "/tokens", self.revoke_token),
             ("PUT", "/rate-limit", self.set_rate_limit),
             ("PUT", "/settings", self.set_settings),
             ("GET", "/requests", self.list_requests),
-            ("DELETE", "/requests", self.clear_requests),
             ("GET", "/deliveries", self.list_deliveries),
             ("POST", "/deliveries", self.deliver),
-            ("DELETE", "/deliveries", self.clear_deliveries),
             ("POST", "/events", self.send_event),
             ("POST", "/webhook-key", self.rotate_key),
         )
@@ -330,8 +284,8 @@ class Control:
         at = datetime.fromisoformat(text)
         return at if at.tzinfo else at.replace(tzinfo=UTC)
 
-    def _options(self, wanted: dict[str, Any]) -> RecordingOptions:
-        options = replace(self._world.defaults, **wanted)
+    def _options(self, fields: dict[str, Any]) -> RecordingOptions:
+        options = replace(self._world.defaults, **fields)
         return replace(
             options,
             kind=Kind(options.kind),
@@ -341,7 +295,7 @@ class Control:
         )
 
     def _recording(self, recording: Recording) -> dict[str, Any]:
-        # What is planned for later is not there yet.
+        # A recording that begins later has no status yet.
         now = self._world.clock.now()
         return {
             "recording_id": recording.id,
@@ -353,10 +307,6 @@ class Control:
         }
 
 
-def _meeting(meeting: Meeting) -> dict[str, Any]:
-    return {"meeting_id": meeting.id, "title": meeting.title}
-
-
 def _session(session: Session) -> dict[str, Any]:
     return {
         "session_id": session.id,
@@ -364,18 +314,6 @@ def _session(session: Session) -> dict[str, Any]:
         "started_at": timestamp(session.started_at),
         "ended_at": timestamp(session.ended_at),
         "recording_ids": [recording.id for recording in session.recordings],
-    }
-
-
-def _event(event: TimelineEvent) -> dict[str, Any]:
-    return {
-        "at": timestamp(event.at),
-        "name": event.name,
-        "meeting_id": event.session.meeting.id,
-        "session_id": event.session.id,
-        "recording_id": event.recording.id if event.recording else None,
-        "status": event.status,
-        "reason": event.reason,
     }
 
 
@@ -395,7 +333,10 @@ def _request(logged: LoggedRequest) -> dict[str, Any]:
 
 
 def _deliveries(deliveries: list[Delivery]) -> dict[str, Any]:
-    return {"count": len(deliveries), "deliveries": [_delivery(one) for one in deliveries]}
+    return {
+        "count": len(deliveries),
+        "deliveries": [_delivery(delivery) for delivery in deliveries],
+    }
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
@@ -418,21 +359,21 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _effect(wanted: dict[str, Any]) -> Effect:
-    arguments = dict(wanted)
+def _effect(fields: dict[str, Any]) -> Effect:
+    arguments = dict(fields)
     return ALL_EFFECTS[arguments.pop("effect")](**arguments)
 
 
-def _manual(effect: Callable[..., Effect]) -> str:
-    """What an effect takes, and does."""
-    return f"({', '.join(inspect.signature(effect).parameters)}) {_text(effect)}"
+def _describe_effect(effect: Callable[..., Effect]) -> str:
+    """Return an effect's parameters and its description."""
+    return f"({', '.join(inspect.signature(effect).parameters)}) {_manual(effect)}"
 
 
-def _text(documented: object) -> str:
+def _manual(documented: object) -> str:
     return " ".join((inspect.getdoc(documented) or "").split())
 
 
-def _body(*names: str) -> dict[str, Any]:
+def _read_body(*names: str) -> dict[str, Any]:
     content = request.get_json() if request.data else {}
     if not isinstance(content, dict) or not set(content) <= set(names):
         abort(400, f"the body must be a JSON object of {', '.join(names)}")
@@ -447,9 +388,9 @@ def _done() -> Response:
     return Response(status=204)
 
 
-def _refused(error: Exception) -> Response:
+def _answer_invalid(error: Exception) -> Response:
     return as_json(400, {"error": str(error) or type(error).__name__})
 
 
-def _unknown(error: UnknownError) -> Response:
+def _answer_unknown(error: UnknownError) -> Response:
     return as_json(404, {"error": str(error)})

@@ -1,6 +1,6 @@
-"""Posting one event to one webhook: signed, retried as RealtimeKit does, and told what came of it.
+"""Delivery of one event to one webhook: signed, retried as RealtimeKit does, and logged.
 
-That RealtimeKit may for a while reduce its attempts to a URL that keeps failing is not simulated.
+RealtimeKit may reduce its attempts to a URL that keeps failing; this is not simulated.
 """
 
 import ipaddress
@@ -19,20 +19,19 @@ from .options import Status
 from .registrations import Webhook
 from .signing import SigningKey
 
-ANSWER_BYTES = 65_536
-"""No more of an answer is read."""
+MAX_ANSWER_BYTES = 65_536
+"""Bytes that are read of a receiver's answer; the rest is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRules:
-    """How webhooks are delivered, where RealtimeKit's documentation leaves it open.
+    """Rules of delivery that RealtimeKit's documentation leaves open.
 
-    `retries` after a first try that met a 5xx or no answer, `retry_delay` real seconds apart, each
-    given up after `timeout`: by default as Dyte documented it. `statuses` are those that a
-    recording.statusUpdate is sent for: INVOKED was documented by Dyte, PAUSED by nobody. The
-    headers are those of each of `header_prefixes`: ("rtk", "dyte") sends the old names too.
-    `bodies` are as RealtimeKit or as Dyte documented them. A simulator posts to this machine's
-    loopback only, unless it may go `beyond_loopback`.
+    A first try that meets a 5xx or no answer within `timeout` seconds is followed by `retries`
+    more, `retry_delay` seconds apart (real seconds; the defaults are Dyte's documentation).
+    `statuses` are the recording statuses that cause an event; Dyte documented INVOKED, and PAUSED
+    is undocumented. `header_prefixes` ("rtk", "dyte") sends the old header names too. `bodies`
+    follow RealtimeKit's or Dyte's documentation. Posts stay on loopback unless `beyond_loopback`.
     """
 
     retries: int = 3
@@ -50,7 +49,7 @@ class DeliveryRules:
 
     def __post_init__(self) -> None:
         if self.retries < 0 or self.retry_delay < 0 or self.timeout <= 0:
-            raise ValueError("retries and their delay are 0 or more, a timeout is more")
+            raise ValueError("retries and retry_delay must be 0 or more, timeout above 0")
         if self.bodies not in ("realtimekit", "dyte"):
             raise ValueError(f"{self.bodies!r} is neither realtimekit nor dyte")
         object.__setattr__(self, "statuses", tuple(map(Status, self.statuses)))
@@ -59,7 +58,7 @@ class DeliveryRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An event as it is posted. `occurred_at` is simulated time."""
+    """Event as it is posted; `occurred_at` is simulated time."""
 
     event: str
     occurred_at: datetime
@@ -69,7 +68,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One POST: the status that answered it, or the name of the error. Times are real ones."""
+    """One POST with the status of its answer or the name of its error; times are real time."""
 
     number: int
     uuid: str
@@ -80,32 +79,32 @@ class Attempt:
 
     @property
     def is_success(self) -> bool:
-        """Any 2xx is one."""
+        """Whether the receiver answered 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def is_retried(self) -> bool:
-        """A 5xx and a network error are; all else below 500, even a 429, is the end of it."""
+        """Whether another try follows: after a 5xx or a network error, never after a 4xx."""
         return self.status is None or self.status >= 500
 
 
 class Outcome(StrEnum):
-    """What became of a delivery."""
+    """Final state of a delivery."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
-    """It met an answer that is neither 2xx nor 5xx, and is not tried again."""
+    """The answer was neither 2xx nor 5xx, so the delivery is not tried again."""
     GIVEN_UP = "given_up"
-    """All tries met a 5xx or no answer, or the simulator was stopped in between."""
+    """All tries met a 5xx or no answer, or the simulator stopped in between."""
     LOST = "lost"
-    """It was never posted, on demand."""
+    """The delivery was left out on demand."""
     BLOCKED = "blocked"
-    """It was never posted, its URL being beyond loopback."""
+    """The URL is beyond loopback, so the delivery was not posted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message and a webhook, and all attempts to bring them together."""
+    """One message for one webhook, with all attempts to post it."""
 
     message: Message
     webhook: Webhook
@@ -114,30 +113,25 @@ class Delivery:
 
 
 class DeliveryLog:
-    """All deliveries, in order of their end."""
+    """Finished deliveries, in the order in which they finished."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._deliveries: list[Delivery] = []
 
     def append(self, delivery: Delivery) -> None:
-        """Log one that is over."""
+        """Add a finished delivery."""
         with self._lock:
             self._deliveries.append(delivery)
 
     def all(self) -> list[Delivery]:
-        """Those that are over."""
+        """Return all finished deliveries."""
         with self._lock:
             return list(self._deliveries)
 
-    def clear(self) -> None:
-        """Forget them."""
-        with self._lock:
-            self._deliveries.clear()
-
 
 class Courier:
-    """Takes messages to webhooks until it is `stopped`."""
+    """Poster of messages to webhooks, until `stopped` is set."""
 
     def __init__(self, key: SigningKey, rules: DeliveryRules, stopped: Event) -> None:
         self._key = key
@@ -145,7 +139,7 @@ class Courier:
         self._stopped = stopped
 
     def deliver(self, message: Message, webhook: Webhook) -> Delivery:
-        """Returns when it has succeeded, or will be tried no more; raises nothing."""
+        """Post a message until it succeeds or is given up; return the delivery. Never raises."""
         delivery = Delivery(message=message, webhook=webhook, outcome=Outcome.BLOCKED)
         if not (self._rules.beyond_loopback or is_loopback(webhook.url)):
             return delivery
@@ -153,7 +147,7 @@ class Courier:
         return replace(delivery, outcome=_outcome(attempts), attempts=attempts)
 
     def headers(self, message: Message, webhook: Webhook, delivery_uuid: str) -> dict[str, str]:
-        """What goes with the body; only the body is signed."""
+        """Return the headers of a post; the signature covers the body only."""
         headers = {"content-type": "application/json"}
         for prefix in self._rules.header_prefixes:
             headers[f"{prefix}-signature"] = self._key.sign(message.body)
@@ -187,7 +181,7 @@ class Courier:
         )
 
     def _post(self, message: Message, webhook: Webhook, delivery_uuid: str) -> int:
-        # A connection of its own, so that a retry is never the fault of a kept one.
+        # A new connection each time, so that a stale kept one never causes a retry.
         timeout = urllib3.Timeout(total=self._rules.timeout)
         with urllib3.PoolManager(retries=False, timeout=timeout) as pool:
             response = pool.request(
@@ -198,14 +192,14 @@ class Courier:
                 redirect=False,
                 preload_content=False,
             )
-            # The status is the answer; what follows is only read so as not to hang up on it.
+            # Only the status counts; reading the body avoids a reset at the receiver.
             with closing(response), suppress(urllib3.exceptions.HTTPError):
-                response.read(ANSWER_BYTES)
+                response.read(MAX_ANSWER_BYTES)
             return response.status
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL can lead nowhere but to this machine."""
+    """Return True if a URL leads to this machine's loopback."""
     host = urllib3.util.parse_url(url).host or ""
     if host == "localhost":
         return True

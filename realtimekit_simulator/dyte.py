@@ -1,7 +1,7 @@
-"""The bodies of webhooks as Dyte, RealtimeKit's former self, documented them (dyte-io/docs).
+"""Webhook bodies as Dyte, RealtimeKit's former self, documented them (dyte-io/docs).
 
-Sizes are numbers, times have a space and microseconds, `stopReason` is a string that is not JSON,
-a meeting that goes on has an `endedAt` of null, and each status comes with fields of its own.
+Sizes are numbers, times have a space and microseconds, and `stopReason` is a string but not JSON.
+A running meeting has an `endedAt` of null. Each status has its own set of fields.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ STOPPED_FIELDS: Mapping[Status, tuple[str, ...]] = {
 
 
 def body(world: World, event: TimelineEvent) -> payloads.Body:
-    """What Dyte posted when this took place; as RealtimeKit has it if there is no other sample."""
+    """Return the body that Dyte posted for an event; RealtimeKit's where Dyte has no sample."""
     current = payloads.body(world, event)
     if event.recording is not None:
         current["recording"] = _recording(world, event.recording, event)
@@ -82,7 +82,7 @@ def _recording(world: World, recording: Recording, event: TimelineEvent) -> payl
         "downloadUrl": urls.get("video"),
         "audioDownloadUrl": urls.get("audio"),
         "downloadUrlExpiry": _spaced(seen.expires_at),
-        # Dyte's sample says so of a recording of 47 seconds.
+        # 0 in Dyte's sample, for a recording of 47 seconds.
         "recordingDuration": 0,
         "stopReason": _quoted(recording.stop_reason),
     }

@@ -1,7 +1,7 @@
-"""Faults on demand: what goes wrong between a client and an API, and how often.
+"""Faults on demand: errors, delays, broken connections, and wrong data.
 
-An effect is one thing that goes wrong; a fault is effects upon certain requests. Effects see the
-request that Flask is handling, before it is answered and after.
+A fault applies effects to certain requests. An effect acts before a request is answered or on the
+answer, in the context of the Flask request.
 """
 
 import itertools
@@ -18,28 +18,28 @@ from flask import Response, g, request
 
 from .envelopes import bare_error, cloudflare_error, realtimekit_error, too_many_requests
 from .options import Status
-from .streams import broken_after, hung_up
+from .streams import break_after, wait_for_hang_up
 
 
 class Effect:
-    """One thing that goes wrong; by itself, nothing."""
+    """Base of all effects; it changes nothing."""
 
     def is_met(self) -> bool:
-        """Say whether it can befall this request; if not, the fault waits for another."""
+        """Return True if the effect applies to this request; otherwise the fault waits."""
         return True
 
     def before(self) -> Response | None:
-        """Called first; an answer given here is the answer, and the API is not asked."""
+        """Act before the request is handled; a returned answer replaces the API's."""
         return None
 
     def after(self, response: Response) -> Response:
-        """Called with the answer; what is returned is sent."""
+        """Act on the answer; return the answer to send."""
         return response
 
 
 @dataclass(frozen=True, slots=True)
 class Delay(Effect):
-    """Wait for some real seconds before anything else, or until the client hangs up."""
+    """Wait for some real seconds, or until the client hangs up."""
 
     seconds: float
 
@@ -48,15 +48,17 @@ class Delay(Effect):
             raise ValueError("a delay is from 0 to 3600 seconds")
 
     def before(self) -> Response | None:
-        hung_up(connection(), self.seconds)
+        """Wait, and leave the answer to the API."""
+        wait_for_hang_up(connection(), self.seconds)
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Drop(Effect):
-    """Close the connection before a byte of an answer."""
+    """Close the connection before the first byte of an answer."""
 
     def before(self) -> Response | None:
+        """Shut the connection down; the returned answer reaches no client."""
         connection().shutdown(socket.SHUT_RDWR)
         g.dropped = True
         return Response(status=500)
@@ -64,19 +66,19 @@ class Drop(Effect):
 
 @dataclass(frozen=True, slots=True)
 class DropKept(Drop):
-    """Do so only to a connection that was kept from an earlier request: it had been closed.
+    """Close the connection only if it was kept from an earlier request.
 
-    So a freeze of the client looks, which saw nothing of the closing.
+    A client that was frozen meets this: it did not see the server close the connection.
     """
 
     def is_met(self) -> bool:
-        """Say whether the connection has brought a request before."""
+        """Return True if the connection has carried a request before."""
         return bool(request.environ["simulator.kept"])
 
 
 @dataclass(frozen=True, slots=True)
 class Truncate(Effect):
-    """Promise the whole body, send a part of it, or `size` bytes, and close the connection."""
+    """Promise the whole body, send a part of it or `size` bytes, and close the connection."""
 
     part: float = 0.5
     size: int | None = None
@@ -84,18 +86,19 @@ class Truncate(Effect):
     def __post_init__(self) -> None:
         if not 0 <= self.part < 1:
             raise ValueError("a part is from 0 to less than 1")
-        checked_size(self.size or 0)
+        require_size(self.size or 0)
 
     def after(self, response: Response) -> Response:
+        """Cut the body, but keep its Content-Length."""
         part = int((response.content_length or 0) * self.part)
         size = part if self.size is None else self.size
-        response.response = broken_after(response.iter_encoded(), size)
+        response.response = break_after(response.iter_encoded(), size)
         return response
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Effect):
-    """Answer this instead of asking the API."""
+    """Answer this instead of the API's answer."""
 
     status: int
     body: str = ""
@@ -106,12 +109,13 @@ class Answer(Effect):
             raise ValueError("a status is from 200 to 599")
 
     def before(self) -> Response | None:
+        """Return this answer."""
         return Response(self.body, status=self.status, headers=dict(self.headers))
 
 
 @dataclass(frozen=True, slots=True)
 class Stale(Effect):
-    """Show recordings as they were when they last had that status; others as they are."""
+    """Show each recording as it was when it last had this status, if it ever had."""
 
     status: str
 
@@ -119,17 +123,19 @@ class Stale(Effect):
         Status(self.status)
 
     def before(self) -> Response | None:
+        """Leave a note for the API, which shows the older state."""
         g.stale = Status(self.status)
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay(Effect):
-    """Put these fields over those of `data`, or of each item if it is a list."""
+    """Replace these fields in `data`, or in each item if `data` is a list."""
 
     fields: Mapping[str, Any]
 
     def after(self, response: Response) -> Response:
+        """Replace the fields; an answer that is not a JSON object stays as it is."""
         body = response.get_json(silent=True)
         if not isinstance(body, dict):
             return response
@@ -142,45 +148,45 @@ class Overlay(Effect):
 
 
 def error(status: int, message: str = "simulated fault") -> Answer:
-    """RealtimeKit's own error envelope."""
-    return answer_of(realtimekit_error(status, message))
+    """Answer with RealtimeKit's own error envelope."""
+    return answer_with(realtimekit_error(status, message))
 
 
 def gateway_error(status: int, code: int = 10000, message: str = "simulated fault") -> Answer:
-    """Cloudflare's v4 error envelope."""
-    return answer_of(cloudflare_error(status, code, message))
+    """Answer with Cloudflare's v4 error envelope."""
+    return answer_with(cloudflare_error(status, code, message))
 
 
 def message_only(status: int = 401, message: str = "Unauthorized") -> Answer:
-    """An error that is a message and nothing else."""
-    return answer_of(bare_error(status, message))
+    """Answer with an error that has a message only."""
+    return answer_with(bare_error(status, message))
 
 
 def html(status: int = 502) -> Answer:
-    """An error page, as proxies send."""
+    """Answer with an HTML error page, as proxies send."""
     page = f"<html><head><title>{status}</title></head><body><h1>Error {status}</h1></body></html>"
     return Answer(status, page, {"Content-Type": "text/html; charset=UTF-8"})
 
 
 def empty(status: int = 520) -> Answer:
-    """No body at all."""
+    """Answer without a body."""
     return Answer(status)
 
 
 def garbage() -> Answer:
-    """A 200 that says it is JSON and is not."""
+    """Answer 200 with a body that is cut-off JSON."""
     return Answer(200, '{"success": true, "data": {"id": ', {"Content-Type": "application/json"})
 
 
 def unsuccessful(message: str = "simulated fault") -> Answer:
-    """A 200 whose body says that it failed."""
+    """Answer 200 with a body that reports a failure."""
     content = {"success": False, "error": {"code": 500, "message": message}}
     return Answer(200, json.dumps(content), {"Content-Type": "application/json"})
 
 
 def rate_limited(retry_after: float | str | None = 300) -> Answer:
-    """A 429; `retry_after` is seconds, an HTTP date, or None for no such header."""
-    return answer_of(too_many_requests(retry_after))
+    """Answer 429; `retry_after` is seconds, an HTTP date, or None for no header."""
+    return answer_with(too_many_requests(retry_after))
 
 
 EFFECTS: Mapping[str, Callable[..., Effect]] = {
@@ -200,12 +206,12 @@ EFFECTS: Mapping[str, Callable[..., Effect]] = {
     "unsuccessful": unsuccessful,
     "rate_limited": rate_limited,
 }
-"""Effects by the names that the control API knows them by."""
+"""Effects by their names in the control API."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Fault:
-    """Effects upon certain requests; made by `Faults.add`. `times` is what is left of them."""
+    """Effects on certain requests, made by `Faults.add`; `times` counts down."""
 
     id: int
     effects: tuple[Effect, ...]
@@ -216,7 +222,7 @@ class Fault:
     random: random.Random
 
     def take(self, method: str, path: str) -> bool:
-        """Whether this request meets the fault; one of its times is used up if so."""
+        """Return True if this request meets the fault, and count it."""
         if self.times == 0 or not (self.path.search(path) and self.method.search(method)):
             return False
         if not all(effect.is_met() for effect in self.effects):
@@ -228,18 +234,18 @@ class Fault:
         return True
 
     def before(self) -> Response | None:
-        """Let the effects act in their order, up to the first that answers."""
+        """Apply the effects in order, up to the first that answers."""
         return next(filter(None, (effect.before() for effect in self.effects)), None)
 
     def after(self, response: Response) -> Response:
-        """Let the effects change the answer in their order."""
+        """Let the effects change the answer, in order."""
         for effect in self.effects:
             response = effect.after(response)
         return response
 
 
 class Faults:
-    """The faults to come. A request meets the first that matches, and only that one."""
+    """Pending faults; a request meets only the first that matches."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -255,13 +261,15 @@ class Faults:
         probability: float = 1,
         seed: int | None = None,
     ) -> Fault:
-        """Let requests fail whose path and method have a match of these regular expressions.
+        """Let requests fail whose path and method match these regular expressions.
 
-        The next `times` of them, or all if None; each with this probability, and the same ones in
-        every run if there is a seed. ValueError or re.error if that makes no sense.
+        The next `times` requests meet the fault, or all if None, each with this probability. A
+        seed makes the choice the same in every run. Raises ValueError or re.error if invalid.
         """
         if not effects or not 0 < probability <= 1 or (times is not None and times < 1):
-            raise ValueError("a fault has effects, a probability above 0, and at least one time")
+            raise ValueError(
+                "a fault needs effects, a probability above 0 and up to 1, and times of 1 or more"
+            )
         with self._lock:
             fault = Fault(
                 id=next(self._ids),
@@ -276,28 +284,23 @@ class Faults:
             return fault
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The fault that a request meets, if any."""
+        """Return the fault that a request meets, or None, and count it."""
         with self._lock:
             return next((fault for fault in self._faults if fault.take(method, path)), None)
 
     def pending(self) -> list[Fault]:
-        """Those that can still be met."""
+        """Return the faults that requests can still meet."""
         with self._lock:
             return [fault for fault in self._faults if fault.times != 0]
 
-    def remove(self, fault_id: int) -> None:
-        """Take one away; no matter if it is gone."""
-        with self._lock:
-            self._faults = [fault for fault in self._faults if fault.id != fault_id]
-
     def clear(self) -> None:
-        """Take all away."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
 
-def answer_of(response: Response) -> Answer:
-    """The effect of answering this."""
+def answer_with(response: Response) -> Answer:
+    """Return the effect that answers with this response."""
     return Answer(
         response.status_code,
         response.get_data(as_text=True),
@@ -305,13 +308,13 @@ def answer_of(response: Response) -> Answer:
     )
 
 
-def checked_size(size: int) -> None:
-    """ValueError if there can be no such number of bytes."""
+def require_size(size: int) -> None:
+    """Raise ValueError if a number of bytes is negative."""
     if size < 0:
         raise ValueError("a size is from 0 bytes")
 
 
 def connection() -> socket.socket:
-    """The socket that the request came by."""
+    """Return the socket of the current request."""
     client: socket.socket = request.environ["werkzeug.socket"]
     return client

@@ -1,4 +1,4 @@
-"""What stands before RealtimeKit: the request log, Cloudflare's rate limit, faults, tokens."""
+"""Gateway before RealtimeKit: the request log, Cloudflare's rate limit, faults and tokens."""
 
 import hashlib
 import math
@@ -21,9 +21,10 @@ CONTROL_PATH = "/_simulator"
 
 @dataclass(slots=True, kw_only=True)
 class LoggedRequest:
-    """A request that arrived; never its token, but whether it had an Authorization header.
+    """Request that arrived, without its token.
 
-    `range` is the Range header. `status` is None until answered, or if dropped.
+    `range` is the Range header. `status` is None until the answer, and stays None if the
+    connection was dropped.
     """
 
     method: str
@@ -38,19 +39,19 @@ class LoggedRequest:
 
 
 class RequestLog:
-    """Every request but those to the control API, in order of arrival."""
+    """Requests in order of arrival, except those to the control API."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._requests: list[LoggedRequest] = []
 
     def append(self, logged: LoggedRequest) -> None:
-        """Log a request; it may be completed later."""
+        """Add a request; its status may follow later."""
         with self._lock:
             self._requests.append(logged)
 
     def matching(self, path: str = "", method: str = "") -> list[LoggedRequest]:
-        """Copies of those whose path and method have a match of these regular expressions."""
+        """Return copies of the requests whose path and method match these regular expressions."""
         with self._lock:
             return [
                 replace(logged)
@@ -59,13 +60,13 @@ class RequestLog:
             ]
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Remove all requests."""
         with self._lock:
             self._requests.clear()
 
 
 class Tokens:
-    """The API tokens that Cloudflare knows; only their digests are kept."""
+    """API tokens that are valid; only their digests are kept."""
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
         self._has_realtime: dict[bytes, bool] = {}
@@ -73,19 +74,18 @@ class Tokens:
             self.add(token)
 
     def add(self, token: str, *, has_realtime: bool = True) -> None:
-        """Make a token valid; without the Realtime permission if so told."""
+        """Make a token valid, with or without the Realtime permission."""
         self._has_realtime[_digest(token)] = has_realtime
 
     def revoke(self, token: str) -> None:
-        """Make a token invalid; no matter if it was."""
+        """Make a token invalid; an unknown token is ignored."""
         self._has_realtime.pop(_digest(token), None)
 
     def refusal(self, authorization: str) -> Response | None:
-        """Cloudflare's answer to an Authorization header that does not give access.
+        """Return Cloudflare's refusal of an Authorization header, or None if it gives access.
 
-        401 if there is no valid token in it, 403 if the token lacks the permission, each with code
-        10000. (Cloudflare documents the code, and the SDK tells the two statuses apart; which is
-        sent when is not documented.)
+        An invalid token is a 401, a missing permission a 403, both with code 10000. Cloudflare
+        documents the code only; the SDK distinguishes the two statuses.
         """
         scheme, _, token = authorization.partition(" ")
         has_realtime = self._has_realtime.get(_digest(token.strip()))
@@ -96,13 +96,11 @@ class Tokens:
 
 @dataclass(kw_only=True)
 class RateLimit:
-    """Cloudflare's limit: `quota` requests in `window` seconds, then a block.
+    """Cloudflare's limit: `quota` requests in `window` seconds, then a block of `block` seconds.
 
-    Really 1,200 in 300 and a block of 300 (Cloudflare docs, fundamentals/api/reference/limits).
-
-    Seconds are real ones, of `now`, since it is a client's real pace that is limited. A quota of
-    None is no limit, and no headers. The window begins with the first request in it; a request
-    above the quota is refused, and all are for `block` seconds from then.
+    Cloudflare's figures are 1,200, 300 and 300 (docs, fundamentals/api/reference/limits). Seconds
+    are real, because the client's real pace is limited. A quota of None means no limit and no
+    headers. The window begins with its first request.
     """
 
     quota: int | None = None
@@ -115,7 +113,7 @@ class RateLimit:
     _used: int = field(default=0, init=False, repr=False)
 
     def take(self) -> float | None:
-        """Count a request; seconds until the end of the block if it is above the limit."""
+        """Count a request; return the seconds until the block ends, or None if it is allowed."""
         with self._lock:
             now = self.now()
             if self.quota is None:
@@ -127,20 +125,22 @@ class RateLimit:
             self._used += 1
             if self._used <= self.quota:
                 return None
-            # The block outlasts the window, so that what follows it starts afresh.
+            # The window ends with the block, so that the count starts afresh.
             self._blocked_until = self._window_ends = now + self.block
             return self.block
 
     def set(self, quota: int | None, window: float, block: float) -> None:
-        """Change the limit and forget what was counted."""
+        """Change the limit and reset the count."""
         with self._lock:
             if window <= 0 or block <= 0 or (quota is not None and quota < 0):
-                raise ValueError("a limit is of 0 or more requests in seconds above 0")
+                raise ValueError(
+                    "quota must be None or 0 or more, window and block above 0 seconds"
+                )
             self.quota, self.window, self.block = quota, window, block
             self._window_ends = self._blocked_until = 0
 
     def headers(self) -> dict[str, str]:
-        """`Ratelimit` and `Ratelimit-Policy` (Cloudflare changelog, 2025-09-03)."""
+        """Return `Ratelimit` and `Ratelimit-Policy` (Cloudflare changelog, 2025-09-03)."""
         with self._lock:
             if self.quota is None:
                 return {}
@@ -153,7 +153,7 @@ class RateLimit:
 
 
 class Gateway:
-    """Passes a request through log, rate limit, faults and tokens, in this order."""
+    """Chain that every request passes: log, rate limit, faults, tokens."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Gateway:
         self._requests = requests
 
     def guard(self, app: Flask) -> None:
-        """Stand before every route of the app but the control API's."""
+        """Put the gateway before all routes of the app except the control API's."""
         app.before_request(self._admit)
         app.after_request(self._complete)
 

@@ -1,4 +1,4 @@
-"""RealtimeKit's bucket as far as presigned URLs open it: what R2 and S3 answer to a GET."""
+"""RealtimeKit's bucket behind presigned URLs, with the answers of R2 and S3 to a GET."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ EXPIRED_STATUSES: Mapping[str, int] = {"AccessDenied": 403, "ExpiredRequest": 40
 
 
 class StorageError(Exception):
-    """A request that R2 and S3 refuse, with their status, code and message."""
+    """Raised for a request that R2 and S3 refuse; has their status, code and message."""
 
     def __init__(
         self, status: int, code: str, message: str, *, content_range: str | None = None
@@ -36,13 +36,13 @@ class StorageError(Exception):
 
 
 class Media:
-    """The media host: files at the URLs that the world presigns, while it keeps them."""
+    """Media host: the files behind the world's presigned URLs, until they are deleted."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def blueprint(self) -> Blueprint:
-        """The one route, `/media/<recording id>/<file name>`."""
+        """Return the only route, `/media/<recording id>/<file name>`."""
         routes = Blueprint("media", __name__, url_prefix=MEDIA_PATH)
         routes.add_url_rule(
             "/<path:key>",
@@ -54,23 +54,23 @@ class Media:
         return routes
 
     def download(self, key: str) -> Response:
-        """GET a file, or one range of it."""
+        """Answer a GET with the file, or with one range of it."""
         self._authorize(f"/{quote(key)}")
         file, uploaded_at = self._find(key)
         etag, modified = g.get("etag") or file.etag, http_date(uploaded_at)
         if "If-Match" in request.headers and not request.if_match.contains_raw(etag):
             raise _precondition_failed()
-        # A range of what the file once was is not wanted if it has changed since.
+        # If the file has changed since, If-Range makes the answer the whole file.
         unchanged = request.headers.get("If-Range", etag) in (etag, modified)
-        asked = request.headers.get("Range", "") if unchanged else ""
-        response = _sent(file, wanted(asked, file.size))
+        header = request.headers.get("Range", "") if unchanged else ""
+        response = _sent(file, parse_range(header, file.size))
         response.headers["ETag"] = etag
         response.headers["Last-Modified"] = modified
         response.headers["Accept-Ranges"] = "bytes"
         return response
 
     def _authorize(self, path: str) -> None:
-        """Check all that AWS's signature covers here: the method, the path, and the query."""
+        """Raise `StorageError` unless the URL's signature fits method, path and query."""
         if "Authorization" in request.headers:
             raise _two_kinds_of_authorization()
         query = request.args
@@ -89,7 +89,7 @@ class Media:
         return StorageError(EXPIRED_STATUSES[code], code, "Request has expired")
 
     def _find(self, key: str) -> tuple[MediaFile, datetime]:
-        """A file and when it was uploaded, if it is there now."""
+        """Return a file and its upload time, or raise `StorageError` if it is not there now."""
         recording_id, _, name = key.partition("/")
         now = self._world.clock.now()
         try:
@@ -103,17 +103,17 @@ class Media:
         return files[name], recording.steps_until(now)[-1].at
 
 
-def wanted(header: str, size: int) -> range | None:
-    """The one range of a file that a Range header asks for; an empty one cannot be satisfied.
+def parse_range(header: str, size: int) -> range | None:
+    """Return the range that a Range header selects, or None for the whole file.
 
-    None is the whole file: nothing was asked for, or several ranges, or what makes no sense.
+    Several ranges and malformed headers select the whole file. An empty range means 416.
     """
-    asked = RANGE.fullmatch(header)
-    if asked is None:
+    match = RANGE.fullmatch(header)
+    if match is None:
         return None
-    if asked["suffix"]:
-        return range(max(size - int(asked["suffix"]), 0), size)
-    first, last = int(asked["first"]), int(asked["last"] or MAX_OFFSET)
+    if match["suffix"]:
+        return range(max(size - int(match["suffix"]), 0), size)
+    first, last = int(match["first"]), int(match["last"] or MAX_OFFSET)
     return range(first, min(last + 1, size)) if first <= last else None
 
 
@@ -135,7 +135,7 @@ def _sent(file: MediaFile, part: range | None) -> Response:
 
 
 def _two_kinds_of_authorization() -> StorageError:
-    # S3 also repeats the header's value; a simulator never tells a token.
+    # S3 also repeats the header's value; the simulator never repeats a token.
     return StorageError(
         400,
         "InvalidArgument",

@@ -1,7 +1,7 @@
-"""What goes wrong between a client and a file; for other answers too, where that makes sense.
+"""Faults of downloads, most of which apply to other answers too.
 
-Further effects for media are among those of `faults`: Delay, Drop, Truncate, and Answer, such as
-`html(200)` for an error page that says that all is well.
+`faults` has more that suit media: Delay, Drop, Truncate and Answer, such as `html(200)` for an
+error page with the status of a success.
 """
 
 import secrets
@@ -11,35 +11,37 @@ from dataclasses import dataclass
 from flask import Response, g, request
 
 from .envelopes import storage_error
-from .faults import Answer, Effect, answer_of, checked_size, connection
-from .streams import exactly, paced, reset_after
+from .faults import Answer, Effect, answer_with, connection, require_size
+from .streams import fit_to, pace, reset_after
 
 
 @dataclass(frozen=True, slots=True)
 class Slow(Effect):
-    """Send the body at so many bytes per real second."""
+    """Send the body at this many bytes per real second."""
 
     bytes_per_second: float
 
     def __post_init__(self) -> None:
         if not 1 <= self.bytes_per_second <= 1e9:
-            raise ValueError("a speed is from 1 to 1e9 bytes per second")
+            raise ValueError("bytes_per_second must be from 1 to 1e9")
 
     def after(self, response: Response) -> Response:
-        response.response = paced(response.iter_encoded(), self.bytes_per_second, connection())
+        """Slow the body down."""
+        response.response = pace(response.iter_encoded(), self.bytes_per_second, connection())
         return response
 
 
 @dataclass(frozen=True, slots=True)
 class Reset(Effect):
-    """Reset the connection after the headers and so many bytes of the body; fewer may arrive."""
+    """Reset the connection after this many bytes of the body; fewer may arrive."""
 
     size: int = 0
 
     def __post_init__(self) -> None:
-        checked_size(self.size)
+        require_size(self.size)
 
     def after(self, response: Response) -> Response:
+        """Reset the connection in the middle of the body."""
         response.response = reset_after(response.iter_encoded(), self.size, connection())
         return response
 
@@ -51,19 +53,21 @@ class Resize(Effect):
     size: int
 
     def __post_init__(self) -> None:
-        checked_size(self.size)
+        require_size(self.size)
 
     def after(self, response: Response) -> Response:
-        response.response = exactly(response.iter_encoded(), self.size)
+        """Change the body's size and the Content-Length."""
+        response.response = fit_to(response.iter_encoded(), self.size)
         response.content_length = self.size
         return response
 
 
 @dataclass(frozen=True, slots=True)
 class Chunked(Effect):
-    """Send the body in chunks that end well, without a Content-Length to check it against."""
+    """Send the body in chunks, without a Content-Length to compare it with."""
 
     def after(self, response: Response) -> Response:
+        """Replace the Content-Length by chunked encoding."""
         response.response = response.iter_encoded()
         response.headers.pop("Content-Length", None)
         response.headers["Transfer-Encoding"] = "chunked"
@@ -72,11 +76,12 @@ class Chunked(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Headers(Effect):
-    """Put these headers over those of the answer, such as another Content-Type; None removes."""
+    """Replace these headers of the answer, such as Content-Type; None removes one."""
 
     headers: Mapping[str, str | None]
 
     def after(self, response: Response) -> Response:
+        """Replace or remove the headers."""
         for name, value in self.headers.items():
             response.headers.pop(name, None)
             if value is not None:
@@ -86,18 +91,20 @@ class Headers(Effect):
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRange(Effect):
-    """Answer as if no range had been asked for: 200, and the whole file."""
+    """Ignore the Range header: answer 200 with the whole file."""
 
     def before(self) -> Response | None:
+        """Remove the Range header from the request."""
         request.environ.pop("HTTP_RANGE", None)
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced(Effect):
-    """Give the file an ETag that it never had, as if it were replaced before each request."""
+    """Give the file a new ETag, as if it had been replaced before each request."""
 
     def before(self) -> Response | None:
+        """Leave a random ETag for the media host."""
         g.etag = f'"{secrets.token_hex(16)}"'
         return None
 
@@ -105,8 +112,8 @@ class Replaced(Effect):
 def storage_failure(
     status: int = 200, code: str = "InternalError", message: str = "simulated fault"
 ) -> Answer:
-    """Answer with S3's error in XML; 200 as S3 does when it fails after the first byte."""
-    return answer_of(storage_error(status, code, message))
+    """Answer with S3's XML error; 200 is what S3 sends when it fails after the first byte."""
+    return answer_with(storage_error(status, code, message))
 
 
 MEDIA_EFFECTS: Mapping[str, Callable[..., Effect]] = {
@@ -119,4 +126,4 @@ MEDIA_EFFECTS: Mapping[str, Callable[..., Effect]] = {
     "replaced": Replaced,
     "storage_failure": storage_failure,
 }
-"""Effects by the names that the control API knows them by."""
+"""Effects by their names in the control API."""

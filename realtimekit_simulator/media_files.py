@@ -1,4 +1,4 @@
-"""The bytes of media files: never stored, but worked out wherever they are asked for."""
+"""Media files whose bytes are computed on demand and never stored."""
 
 import base64
 import hashlib
@@ -9,13 +9,13 @@ from functools import cached_property
 
 from .meetings import Artifact
 
-PERIOD = 65_521
-"""Content repeats itself after so many bytes, a prime: no two parts of an upload are the same."""
+PERIOD_BYTES = 65_521
+"""Bytes after which content repeats: a prime, so that no two parts of an upload are equal."""
 
-CHUNK_SIZE = 262_144
-"""No more is ever in memory of one file."""
+CHUNK_BYTES = 262_144
+"""Bytes of one file that are in memory at a time."""
 
-UPLOAD_PART_SIZE = 100 * 1024 * 1024
+UPLOAD_PART_BYTES = 100 * 1024 * 1024
 
 CONTENT_TYPES: Mapping[str, str] = {
     "mp4": "video/mp4",
@@ -24,7 +24,7 @@ CONTENT_TYPES: Mapping[str, str] = {
     "mp3": "audio/mpeg",
     "aac": "audio/aac",
 }
-"""By the end of a file's name; the WebM of a participant's track has sound only."""
+"""Content types by file name suffix; a participant's track is WebM with sound only."""
 
 SIGNATURES: Mapping[str, bytes] = {
     "mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42",
@@ -33,16 +33,15 @@ SIGNATURES: Mapping[str, bytes] = {
     "mp3": b"ID3\x04\x00\x00\x00\x00\x00\x00",
     "aac": b"\xff\xf1\x50\x80",
 }
-"""What a file begins with, for those who look before they trust a content type."""
+"""First bytes of a file by suffix, for clients that check more than the content type."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaFile:
-    """A file in RealtimeKit's bucket, of exactly its artifact's size.
+    """File in RealtimeKit's bucket, exactly as large as its artifact says.
 
-    Its bytes follow from recording, file name and place in the file alone, in this and any other
-    process; only the first few mean something. Any range is had at the price of its length, and
-    a file of many gigabytes takes no memory.
+    The bytes depend on recording, file name and offset only, so every process sees the same file.
+    Only the first few bytes have a meaning. Reading a range costs its length, not the file's.
     """
 
     recording_id: str
@@ -50,51 +49,51 @@ class MediaFile:
 
     @property
     def key(self) -> str:
-        """Where it is, below the media base."""
+        """Path below the media base URL."""
         return f"{self.recording_id}/{self.artifact.path}"
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Length in bytes."""
         return self.artifact.size
 
     @property
     def content_type(self) -> str:
-        """Its media type."""
+        """Media type."""
         is_track = self.artifact.kind == "track"
         return "audio/webm" if is_track else CONTENT_TYPES[self._suffix]
 
     @property
     def etag(self) -> str:
-        """Strong, with its quotes; as of an upload in parts, since it is no MD5 of the content."""
+        """Strong ETag with quotes, in the form of a multipart upload; not an MD5."""
         digest = hashlib.sha256(f"{self.key}\n{self.size}".encode()).hexdigest()
-        return f'"{digest[:32]}-{self.size // UPLOAD_PART_SIZE + 1}"'
+        return f'"{digest[:32]}-{self.size // UPLOAD_PART_BYTES + 1}"'
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to and without `stop`, a few at a time."""
+        """Yield the bytes from `start` up to but not including `stop`, in chunks."""
         stop = self.size if stop is None else min(stop, self.size)
         if start < min(stop, len(self._signature)):
             yield self._signature[start:stop]
             start = len(self._signature)
         while start < stop:
-            offset = start % PERIOD
-            length = min(CHUNK_SIZE, stop - start)
+            offset = start % PERIOD_BYTES
+            length = min(CHUNK_BYTES, stop - start)
             yield self._pattern[offset : offset + length]
             start += length
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes from `start` up to and without `stop`, all at once."""
+        """Return the bytes from `start` up to but not including `stop`."""
         return b"".join(self.chunks(start, stop))
 
     def sha256(self) -> str:
-        """The SHA-256 of all its bytes in hexadecimal; some seconds for each few gigabytes."""
+        """Return the SHA-256 in hexadecimal; takes seconds per gigabyte."""
         digest = hashlib.sha256()
         for chunk in self.chunks():
             digest.update(chunk)
         return digest.hexdigest()
 
     def crc32(self) -> str:
-        """The CRC-32 of all its bytes as S3's `ChecksumCRC32` has it: big-endian, in base64."""
+        """Return the CRC-32 as in S3's `ChecksumCRC32`: big-endian, in base64."""
         checksum = 0
         for chunk in self.chunks():
             checksum = zlib.crc32(chunk, checksum)
@@ -110,6 +109,6 @@ class MediaFile:
 
     @cached_property
     def _pattern(self) -> bytes:
-        """Long enough for a chunk that begins anywhere in a period."""
-        period = hashlib.shake_128(self.key.encode()).digest(PERIOD)
-        return period * (CHUNK_SIZE // PERIOD + 2)
+        """Repeated content, long enough for a chunk that begins anywhere in a period."""
+        period = hashlib.shake_128(self.key.encode()).digest(PERIOD_BYTES)
+        return period * (CHUNK_BYTES // PERIOD_BYTES + 2)

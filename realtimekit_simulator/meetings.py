@@ -1,8 +1,8 @@
-"""Meetings, their sessions, and the recordings of these.
+"""Meetings, their sessions, and the sessions' recordings.
 
-A meeting is a reusable room; a session is one run of it; a session may have several recordings
-(RealtimeKit docs, concepts/meeting). Nothing here ticks: a recording is a list of steps, and what
-it is at some moment follows from the steps up to then.
+A meeting is a reusable room, a session is one run of it, and a session may have several recordings
+(RealtimeKit docs, concepts/meeting). A recording is a list of timed steps: its state at a moment
+follows from the steps up to then, so no timer is needed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from .options import ACTIVE, STOPPED, Kind, RecordingOptions, Status
 
 RETENTION = timedelta(days=7)
-"""How long RealtimeKit keeps the media (RealtimeKit docs, data-retention)."""
+"""Time for which RealtimeKit keeps media after the stop (RealtimeKit docs, data-retention)."""
 
 TRACK_FILE_NAME = (
     "{{file_name_prefix}}_{{user_id}}_{{peer_id}}_{{stream_kind}}_{{media_kind}}_{{date_time}}.webm"
 )
-"""The file name that RealtimeKit gives a TRACK recording, braces and all.
+"""Literal file name of every TRACK recording.
 
-Seen, not documented, as is its size of 0: github.com/collectivewinca/ve-rooom, docs/RECORDINGS.md.
+It was seen, as was the size of 0: github.com/collectivewinca/ve-rooom, docs/RECORDINGS.md.
 """
 
 # 300 MB an hour (RealtimeKit docs, start-recording), and sound at 128 kbit/s.
@@ -33,9 +33,9 @@ JUST_BEFORE = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asked for a start or a stop: `type` ORGANIZATION or USER.
+    """Originator of a start or a stop: `type` is ORGANIZATION or USER.
 
-    INTERNAL is in no schema, but in a webhook of Dyte's documentation.
+    INTERNAL is missing from the schema, but appears in a webhook of Dyte's documentation.
     """
 
     type: str
@@ -45,7 +45,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why a recording started or stopped, in RealtimeKit's words, such as `ALL_PEERS_LEFT`."""
+    """Reason of a start or a stop in RealtimeKit's words, such as `ALL_PEERS_LEFT`."""
 
     reason: str
     caller: Caller | None = None
@@ -53,7 +53,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A participant's one stay in a session; track recordings have a file for each."""
+    """One stay of a participant in a session; a TRACK recording has a file for each."""
 
     peer_id: str
     user_id: str
@@ -61,10 +61,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A media file in RealtimeKit's bucket. `kind` is video, audio or track.
+    """Media file in RealtimeKit's bucket; `kind` is video, audio or track.
 
-    Of a TRACK recording it has a `layer` and the id of a participant. `folder` is where it is, if
-    that is not beside the others.
+    A track has a `layer` and a participant. A `folder` separates files of the same name.
     """
 
     kind: str
@@ -76,12 +75,12 @@ class Artifact:
 
     @property
     def path(self) -> str:
-        """Where it is among the recording's files."""
+        """Path among the recording's files."""
         return "/".join(filter(None, (self.folder, self.file_name)))
 
 
 class Step(NamedTuple):
-    """From `at` on, the recording has this status."""
+    """Change of status: from `at` on, the recording has this one."""
 
     at: datetime
     status: Status
@@ -89,7 +88,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What is to be seen of a recording at one moment; None where that is not known yet."""
+    """State of a recording at one moment; None stands for a value that is not known yet."""
 
     status: Status
     started_at: datetime | None
@@ -100,7 +99,7 @@ class Snapshot:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Meeting:
-    """A reusable room. `recording_config` is as RealtimeKit's API spells it, secrets and all."""
+    """Reusable room; `recording_config` is as in RealtimeKit's API, including secrets."""
 
     id: str
     title: str
@@ -111,18 +110,18 @@ class Meeting:
     sessions: list["Session"] = field(default_factory=list, repr=False)
 
     def live_session(self, at: datetime) -> "Session | None":
-        """The session that runs at that moment; a room has at most one."""
+        """Return the session that runs at a moment, or None; a room has at most one."""
         return next((session for session in self.sessions if session.is_live(at)), None)
 
     def active_recordings(self, at: datetime) -> list["Recording"]:
-        """Recordings that have begun and not stopped, the newest last."""
+        """Return the recordings that have begun and not stopped, the newest last."""
         recordings = (rec for session in self.sessions for rec in session.recordings)
         return [rec for rec in recordings if rec.exists(at) and rec.at(at).status in ACTIVE]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Session:
-    """One run of a meeting. It stays LIVE for a while after the last participant has left."""
+    """One run of a meeting; it stays LIVE for a while after the last participant has left."""
 
     id: str
     meeting: Meeting
@@ -134,25 +133,25 @@ class Session:
     recordings: list["Recording"] = field(default_factory=list, repr=False)
 
     def exists(self, at: datetime) -> bool:
-        """Whether it has started by then."""
+        """Return True if the session has started by then."""
         return self.started_at <= at
 
     def is_live(self, at: datetime) -> bool:
-        """Whether it has started and not ended."""
+        """Return True if the session has started and not ended."""
         return self.exists(at) and (self.ended_at is None or at < self.ended_at)
 
     def minutes_consumed(self, at: datetime) -> float:
-        """Minutes of all participants together, up to then."""
+        """Return the minutes of all participants together, up to then."""
         until = min(at, self.left_at or at)
         return round((until - self.started_at).total_seconds() / 60 * self.participants, 2)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Recording:
-    """One recording of a session: what was asked for, and the steps it takes.
+    """One recording of a session: its options and its steps.
 
-    `steps` may reach into the future: a recording that will stop at its `max_seconds` has these
-    steps from the start. Steps are replaced as a whole, so readers need no lock.
+    `steps` reach into the future, because the stop at `max_seconds` is known from the start. They
+    are replaced as a whole, so readers need no lock.
     """
 
     id: str
@@ -166,20 +165,20 @@ class Recording:
 
     @property
     def meeting(self) -> Meeting:
-        """The room it was made in."""
+        """Meeting that is recorded."""
         return self.session.meeting
 
     @property
     def invoked_at(self) -> datetime:
-        """When it was asked for."""
+        """Time of the start request."""
         return self.steps[0].at
 
     def exists(self, at: datetime) -> bool:
-        """Whether it has been asked for by then."""
+        """Return True if the recording has been invoked by then."""
         return self.invoked_at <= at
 
     def at(self, moment: datetime) -> Snapshot:
-        """What is to be seen of it at a moment; ValueError before it was asked for."""
+        """Return the state at a moment; raise ValueError before the invocation."""
         past = self.steps_until(moment)
         if not past:
             raise ValueError(f"recording {self.id} does not exist at {moment}")
@@ -194,11 +193,11 @@ class Recording:
         )
 
     def steps_until(self, moment: datetime) -> tuple[Step, ...]:
-        """The steps taken up to and including that moment."""
+        """Return the steps up to and including that moment."""
         return tuple(step for step in self.steps if step.at <= moment)
 
     def last_moment_as(self, status: Status, now: datetime) -> datetime:
-        """The latest moment up to `now` at which it had that status; `now` if it never had."""
+        """Return the last moment up to `now` with that status, or `now` if it never had it."""
         moments = [
             min(now, following.at - JUST_BEFORE)
             for step, following in pairwise(self.steps)
@@ -208,7 +207,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """Seconds recorded, without pauses, when all steps are taken."""
+        """Seconds recorded in all steps, without pauses."""
         if self.options.duration is not None:
             return self.options.duration
         recorded = (
@@ -220,7 +219,7 @@ class Recording:
 
     @property
     def file_name(self) -> str:
-        """RealtimeKit's `output_file_name`: room and time, so not unique."""
+        """RealtimeKit's `output_file_name`: room and time, hence not unique."""
         if self.options.kind is Kind.TRACK:
             return TRACK_FILE_NAME
         audio_only = self.options.kind is Kind.AUDIO
@@ -229,14 +228,14 @@ class Recording:
 
     @property
     def file_size(self) -> int:
-        """What RealtimeKit reports; 0 for every TRACK recording."""
+        """Size that RealtimeKit reports in bytes; 0 for every TRACK recording."""
         if self.options.kind is Kind.TRACK:
             return 0
         return next(self._artifacts()).size
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """The files that an upload leaves in RealtimeKit's bucket, the main one first."""
+        """Files that an upload leaves in RealtimeKit's bucket, the main file first."""
         return tuple(self._artifacts()) if self.options.realtimekit_bucket else ()
 
     def _artifacts(self) -> Iterator[Artifact]:

@@ -1,4 +1,4 @@
-"""What a recording is asked to be, and how it turns out."""
+"""Options of a recording: its configuration and its fate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ STOPPED = frozenset(Status) - ACTIVE
 
 
 class Kind(StrEnum):
-    """What RealtimeKit makes: a video, its sound alone, a tar of HLS, a file per participant."""
+    """Kinds of recording: video, sound only, a tar of HLS, or a file per participant."""
 
     COMPOSITE = "composite"
     AUDIO = "audio"
@@ -32,16 +32,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingOptions:
-    """One recording's configuration and fate. Times are simulated seconds, sizes are bytes.
+    """Configuration and fate of one recording; times in simulated seconds, sizes in bytes.
 
-    `start_delay` and `upload_seconds` are how long it stays INVOKED and UPLOADING; None is for
-    ever. Sizes and duration are worked out from the time recorded unless given: an empty recording
-    is `RecordingOptions(file_size=0, duration=0)`, one of a fractional duration `duration=12.001`.
+    `start_delay` and `upload_seconds` are the time in INVOKED and UPLOADING; None means for ever.
+    Unless given, sizes and duration follow from the time recorded. An empty recording is
+    `RecordingOptions(file_size=0, duration=0)`; `duration=12.001` is a fractional one.
 
-    A TRACK recording of no `participants` is UPLOADED without a file, as is common. With
-    `layers_share_names` its layers hold files of the same names. `late_files` is how many of its
-    files, the last ones, are named without a URL. `never_set` are fields of time, such as
-    `download_url_expiry`, that are told as 0001-01-01.
+    A TRACK recording with 0 `participants` is UPLOADED without a file, as was often seen. With
+    `layers_share_names` its layers hold files of the same names. The last `late_files` files are
+    listed without a URL. `never_set` names fields of time, such as `download_url_expiry`, that are
+    shown as 0001-01-01.
     """
 
     kind: Kind = Kind.COMPOSITE
@@ -66,11 +66,11 @@ class RecordingOptions:
 
     def __post_init__(self) -> None:
         if self.outcome not in (Status.UPLOADED, Status.ERRORED):
-            raise ValueError(f"a recording does not end as {self.outcome}")
+            raise ValueError(f"outcome must be UPLOADED or ERRORED, not {self.outcome}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], defaults: Self) -> Self:
-        """Read RealtimeKit's own configuration: a start request's body or a `recording_config`."""
+        """Return the options of a start request's body or of a `recording_config`."""
         audio, video = config.get("audio_config"), config.get("video_config") or {}
         return replace(
             defaults,
@@ -90,14 +90,14 @@ class RecordingOptions:
 
     @property
     def video_suffix(self) -> str:
-        """The end of the main file's name (RealtimeKit docs, configure-codecs)."""
+        """Suffix of the main file's name (RealtimeKit docs, configure-codecs)."""
         if self.kind is Kind.INTERACTIVE:
             return "tar"
         return "mp4" if self.video_codec == "H264" else "webm"
 
     @property
     def audio_suffix(self) -> str:
-        """The end of the audio file's name (RealtimeKit docs, configure-audio-codec)."""
+        """Suffix of the audio file's name (RealtimeKit docs, configure-audio-codec)."""
         return self.audio_codec.lower()
 
 

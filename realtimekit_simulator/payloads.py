@@ -1,7 +1,7 @@
-"""The bodies of webhooks, as RealtimeKit's documentation shows them, their fields in its order.
+"""Webhook bodies as RealtimeKit documents them, with the fields in the documented order.
 
-Where a thing is not there yet, or not for this recording, its field is left out. What a meeting of
-this world has no equal of, such as a participant's name, is as in the documentation's samples.
+A field without a value yet, or without one for this recording, is left out. Values that the
+simulated meetings lack, such as a participant's name, are those of the documentation's samples.
 """
 
 import json
@@ -18,23 +18,23 @@ Body = dict[str, Any]
 
 
 def body(world: World, event: TimelineEvent) -> Body:
-    """What RealtimeKit posts when this takes place."""
+    """Return the body that RealtimeKit posts for an event."""
     return {"event": event.name, **_BODIES[event.name](world, event)}
 
 
-def encoded(content: Mapping[str, Any]) -> bytes:
-    """JSON as JavaScript's JSON.stringify writes it: compact, and only halves of pairs escaped."""
+def encode(content: Mapping[str, Any]) -> bytes:
+    """Return JSON as JavaScript's JSON.stringify does: compact, with lone surrogates escaped."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="backslashreplace")
 
 
 def organizer(world: World) -> Body:
-    """Whose meeting it is."""
+    """Return the organisation of every meeting."""
     return {"id": world.organization_id, "name": world.organization_name}
 
 
 def download_urls(world: World, event: TimelineEvent) -> dict[str, str]:
-    """By kind of file, once it is uploaded; a TRACK recording's are there too, but never sent."""
+    """Return URLs by kind of file once uploaded; those of kind `track` are never sent."""
     if event.recording is None or event.status is not Status.UPLOADED:
         return {}
     files = event.recording.artifacts
@@ -42,7 +42,7 @@ def download_urls(world: World, event: TimelineEvent) -> dict[str, str]:
 
 
 def ended_at(event: TimelineEvent) -> datetime | None:
-    """When the session ended, if it had by then."""
+    """Return the end of the session if it had ended by then, else None."""
     end = event.session.ended_at
     return end if end is not None and end <= event.at else None
 
@@ -82,7 +82,7 @@ def _chat_synced(world: World, event: TimelineEvent) -> Body:
 
 def _recording_status(world: World, event: TimelineEvent) -> Body:
     if event.recording is None:
-        raise ValueError("a status is of a recording")
+        raise ValueError("recording.statusUpdate needs a recording")
     return {
         "recording": _recording(world, event.recording, event),
         "meeting": _meeting(world, event.session, ended_at(event)),
@@ -90,7 +90,7 @@ def _recording_status(world: World, event: TimelineEvent) -> Body:
 
 
 def _livestream_status(world: World, event: TimelineEvent) -> Body:
-    # Its meeting is another one's shape: no session, no start, another order.
+    # This event's meeting has no session and no start, and another order.
     meeting = event.session.meeting
     return {
         "streamId": "d231d346-c422-43a6-a324-c0d65b79c8a7",
@@ -144,7 +144,7 @@ def _recording(world: World, recording: Recording, event: TimelineEvent) -> Body
 
 
 def _meeting(world: World, session: Session, end: datetime | None) -> Body:
-    """The `meeting` of most events; LIVE even when it has ended."""
+    """Return the `meeting` of most events; its status is LIVE even after the end."""
     return {
         "id": session.meeting.id,
         "sessionId": session.id,
@@ -195,4 +195,4 @@ _BODIES: Mapping[EventName, Callable[[World, TimelineEvent], Body]] = {
     "meeting.transcript": _transcript,
     "meeting.summary": _summary,
 }
-"""All but `event`, by its name."""
+"""Writers of a body without `event`, by the event's name."""

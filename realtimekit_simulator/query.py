@@ -1,14 +1,14 @@
-"""Reading a request's query, ids and body; what cannot be read is refused as RealtimeKit would."""
+"""Query, ids and body of a request; malformed ones are refused as RealtimeKit would."""
 
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flask import abort, request
 from werkzeug.datastructures import MultiDict
 
+from .not_simulated import NotSimulatedError
 from .world import Undocumented
 
 Item = TypeVar("Item")
@@ -18,17 +18,23 @@ CONFIG_OBJECTS = (*CODECS, "interactive_config", "realtimekit_bucket_config", "s
 
 
 class Query:
-    """A list request's parameters, by RealtimeKit's names. Each reader answers 400 if malformed."""
+    """Parameters of a list request; every reader answers 400 to a malformed value."""
 
     def __init__(self, arguments: MultiDict[str, str]) -> None:
         self._arguments = arguments
 
+    def refuse(self, *names: str) -> None:
+        """Answer 501 if a parameter is used that RealtimeKit documents and this simulator lacks."""
+        for name in names:
+            if self.text(name):
+                raise NotSimulatedError(f"the parameter {name} of {request.path}")
+
     def text(self, name: str) -> str:
-        """The parameter, or the empty string; `page_no=` is as good as none."""
+        """Return the parameter, or the empty string; RealtimeKit allows `page_no=`."""
         return self._arguments.get(name, "")
 
     def number(self, name: str, default: int) -> int:
-        """A whole number of 0 or more; the SDK writes 1.0 for it."""
+        """Return a whole number of 0 or more; the SDK writes 1 as 1.0."""
         text = self.text(name)
         if not text:
             return default
@@ -41,72 +47,53 @@ class Query:
         return int(value)
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        """One of the allowed words."""
+        """Return one of the allowed words, or None."""
         text = self.text(name)
         if text and text not in allowed:
             abort(400, f"{name} must be one of {', '.join(allowed)}")
         return text or None
 
-    def choices(self, name: str, allowed: Sequence[str]) -> list[str]:
-        """Any of the allowed words, by commas as documented or repeated as the SDK does."""
-        words = [word for text in self._arguments.getlist(name) for word in text.split(",") if word]
-        if not set(words) <= set(allowed):
-            abort(400, f"{name} must be of {', '.join(allowed)}")
-        return words
-
-    def flag(self, name: str) -> bool | None:
-        """A boolean."""
-        text = self.choice(name, ("true", "false"))
-        return None if text is None else text == "true"
-
     def identifier(self, name: str) -> str | None:
-        """A UUID."""
+        """Return a UUID, or None."""
         text = self.text(name)
-        return identifier(text, name) if text else None
-
-    def time(self, name: str) -> datetime | None:
-        """A time in ISO 8601; UTC if it does not say."""
-        text = self.text(name)
-        if not text:
-            return None
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            abort(400, f"{name} must be a time in ISO format")
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
+        return parse_identifier(text, name) if text else None
 
     def page(self, items: Sequence[Item], rules: Undocumented) -> tuple[list[Item], dict[str, int]]:
-        """The page of the items that is asked for, and its `paging`: offsets from 1, inclusive."""
-        asked = self.number("per_page", rules.default_per_page)
-        if rules.refused_per_page is not None and asked > rules.refused_per_page:
+        """Return the requested page and its `paging`; offsets count from 1 and are inclusive."""
+        requested = self.number("per_page", rules.default_per_page)
+        if rules.refused_per_page is not None and requested > rules.refused_per_page:
             abort(400, f"per_page must be {rules.refused_per_page} or less")
-        size = min(asked, rules.max_per_page)
+        size = min(requested, rules.max_per_page)
         page = max(self.number("page_no", rules.first_page) - rules.first_page, 0)
         start = page * size
-        found = list(items[start : start + size])
-        offsets = (start + 1, start + len(found)) if found else (0, 0)
+        page_items = list(items[start : start + size])
+        offsets = (start + 1, start + len(page_items)) if page_items else (0, 0)
         total = len(items)
-        return found, {"total_count": total, "start_offset": offsets[0], "end_offset": offsets[1]}
+        return page_items, {
+            "total_count": total,
+            "start_offset": offsets[0],
+            "end_offset": offsets[1],
+        }
 
 
-def identifier(text: str, name: str) -> str:
-    """A UUID in its usual form; 400 if it is none (what RealtimeKit answers is not documented)."""
+def parse_identifier(text: str, name: str) -> str:
+    """Return a UUID in its usual form; answer 400 otherwise (RealtimeKit's status is unknown)."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
         abort(400, f"{name} must be a UUID")
 
 
-def body() -> dict[str, Any]:
-    """The request's JSON object; 400 if it is none."""
+def read_body() -> dict[str, Any]:
+    """Return the request's JSON object; answer 400 to any other body."""
     content = request.get_json(silent=True)
     if not isinstance(content, dict):
         abort(400, "the body must be a JSON object")
     return content
 
 
-def validated_config(config: Any) -> dict[str, Any]:
-    """A recording configuration whose parts are what the OpenAPI says; else 422, as is seen."""
+def parse_config(config: Any) -> dict[str, Any]:
+    """Return a recording configuration that fits the OpenAPI; answer 422 otherwise, as was seen."""
     if not isinstance(config, dict):
         abort(422, '"recording_config" must be an object')
     for name in CONFIG_OBJECTS:

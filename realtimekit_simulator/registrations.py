@@ -1,4 +1,4 @@
-"""The webhooks that are registered with the app."""
+"""Webhooks that are registered with the app."""
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +13,16 @@ from urllib3.util import parse_url
 from .world import ConflictError, EventName, UnknownError, World
 
 EVENTS: tuple[EventName, ...] = get_args(EventName)
-"""All that a webhook can subscribe to (OpenAPI `realtimekit_WebhookRequest`)."""
+"""Events that a webhook can subscribe to (OpenAPI `realtimekit_WebhookRequest`)."""
 
 
 class InvalidWebhookError(ValueError):
-    """Raised for a field that RealtimeKit would refuse; says so in RealtimeKit's manner."""
+    """Raised for a field that RealtimeKit would refuse; has RealtimeKit's message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One registration: post these events to this URL, while it is enabled."""
+    """Registration: while enabled, these events are posted to this URL."""
 
     id: str
     name: str
@@ -34,9 +34,9 @@ class Webhook:
 
 
 class Registrations:
-    """The app's webhooks in order of creation. Safe to use from several threads.
+    """Webhooks of the app in order of creation. Safe to use from several threads.
 
-    No two have the same URL: so it was with Dyte; RealtimeKit's documentation does not say.
+    URLs are unique, as they were with Dyte; RealtimeKit's documentation does not say.
     """
 
     def __init__(self, world: World) -> None:
@@ -45,16 +45,16 @@ class Registrations:
         self._webhooks: dict[str, Webhook] = {}
 
     def all(self) -> list[Webhook]:
-        """Every one, enabled or not."""
+        """Return all webhooks, enabled or not."""
         with self._lock:
             return list(self._webhooks.values())
 
     def subscribed(self, event: str) -> list[Webhook]:
-        """Those that an event is posted to."""
+        """Return the enabled webhooks that have subscribed to an event."""
         return [webhook for webhook in self.all() if webhook.enabled and event in webhook.events]
 
     def get(self, webhook_id: str) -> Webhook:
-        """The one of that id; UnknownError if there is none."""
+        """Return the webhook with this id; raise UnknownError if there is none."""
         with self._lock:
             return self._known(webhook_id)
 
@@ -66,22 +66,22 @@ class Registrations:
         name: str = "Webhook",
         enabled: bool = True,
     ) -> Webhook:
-        """Register one; InvalidWebhookError, or ConflictError if another has this URL."""
-        checked = _checked({"name": name, "url": url, "events": events, "enabled": enabled})
+        """Register a webhook; raise InvalidWebhookError, or ConflictError if the URL is taken."""
+        checked = _check_fields({"name": name, "url": url, "events": events, "enabled": enabled})
         now = self._world.clock.now()
         webhook = Webhook(id=str(uuid.uuid4()), created_at=now, updated_at=now, **checked)
         with self._lock:
             return self._keep(webhook)
 
     def change(self, webhook_id: str, changes: Mapping[str, Any]) -> Webhook:
-        """Change what `changes` says of name, url, events and enabled; raises as `add` does."""
-        checked = _checked(changes)
+        """Change name, url, events or enabled of a webhook; raises like `add`."""
+        checked = _check_fields(changes)
         now = self._world.clock.now()
         with self._lock:
             return self._keep(replace(self._known(webhook_id), updated_at=now, **checked))
 
     def remove(self, webhook_id: str) -> Webhook:
-        """Take one away; UnknownError if there is none."""
+        """Remove and return a webhook; raise UnknownError if there is none."""
         with self._lock:
             webhook = self._known(webhook_id)
             del self._webhooks[webhook_id]
@@ -100,16 +100,16 @@ class Registrations:
         return webhook
 
 
-def required(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole webhook's fields; InvalidWebhookError if one without a default is missing."""
+def require_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a webhook; raise InvalidWebhookError if a required one is missing."""
     for name in ("name", "url", "events"):
         if name not in content:
             raise InvalidWebhookError(f'"{name}" is required')
     return {"enabled": True, **content}
 
 
-def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a webhook that are there; others are left out without a word."""
+def _check_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the known fields of a webhook after checking them; ignore unknown ones."""
     for name, (is_valid, rule) in _RULES.items():
         if name in content and not is_valid(content[name]):
             raise InvalidWebhookError(f'"{name}" must be {rule}')

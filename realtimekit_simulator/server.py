@@ -1,4 +1,4 @@
-"""werkzeug's threaded server, with what it lacks: kept-alive connections and a clean end."""
+"""Server on werkzeug's threaded one, with kept-alive connections and a clean stop."""
 
 import io
 import socket
@@ -13,11 +13,11 @@ from werkzeug.test import run_wsgi_app
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Answers request after request on one connection, as Cloudflare does.
+    """Handler that answers request after request on one connection, as Cloudflare does.
 
-    werkzeug's own handler closes the connection after each answer; a client that pools its
-    connections would never be seen doing so. An answer shorter than its Content-Length, or
-    without one, ends with the connection.
+    werkzeug's own handler closes the connection after each answer, which would hide faults of a
+    client's connection pool. An answer that is shorter than its Content-Length, or has none, ends
+    with the connection.
     """
 
     # Headers and body are two writes; Nagle's algorithm would hold back the second for 40 ms.
@@ -25,11 +25,11 @@ class RequestHandler(WSGIRequestHandler):
     _has_answered = False
 
     def run_wsgi(self) -> None:
-        """Answer one request; its body is read first, so that the next one can be found."""
+        """Answer one request after reading its whole body, so that the next one can follow."""
         environ = self.make_environ()
         environ["simulator.kept"] = self._has_answered
         self._has_answered = True
-        # werkzeug has made a chunked body end by itself; others end where they say.
+        # werkzeug ends a chunked body itself; other bodies end at their Content-Length.
         size = -1 if environ.get("wsgi.input_terminated") else self._body_size()
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(size))
         body, status, headers = run_wsgi_app(self.server.app, environ)
@@ -47,10 +47,10 @@ class RequestHandler(WSGIRequestHandler):
             self.close_connection = True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: the request log is the place to look."""
+        """Write nothing, because the simulator keeps its own request log."""
 
     def _send_body(self, body: Iterable[bytes], headers: Headers) -> bool:
-        """End the headers and send what follows; whether a client can tell where that ends."""
+        """Send the body; return True if a client can tell where it ends."""
         if headers.get("Transfer-Encoding") == "chunked" and self.command != "HEAD":
             self.end_headers()
             for chunk in filter(None, body):
@@ -68,7 +68,7 @@ class RequestHandler(WSGIRequestHandler):
 
 
 class Server(ThreadedWSGIServer):
-    """A server that, once stopped, has left no connection and no thread."""
+    """Server that leaves no connection and no thread once it has stopped."""
 
     def __init__(self, host: str, port: int, app: Any) -> None:
         super().__init__(host, port, app, RequestHandler)
@@ -76,11 +76,11 @@ class Server(ThreadedWSGIServer):
         self._thread = Thread(target=self.serve_forever, args=(0.02,), name="simulator")
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Serve in a new thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening, cut all connections, and wait for what was being answered."""
+        """Stop listening, cut all connections, and wait for their threads."""
         self.shutdown()
         self._thread.join()
         for connection, _ in self._connections:
@@ -89,7 +89,7 @@ class Server(ThreadedWSGIServer):
             thread.join()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its thread, and remember both."""
+        """Start a thread for a connection, and remember both."""
         thread = Thread(
             target=self.process_request_thread, args=(request, client_address), daemon=True
         )
@@ -99,5 +99,5 @@ class Server(ThreadedWSGIServer):
 
 
 def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):  # It may be closed already.
+    with suppress(OSError):  # The connection may be closed already.
         connection.shutdown(socket.SHUT_RDWR)

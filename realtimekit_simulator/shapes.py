@@ -1,7 +1,7 @@
-"""RealtimeKit's JSON: what each endpoint says of a recording, a meeting, a session.
+"""RealtimeKit's JSON for recordings, meetings, sessions and apps.
 
-Field names, nulls and omissions follow Cloudflare's OpenAPI 4.0.0; where real answers have been
-seen to differ from it, as those of TRACK recordings do, they follow these.
+Field names, nulls and omissions follow Cloudflare's OpenAPI 4.0.0. Where real answers were seen to
+differ, as for TRACK recordings, they follow the real answers.
 """
 
 from collections.abc import Mapping
@@ -13,41 +13,41 @@ from .options import Kind, Status
 from .world import SECRET_FIELDS, World
 
 NEVER = "0001-01-01T00:00:00Z"
-"""A time that was never set, where the answer does not say null: the zero of Go."""
+"""Time that was never set, where the answer has Go's zero time instead of null."""
 
 ROOM_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 
 def timestamp(at: datetime | None) -> str | None:
-    """ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
+    """Return ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
     if at is None:
         return None
     return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
-    """A recording as `active-recording` shows it; the other endpoints add to this."""
-    seen = rec.at(at)
+    """Return a recording as `active-recording` shows it; other endpoints add fields."""
+    snapshot = rec.at(at)
     shape: dict[str, Any] = {
         "id": rec.id,
-        "status": seen.status,
+        "status": snapshot.status,
         "session_id": rec.session.id,
         "output_file_name": rec.file_name,
         "invoked_time": timestamp(rec.invoked_at),
-        "started_time": timestamp(seen.started_at),
-        "stopped_time": timestamp(seen.stopped_at),
-        "download_url_expiry": timestamp(seen.expires_at),
-        "file_size": rec.file_size if seen.status is Status.UPLOADED else None,
-        **_download_urls(world, rec, seen, world.clock.now()),
+        "started_time": timestamp(snapshot.started_at),
+        "stopped_time": timestamp(snapshot.stopped_at),
+        "download_url_expiry": timestamp(snapshot.expires_at),
+        "file_size": rec.file_size if snapshot.status is Status.UPLOADED else None,
+        **_download_urls(world, rec, snapshot, world.clock.now()),
     }
     shape |= {name: NEVER for name in rec.options.never_set if name in shape}
-    if seen.duration is not None:
-        shape["recording_duration"] = seen.duration
+    if snapshot.duration is not None:
+        shape["recording_duration"] = snapshot.duration
     return shape
 
 
 def recording_details(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
-    """A recording as get-one, start and PUT show it: with reasons, without its meeting."""
+    """Return a recording as get-one, start and PUT show it: with reasons, without meeting."""
     shape = recording(world, rec, at)
     shape["storage_config"] = _readable(world, rec.options.storage_config)
     shape["start_reason"] = _reason(rec.start_reason)
@@ -57,7 +57,7 @@ def recording_details(world: World, rec: Recording, at: datetime) -> dict[str, A
 
 
 def recording_item(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
-    """A recording as the list shows it: with its meeting, without reasons."""
+    """Return a recording as the list shows it: with meeting, without reasons."""
     shape = recording(world, rec, at)
     shape["storage_config"] = _readable(world, rec.options.storage_config)
     shape["meeting"] = meeting(world, rec.meeting)
@@ -65,7 +65,7 @@ def recording_item(world: World, rec: Recording, at: datetime) -> dict[str, Any]
 
 
 def meeting(world: World, room: Meeting) -> dict[str, Any]:
-    """A meeting, the same wherever it appears."""
+    """Return a meeting; its shape is the same in all answers."""
     return {
         "id": room.id,
         "title": room.title,
@@ -83,16 +83,16 @@ def meeting(world: World, room: Meeting) -> dict[str, Any]:
 
 
 def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
-    """A session; `associated_id` is its meeting."""
+    """Return a session; `associated_id` is its meeting."""
     live = run.is_live(at)
-    here = live and (run.left_at is None or at < run.left_at)
+    is_occupied = live and (run.left_at is None or at < run.left_at)
     shape = {
         "id": run.id,
         "associated_id": _room_name(run) if world.undocumented.room_names else run.meeting.id,
         "meeting_display_name": run.meeting.title,
         "type": "meeting",
         "status": "LIVE" if live else "ENDED",
-        "live_participants": run.participants if here else 0,
+        "live_participants": run.participants if is_occupied else 0,
         "max_concurrent_participants": run.participants,
         "minutes_consumed": run.minutes_consumed(at),
         "organization_id": world.organization_id,
@@ -106,7 +106,7 @@ def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
 
 
 def app(world: World) -> dict[str, Any]:
-    """The one app of the account."""
+    """Return the only app of the account."""
     first = min((meeting.created_at for meeting in world.meetings()), default=world.clock.now())
     return {"id": world.app_id, "name": world.organization_name, "created_at": timestamp(first)}
 
@@ -117,26 +117,28 @@ def _room_name(run: Session) -> str:
     return f"{digits[:6]}-{digits[6:]}"
 
 
-def _download_urls(world: World, rec: Recording, seen: Snapshot, now: datetime) -> dict[str, Any]:
-    expires_at, is_track = seen.expires_at, rec.options.kind is Kind.TRACK
-    gone = expires_at is not None and expires_at <= now
-    # Of TRACK recordings "audio_download_url" is an empty string, never null.
-    nothing = {"download_url": None, "audio_download_url": "" if is_track else None}
-    if gone and not world.undocumented.keeps_expired_urls:
-        return nothing
-    if is_track and rec.options.realtimekit_bucket and seen.status is Status.UPLOADING:
-        # Seen: the list of tracks is not whole yet.
-        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts) // 2)}
+def _download_urls(
+    world: World, rec: Recording, snapshot: Snapshot, now: datetime
+) -> dict[str, Any]:
+    expires_at, is_track = snapshot.expires_at, rec.options.kind is Kind.TRACK
+    is_deleted = expires_at is not None and expires_at <= now
+    # A TRACK recording's audio_download_url is an empty string, never null.
+    no_urls = {"download_url": None, "audio_download_url": "" if is_track else None}
+    if is_deleted and not world.undocumented.keeps_expired_urls:
+        return no_urls
+    if is_track and rec.options.realtimekit_bucket and snapshot.status is Status.UPLOADING:
+        # Seen: while UPLOADING, the list of tracks is incomplete.
+        return no_urls | {"download_url": _tracks(world, rec, len(rec.artifacts) // 2)}
     if expires_at is None:
-        return nothing
+        return no_urls
     if is_track:
-        return nothing | {"download_url": _tracks(world, rec, len(rec.artifacts))}
+        return no_urls | {"download_url": _tracks(world, rec, len(rec.artifacts))}
     urls = {artifact.kind: world.media_url(rec, artifact) for artifact in rec.artifacts}
     return {"download_url": urls.get("video"), "audio_download_url": urls.get("audio")}
 
 
 def _tracks(world: World, rec: Recording, count: int) -> Any:
-    """Return the `download_url` of a TRACK recording: its first files, in layers or not."""
+    """Return the `download_url` of a TRACK recording with its first `count` files."""
     files = rec.artifacts[:count]
     shape = world.undocumented.track_urls
     if shape == "links":
@@ -166,7 +168,7 @@ def _reason(reason: Reason) -> dict[str, Any]:
     if reason.caller is None:
         return {"reason": reason.reason}
     caller = reason.caller
-    # RealtimeKit spells it so, capital I and all.
+    # RealtimeKit spells user_Id with a capital I.
     named = {"type": caller.type, "name": caller.name, "user_Id": caller.user_id}
     present = {name: value for name, value in named.items() if value is not None}
     return {"reason": reason.reason, "caller": present}

@@ -1,4 +1,4 @@
-"""A world behind a server."""
+"""Simulator: a world behind an HTTP server."""
 
 from typing import Self
 
@@ -24,12 +24,11 @@ LOOPBACK = "127.0.0.1"
 class Simulator:
     """RealtimeKit's API and media over HTTP on loopback, from `start` to `stop`; a context manager.
 
-    What is done to `world`, `faults`, `tokens` and `rate_limit` is seen by the next request.
-    Unless the world says where its media is, its URLs are those of this server, below `/media`;
-    what they lead to is told by `world.media_files`.
-    `webhooks` are delivered on demand, and as things happen if it `delivers_live`; its key is made
-    when first needed, unless given. Port 0 is any free one. A stopped simulator leaves no thread,
-    and is not started again.
+    The next request sees every change of `world`, `faults`, `tokens` and `rate_limit`. Download
+    URLs lead to this server, below `/media`, unless the world has a `media_base_url`;
+    `world.media_files` describes their files. `webhooks` are delivered on demand, and also as
+    events happen if `delivers_live`. Port 0 takes any free port. A stopped simulator leaves no
+    thread and cannot be started again.
     """
 
     def __init__(
@@ -54,40 +53,40 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """The server's origin, such as http://127.0.0.1:8787."""
+        """Origin of the server, such as http://127.0.0.1:8787."""
         return f"http://{LOOPBACK}:{self._server.port}"
 
     @property
     def api_url(self) -> str:
-        """What stands for https://api.cloudflare.com/client/v4; the SDK's `base_url`."""
+        """Counterpart of https://api.cloudflare.com/client/v4; the SDK's `base_url`."""
         return f"{self.url}{API_PATH}".rstrip("/")
 
     @property
     def app_url(self) -> str:
-        """The base of the app's endpoints, up to and with the app's id."""
+        """Base URL of the app's endpoints, up to and including the app's id."""
         account, app = self.world.account_id, self.world.app_id
         return f"{self.api_url}/accounts/{account}/realtime/kit/{app}"
 
     @property
     def webhook_key_url(self) -> str:
-        """What stands for https://api.realtime.cloudflare.com/.well-known/webhooks.json."""
+        """Counterpart of https://api.realtime.cloudflare.com/.well-known/webhooks.json."""
         return f"{self.url}{KEY_PATH}"
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """The requests that have come, but those to the control API."""
+        """Requests that arrived, except those to the control API."""
         return self.request_log.matching()
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start to answer requests, and to deliver webhooks if live."""
         self._server.start()
         if self._delivers_live:
             self.webhooks.start()
         return self
 
     def stop(self) -> None:
-        """Answer no more; connections are cut, threads have ended when this returns."""
-        # Receivers may need this server until the last one is done.
+        """Cut all connections; return when all threads have ended."""
+        # A receiver may call this server while it handles the last webhook.
         self.webhooks.stop()
         self._server.stop()
 
@@ -113,7 +112,6 @@ class Simulator:
         app.add_url_rule(KEY_PATH, view_func=self._publish_key)
         control = Control(
             self.world,
-            tokens=self.tokens,
             rate_limit=self.rate_limit,
             faults=self.faults,
             requests=self.request_log,
@@ -129,7 +127,7 @@ class Simulator:
 
 
 def _error(error: HTTPException) -> Response:
-    """Who answers depends on the path: RealtimeKit, Cloudflare's routing, or the simulator."""
+    """Return the error in the envelope of RealtimeKit, Cloudflare or the simulator, by path."""
     status, message = error.code or 500, error.description or ""
     if "/realtime/kit/" in request.path:
         return realtimekit_error(status, message)

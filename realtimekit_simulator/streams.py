@@ -1,4 +1,4 @@
-"""Bodies on their way to a client: cut, filled up, slowed down, without ever being held whole."""
+"""Streams of a body to a client: cut, filled up, or slowed down, a chunk at a time."""
 
 import itertools
 import os
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 FILLING = bytes(65_536)
 
 RESET_AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER, on and of no time: a close sends RST instead of FIN."""
+"""SO_LINGER with 0 seconds: closing the socket sends RST instead of FIN."""
 
 
-def first(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """No more than the first `size` bytes; what follows is not even asked for."""
+def take(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes and read no further."""
     for chunk in chunks:
         yield chunk[:size]
         size -= len(chunk)
@@ -23,32 +23,32 @@ def first(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
             return
 
 
-def exactly(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """As many bytes as `size` says: cut, or filled up with zeros."""
-    return first(itertools.chain(chunks, itertools.repeat(FILLING)), size)
+def fit_to(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield exactly `size` bytes: cut, or filled up with zeros."""
+    return take(itertools.chain(chunks, itertools.repeat(FILLING)), size)
 
 
-def broken_after(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The first `size` bytes, then an error upon which the server closes the connection."""
+def break_after(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes, then raise, so that the server closes the connection."""
     yield b""  # The headers go out once there is a first piece.
-    yield from first(chunks, size)
+    yield from take(chunks, size)
     raise ConnectionAbortedError("cut on demand")
 
 
 def reset_after(chunks: Iterable[bytes], size: int, connection: socket.socket) -> Iterator[bytes]:
-    """The first `size` bytes, then a reset of the connection."""
+    """Yield the first `size` bytes, then reset the connection."""
     yield b""
-    yield from first(chunks, size)
+    yield from take(chunks, size)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_ONCE)
-    # The server's own way to close says goodbye first: the client might see an end in good order.
+    # The server's own close shuts down first, and the client might see an orderly end.
     os.close(connection.detach())
     raise ConnectionResetError("reset on demand")
 
 
-def paced(
+def pace(
     chunks: Iterable[bytes], bytes_per_second: float, connection: socket.socket
 ) -> Iterator[bytes]:
-    """So many bytes in each real second, evenly; ends early when the client hangs up."""
+    """Yield this many bytes per real second, evenly, until the client hangs up."""
     step = max(1, int(bytes_per_second / 50))
     due = time.monotonic()
     for chunk in chunks:
@@ -56,13 +56,13 @@ def paced(
             piece = chunk[start : start + step]
             yield piece
             due += len(piece) / bytes_per_second
-            if hung_up(connection, due - time.monotonic()):
+            if wait_for_hang_up(connection, due - time.monotonic()):
                 return
 
 
-def hung_up(connection: socket.socket, seconds: float) -> bool:
-    """Wait for so many seconds; True at once if the client hangs up, or the server is stopped."""
-    # A connection in the middle of a request has nothing to read but its own end.
+def wait_for_hang_up(connection: socket.socket, seconds: float) -> bool:
+    """Wait for some seconds; return True at once if the client hangs up or the server stops."""
+    # During a request, only the end of the connection makes it readable.
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         return bool(selector.select(max(seconds, 0)))

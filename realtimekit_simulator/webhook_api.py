@@ -1,7 +1,7 @@
-"""RealtimeKit's REST API for webhooks, as Cloudflare's OpenAPI 4.0.0 has it.
+"""RealtimeKit's REST API for webhooks, after Cloudflare's OpenAPI 4.0.0.
 
-It names 400 for what does not validate, and no other status than that and 401; here 404 answers an
-id that is not there, and 409 a URL that another webhook has.
+The OpenAPI names 400 for an invalid body, and 401. This API also answers 404 to an unknown id, and
+409 to a URL that another webhook has.
 """
 
 from typing import Any
@@ -10,21 +10,21 @@ from flask import Blueprint, Response
 
 from .api import app_routes
 from .envelopes import realtimekit_error, success
-from .query import body, identifier
-from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook, required
+from .query import parse_identifier, read_body
+from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook, require_fields
 from .shapes import timestamp
 from .world import World
 
 
 class WebhookApi:
-    """The endpoints; each public method is one, and reads its parameters from the request."""
+    """Endpoints: each public method is one, and reads its parameters from the request."""
 
     def __init__(self, world: World, registrations: Registrations) -> None:
         self._world = world
         self._registrations = registrations
 
     def blueprint(self) -> Blueprint:
-        """The routes, below the account and the app that the world is."""
+        """Return the routes below the world's account and app."""
         routes = app_routes("webhooks", self._world)
         for rule, method, view in (
             ("", "GET", self.list_webhooks),
@@ -40,12 +40,12 @@ class WebhookApi:
         return routes
 
     def list_webhooks(self) -> Response:
-        """GET /webhooks."""
+        """Answer GET /webhooks."""
         return success([_shape(webhook) for webhook in self._registrations.all()])
 
     def create_webhook(self) -> Response:
-        """POST /webhooks."""
-        content = required(body())
+        """Answer POST /webhooks."""
+        content = require_fields(read_body())
         webhook = self._registrations.add(
             content["url"],
             name=content["name"],
@@ -55,29 +55,29 @@ class WebhookApi:
         return success(_shape(webhook), status=201)
 
     def list_events(self) -> Response:
-        """GET /webhooks/all: not the webhooks, but all events that there are."""
+        """Answer GET /webhooks/all, which lists the names of all events."""
         return success(list(EVENTS))
 
     def get_webhook(self, webhook_id: str) -> Response:
-        """GET /webhooks/{webhook_id}."""
+        """Answer GET /webhooks/{webhook_id}."""
         return success(_shape(self._registrations.get(_identifier(webhook_id))))
 
     def edit_webhook(self, webhook_id: str) -> Response:
-        """PATCH /webhooks/{webhook_id}: change what is in the body."""
-        return success(_shape(self._registrations.change(_identifier(webhook_id), body())))
+        """Answer PATCH /webhooks/{webhook_id}: change the fields in the body."""
+        return success(_shape(self._registrations.change(_identifier(webhook_id), read_body())))
 
     def replace_webhook(self, webhook_id: str) -> Response:
-        """PUT /webhooks/{webhook_id}: all must be in the body, but `enabled`."""
-        content = required(body())
+        """Answer PUT /webhooks/{webhook_id}: the body has all fields; `enabled` is optional."""
+        content = require_fields(read_body())
         return success(_shape(self._registrations.change(_identifier(webhook_id), content)))
 
     def delete_webhook(self, webhook_id: str) -> Response:
-        """DELETE /webhooks/{webhook_id}: answers with what it was."""
+        """Answer DELETE /webhooks/{webhook_id} with the deleted webhook."""
         return success(_shape(self._registrations.remove(_identifier(webhook_id))))
 
 
 def _identifier(webhook_id: str) -> str:
-    return identifier(webhook_id, "id")
+    return parse_identifier(webhook_id, "id")
 
 
 def _shape(webhook: Webhook) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Webhooks: what happens in a world, posted to those who asked for it.
+"""Webhooks: the events of a world, posted to the registered URLs.
 
     webhooks.registrations.add("http://127.0.0.1:8000/hook", events=["recording.statusUpdate"])
     recording = world.record_meeting()
@@ -6,7 +6,7 @@
     webhooks.send("livestreaming.statusUpdate", fields={"streamKey": "canary"})
 
 Each delivery is signed with `webhooks.key`, whose public half the simulator publishes. Deliveries
-are made on demand, as above, or as things happen, from `start` to `stop`.
+are made on demand, as above, or as events happen, from `start` to `stop`.
 """
 
 import random
@@ -28,17 +28,17 @@ Order = Literal["timeline", "reversed", "shuffled"]
 Parcel = tuple[Message, Webhook]
 
 TICK_SECONDS = 0.05
-LATENESS_SECONDS = 1.0
-"""Real seconds that an event may appear after its time and still be delivered live.
+MAX_LATENESS_SECONDS = 1.0
+"""Real seconds by which an event may be late and still be delivered live.
 
-`record_meeting(started_at=clock.now())` puts one a little into the past.
+`record_meeting(started_at=clock.now())` makes an event that is slightly late.
 """
 
 
 class Webhooks:
-    """The registrations, the key, the deliveries. Safe to use from several threads.
+    """Registrations, signing key and deliveries. Safe to use from several threads.
 
-    `rules` may be replaced at any time. Once stopped it delivers no more.
+    `rules` may be replaced at any time. After `stop` there are no more deliveries.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Webhooks:
         self._thread: Thread | None = None
 
     def rotate_key(self) -> None:
-        """Sign with a new key from now on, and publish it at once."""
+        """Replace the signing key; the new one is published at once."""
         self.key.rotate()
 
     def message(self, event: TimelineEvent, fields: Mapping[str, Any] | None = None) -> Message:
-        """An event as it is posted; `fields` go over those of its body."""
+        """Return an event as it is posted; `fields` replace those of its body."""
         write = dyte.body if self.rules.bodies == "dyte" else payloads.body
         return Message(
             event=event.name,
             occurred_at=event.at,
             recording_id=event.recording.id if event.recording else None,
-            body=payloads.encoded({**write(self._world, event), **(fields or {})}),
+            body=payloads.encode({**write(self._world, event), **(fields or {})}),
         )
 
     # On demand.
@@ -83,17 +83,17 @@ class Webhooks:
         lost: float = 0,
         concurrency: int = 1,
     ) -> list[Delivery]:
-        """Deliver what takes place from `since` up to but not including `until`, once more if ever.
+        """Deliver the events from `since` up to but without `until`, even if delivered before.
 
-        To all that have subscribed by now; what is only planned is delivered as planned. Each is
-        delivered `duplicates` more times, and each of these is lost with that probability; a seed
-        makes order and losses the same in every run. One after another, or so many at once.
-        Returns all of them in the order they were sent off, when all are over.
+        They go to the webhooks that are subscribed now; future events go as planned. Each event is
+        delivered `duplicates` more times. `lost` is the probability of leaving a delivery out. A
+        seed makes order and losses the same in every run. `concurrency` deliveries run at once.
+        Return the deliveries in the order they were started, when all have finished.
         """
         if order not in ("timeline", "reversed", "shuffled"):
-            raise ValueError(f"{order!r} is no order")
+            raise ValueError(f"order must be timeline, reversed or shuffled, not {order!r}")
         if not 0 <= lost <= 1:
-            raise ValueError("a probability is from 0 to 1")
+            raise ValueError("lost must be a probability from 0 to 1")
         messages = map(self.message, filter(self._is_sent, self._world.timeline(since, until)))
         parcels = self._parcels(messages, duplicates)
         chance = random.Random(seed)  # noqa: S311
@@ -115,15 +115,15 @@ class Webhooks:
         duplicates: int = 0,
         concurrency: int = 1,
     ) -> list[Delivery]:
-        """Deliver an event of any of the nine names, whether or not it takes place.
+        """Deliver an event of any of the nine names, whether or not it happens in the world.
 
-        It is about `session`, by default the recording's or the one that started last; a
-        recording.statusUpdate about `recording`, by default the session's last; both as they are
-        `at` that time, by default now. `fields` go over those of the body. ValueError if there is
-        no such event, UnknownError if there is nothing that it could be about.
+        The event's session is `session`, else the recording's, else the one that started last. A
+        recording.statusUpdate is about `recording`, else the session's last. They appear as they
+        are `at` that time, by default now. `fields` replace those of the body. Raise ValueError
+        for another name, UnknownError if there is no session or recording.
         """
         if event not in EVENTS:
-            raise ValueError(f"{event!r} is none of {', '.join(EVENTS)}")
+            raise ValueError(f"{event!r} is no event; use one of {', '.join(EVENTS)}")
         happened = self._event(event, session, recording, at or self._world.clock.now())
         parcels = self._parcels([self.message(happened, fields)], duplicates)
         return self._deliver_all(parcels, [False] * len(parcels), concurrency)
@@ -131,29 +131,29 @@ class Webhooks:
     # As things happen.
 
     def start(self) -> None:
-        """Deliver what happens from now on, as it happens, in a thread of its own.
+        """Deliver events from now on as they happen, in a thread.
 
-        One after another and in order of time: one that is retried holds up those behind it.
-        What is put into the past is not, that takes `deliver`: of a meeting that `record_meeting`
-        lets have happened just now, only the end is delivered.
+        Deliveries run one after another in order of time, so a retry holds up the next. Events in
+        the past need `deliver`: of a meeting that `record_meeting` has just ended, only the end is
+        delivered.
         """
         self._thread = Thread(target=self._follow, args=(self._world.clock.now(),), name="webhooks")
         self._thread.start()
 
     def stop(self) -> None:
-        """Post no more; returns when what was being posted is answered or has timed out."""
+        """Stop delivering; return when a running post is answered or has timed out."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
 
     def _follow(self, since: datetime) -> None:
-        told: set[TimelineEvent] = set()
+        delivered: set[TimelineEvent] = set()
         while not self._stopped.wait(TICK_SECONDS):
             events, now = self._world.happened(since)
-            fresh = [event for event in events if event not in told]
-            late = timedelta(seconds=self._world.clock.speed * LATENESS_SECONDS)
+            fresh = [event for event in events if event not in delivered]
+            late = timedelta(seconds=self._world.clock.speed * MAX_LATENESS_SECONDS)
             since = max(since, now - late)
-            told = {event for event in events if event.at >= since}
+            delivered = {event for event in events if event.at >= since}
             parcels = self._parcels(map(self.message, filter(self._is_sent, fresh)), 0)
             self._deliver_all(parcels, [False] * len(parcels), 1)
 
@@ -162,7 +162,7 @@ class Webhooks:
 
     def _parcels(self, messages: Iterable[Message], duplicates: int) -> list[Parcel]:
         if duplicates < 0:
-            raise ValueError("duplicates are 0 or more")
+            raise ValueError("duplicates must be 0 or more")
         return [
             (message, webhook)
             for message in messages
@@ -206,12 +206,12 @@ class Webhooks:
     def _last_session(self) -> Session:
         sessions = self._world.sessions()
         if not sessions:
-            raise UnknownError("no session that it could be about")
+            raise UnknownError("no session yet: let one start, or have a meeting recorded")
         return max(sessions, key=lambda session: session.started_at)
 
 
 def _last_recording(session: Session, at: datetime) -> Recording:
     recordings = [recording for recording in session.recordings if recording.exists(at)]
     if not recordings:
-        raise UnknownError("no recording that it could be about")
+        raise UnknownError("no recording in the session at that time")
     return recordings[-1]

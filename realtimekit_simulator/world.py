@@ -1,4 +1,4 @@
-"""One RealtimeKit app: its meetings, sessions and recordings, and what happens to them. No HTTP."""
+"""World of one RealtimeKit app: its meetings, sessions and recordings, without HTTP."""
 
 import hashlib
 import hmac
@@ -19,19 +19,19 @@ from .options import ACTIVE, Kind, RecordingOptions, Status
 
 DEFAULT_ACCOUNT_ID = "0a6c1b5f2d3e4f708192a3b4c5d6e7f8"
 DEFAULT_APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
-DEFAULT_TOKEN = "local-realtimekit-token"  # noqa: S105 - opens nothing but a simulator
+DEFAULT_TOKEN = "local-realtimekit-token"  # noqa: S105 - valid in a simulator only
 
 EMPTY_ROOM = timedelta(seconds=60)
-"""A recording stops itself when nobody is left for so long (RealtimeKit docs, stop-recording)."""
+"""Time in an empty room after which a recording stops (RealtimeKit docs, stop-recording)."""
 
 UNSERVED_MEDIA = "https://rtk-prod-recording.simulated.r2.cloudflarestorage.com"
-"""Where media is said to be if nobody serves it; a host such as RealtimeKit's own."""
+"""Base of download URLs without a media server, with a host name like RealtimeKit's."""
 
 PRESIGNED_DATE = "%Y%m%dT%H%M%SZ"
-"""How a presigned URL writes a time."""
+"""Format of times in a presigned URL."""
 
 URL_SECONDS = int(RETENTION.total_seconds())
-"""How long a presigned URL is valid; R2 allows no more (R2 docs, presigned-urls)."""
+"""Validity of a presigned URL in seconds, the maximum of R2 (R2 docs, presigned-urls)."""
 
 ALL_PARTICIPANTS_LEFT = "ALL_PARTICIPANTS_LEFT"
 HOST_ENDED_MEETING = "HOST_ENDED_MEETING"
@@ -47,46 +47,45 @@ EventName = Literal[
     "meeting.transcript",
     "meeting.summary",
 ]
-"""What RealtimeKit tells webhooks of (OpenAPI `realtimekit_WebhookRequest`)."""
+"""Names of RealtimeKit's webhook events (OpenAPI `realtimekit_WebhookRequest`)."""
 
 SECRET_FIELDS = frozenset({"access_key", "secret", "password", "private_key"})
-"""`writeOnly` in Cloudflare's OpenAPI, yet printed in its own response examples."""
+"""Fields that are `writeOnly` in Cloudflare's OpenAPI, yet appear in its response examples."""
 
 
 class UnknownError(LookupError):
-    """No meeting, session or recording has this id, or not yet."""
+    """Raised for an id that no meeting, session, recording or webhook has now."""
 
 
 class ConflictError(Exception):
-    """What was asked for cannot be done in the state things are in."""
+    """Raised for an action that the current state forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undocumented:
-    """What RealtimeKit's docs and OpenAPI leave open; the simulator can answer either way.
+    """Behaviour that RealtimeKit's documentation and OpenAPI leave open, as settings.
 
     `first_page` is the number of a list's first page (with 1, page 0 is also the first).
-    `max_per_page` cuts a larger `per_page` without a word. `time_range` is what a recording list's
-    `start_time` and `end_time` are compared with: when the recording was invoked, when the session
-    started, or when the meeting was created. `default_sort` is the order of a list that asks for
-    none. `keeps_expired_urls`: whether `download_url` stays after the media is gone.
-    `internal_caller`: whether a stop that nobody asked for names a caller of type INTERNAL.
-    `url_seconds`: download URLs are signed when the recording stops, for as long as its media is
-    kept; or, if this is a number, whenever they are told, for so many seconds. `expired_url` is the
-    bucket's answer to those that have expired, S3's 403 AccessDenied or R2's 400 ExpiredRequest.
+    `max_per_page` silently cuts a larger `per_page`; one above `refused_per_page` is a 400.
+    `default_sort` is the order of a list without `sort_order`. With `filters_by_meeting` off, the
+    list ignores `meeting_id`. `internal_caller` names a caller of type INTERNAL for automatic
+    stops.
 
-    `track_urls` is what the `download_url` of a TRACK recording is: `{"links": [layer, …]}` with
-    the id of each file's participant, as it was seen; `[layer, …]`, as it is documented; or
-    `{"links": [URL, …]}`. `unnamed_layers` leaves a layer's name out. `wraps_recording` and
-    `wraps_session` put get-one's object into `data.recording` and `data.session`. `room_names`: of
-    a V1 meeting a session's `associated_id` is the name of a room. `filters_by_meeting`: whether a
-    list heeds `meeting_id`. `refused_per_page`: above this, a `per_page` is answered with a 400.
+    `keeps_expired_urls` leaves `download_url` in place after the media is deleted. `url_seconds`
+    signs download URLs anew in each answer, for this many seconds; None signs them at the stop,
+    for seven days. `expired_url` is the bucket's answer to an expired URL: S3's 403 AccessDenied or
+    R2's 400 ExpiredRequest.
+
+    `track_urls` is the shape of a TRACK recording's `download_url`: `{"links": [layer, …]}` with
+    participants' ids, as seen; `[layer, …]`, as documented; or `{"links": [URL, …]}`.
+    `unnamed_layers` leaves out the layers' names. `wraps_recording` and `wraps_session` put
+    get-one's object into `data.recording` and `data.session`. `room_names` makes a session's
+    `associated_id` the room name of a V1 meeting.
     """
 
     first_page: Literal[0, 1] = 1
     default_per_page: int = 20
     max_per_page: int = 100
-    time_range: Literal["recording", "session", "meeting"] = "recording"
     default_sort: Literal["ASC", "DESC"] = "DESC"
     keeps_expired_urls: bool = True
     internal_caller: bool = False
@@ -107,21 +106,20 @@ class Undocumented:
             raise ValueError("url_seconds must be between 1 and 604800")
         for value, allowed in (
             (self.first_page, (0, 1)),
-            (self.time_range, ("recording", "session", "meeting")),
             (self.default_sort, ("ASC", "DESC")),
             (self.expired_url, ("AccessDenied", "ExpiredRequest")),
             (self.track_urls, ("layers in links", "layers", "links")),
         ):
             if value not in allowed:
-                raise ValueError(f"{value!r} is none of {allowed}")
+                raise ValueError(f"the value must be one of {allowed}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEvent:
-    """Something that RealtimeKit would tell a webhook of; `name` is the webhook event's name.
+    """Event of a timeline, with the name of its webhook event.
 
-    A timeline has meetings' starts and ends, and recordings' statuses. `recording` and `status`
-    belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
+    Timelines have the starts and ends of meetings and the statuses of recordings. `recording` and
+    `status` belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
     """
 
     at: datetime
@@ -134,14 +132,12 @@ class TimelineEvent:
 
 @dataclass(kw_only=True, eq=False)
 class World:
-    """An account with one app, and all that ever took place in it.
+    """Account with one app, and everything that happens in it. Safe to use from several threads.
 
-    Whatever is done takes place at the clock's present, or at `at`, in the past or the future. What
-    a request sees is worked out from the clock, so advancing it is enough to see a recording go
-    through its statuses. With a `seed`, ids are the same in every run. `media_base_url` is where
-    download URLs point. `defaults` are the options of recordings that are given none.
-    `reveals_secrets` puts the secrets of storage configurations into responses. Safe to use from
-    several threads.
+    Actions happen now, or at the time `at` in the past or future. Answers follow from the clock, so
+    advancing it lets a recording go through its statuses. A `seed` makes ids the same in every run.
+    `media_base_url` begins all download URLs. `defaults` apply to recordings without options.
+    `reveals_secrets` puts the secrets of storage configurations into answers.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -156,7 +152,7 @@ class World:
 
     def __post_init__(self) -> None:
         self._lock = RLock()
-        self._random = random.Random(self.seed)  # noqa: S311 - reproducible, guards nothing
+        self._random = random.Random(self.seed)  # noqa: S311 - reproducible; guards no secret
         self._signing_key = self._random.randbytes(32)
         self._meetings: dict[str, Meeting] = {}
         self._sessions: dict[str, Session] = {}
@@ -164,48 +160,48 @@ class World:
 
     @property
     def organization_id(self) -> str:
-        """The app's id: that RealtimeKit's organisation is the app is inferred, not documented."""
+        """Id of the app: the OpenAPI calls a session's organisation the app that hosted it."""
         return self.app_id
 
-    # What there is.
+    # Existing things.
 
     def meetings(self) -> list[Meeting]:
-        """The meetings that exist now."""
+        """Return the meetings that exist now."""
         now = self.clock.now()
         return [meeting for meeting in list(self._meetings.values()) if meeting.created_at <= now]
 
     def sessions(self) -> list[Session]:
-        """The sessions that have started by now."""
+        """Return the sessions that have started by now."""
         now = self.clock.now()
         return [session for session in list(self._sessions.values()) if session.exists(now)]
 
     def recordings(self) -> list[Recording]:
-        """The recordings that have been asked for by now."""
+        """Return the recordings that have been invoked by now."""
         now = self.clock.now()
         return [recording for recording in list(self._recordings.values()) if recording.exists(now)]
 
     def meeting(self, meeting_id: str) -> Meeting:
-        """The meeting of that id; UnknownError if there is none yet."""
+        """Return the meeting with this id; raise UnknownError if there is none yet."""
         meeting = self._meetings.get(meeting_id)
         if meeting is None or meeting.created_at > self.clock.now():
             raise UnknownError(f"no meeting {meeting_id}")
         return meeting
 
     def session(self, session_id: str) -> Session:
-        """The session of that id; UnknownError if there is none yet."""
+        """Return the session with this id; raise UnknownError if there is none yet."""
         session = self._sessions.get(session_id)
         if session is None or not session.exists(self.clock.now()):
             raise UnknownError(f"no session {session_id}")
         return session
 
     def recording(self, recording_id: str) -> Recording:
-        """The recording of that id; UnknownError if there is none yet."""
+        """Return the recording with this id; raise UnknownError if there is none yet."""
         recording = self._recordings.get(recording_id)
         if recording is None or not recording.exists(self.clock.now()):
             raise UnknownError(f"no recording {recording_id}")
         return recording
 
-    # What takes place.
+    # Actions.
 
     def create_meeting(
         self,
@@ -216,7 +212,7 @@ class World:
         keep_alive_seconds: float = 60,
         at: datetime | None = None,
     ) -> Meeting:
-        """Make a room. `recording_config` is spelt as in RealtimeKit's API."""
+        """Create a meeting; `recording_config` is as in RealtimeKit's API."""
         with self._lock:
             meeting = Meeting(
                 id=self._new_id(),
@@ -232,7 +228,10 @@ class World:
     def start_session(
         self, meeting: Meeting, *, participants: int = 2, at: datetime | None = None
     ) -> Session:
-        """People join; records if the meeting says so. ConflictError if a session is running."""
+        """Start a session, and a recording if the meeting records on start.
+
+        Raise ConflictError if a session is running.
+        """
         with self._lock:
             session = self._open_session(meeting, participants, self._time(at))
             if meeting.record_on_start:
@@ -247,11 +246,11 @@ class World:
         reason: str = ALL_PARTICIPANTS_LEFT,
         at: datetime | None = None,
     ) -> None:
-        """The last participant leaves, or the host ends it (HOST_ENDED_MEETING).
+        """End a session: the last participant leaves, or the host ends it (HOST_ENDED_MEETING).
 
-        When the host ends it, all stops at once. Otherwise recordings stop after a minute of
+        The host ends session and recordings at once. Otherwise recordings stop after a minute of
         an empty room, and the session stays LIVE until its meeting's keep-alive has passed.
-        ConflictError if people have left already.
+        Raise ConflictError if everybody has left already.
         """
         with self._lock:
             left_at = self._time(at)
@@ -264,7 +263,7 @@ class World:
             stop_at = left_at + min(linger, EMPTY_ROOM)
             for recording in session.recordings:
                 if recording.at(max(left_at, recording.invoked_at)).status in ACTIVE:
-                    self._stop(recording, max(stop_at, recording.invoked_at), self._nobody_left())
+                    self._stop(recording, max(stop_at, recording.invoked_at), self._all_left())
 
     def start_recording(
         self,
@@ -275,10 +274,10 @@ class World:
         reason: Reason | None = None,
         at: datetime | None = None,
     ) -> Recording:
-        """Ask for a recording; without options, the meeting's `recording_config` decides.
+        """Start a recording; without options, the meeting's `recording_config` decides.
 
-        ConflictError if the session is not running at that time, or if a recording of the meeting
-        is and `allow_multiple` does not say that there may be several.
+        Raise ConflictError if the session is not running at that time, or if a recording of the
+        meeting is running, unless `allow_multiple`.
         """
         with self._lock:
             moment = self._time(at)
@@ -301,22 +300,22 @@ class World:
             return recording
 
     def pause(self, recording: Recording, *, at: datetime | None = None) -> None:
-        """Pause it; ConflictError unless it is RECORDING."""
+        """Pause a recording; raise ConflictError unless it is RECORDING."""
         self._switch(recording, Status.RECORDING, Status.PAUSED, at)
 
     def resume(self, recording: Recording, *, at: datetime | None = None) -> None:
-        """Resume it; ConflictError unless it is PAUSED."""
+        """Resume a recording; raise ConflictError unless it is PAUSED."""
         self._switch(recording, Status.PAUSED, Status.RECORDING, at)
 
     def stop(self, recording: Recording, *, at: datetime | None = None) -> None:
-        """Stop it as an API call does: it uploads, then ends. ConflictError if it has stopped."""
+        """Stop a recording as an API call does; raise ConflictError if it has stopped."""
         with self._lock:
             moment = self._time(at)
             self._require(recording, ACTIVE, moment)
             self._stop(recording, moment, self._api_call())
 
     def finish_upload(self, recording: Recording, *, at: datetime | None = None) -> None:
-        """End an upload, even one that would never have; ConflictError unless it is UPLOADING."""
+        """End an upload, even an endless one; raise ConflictError unless it is UPLOADING."""
         with self._lock:
             moment = self._time(at)
             self._require(recording, {Status.UPLOADING}, moment)
@@ -324,7 +323,7 @@ class World:
             recording.steps = (*past, Step(moment, self._outcome(recording, past)))
 
     def fail(self, recording: Recording, *, at: datetime | None = None) -> None:
-        """Make it ERRORED by an internal error; ConflictError if it is UPLOADED or ERRORED."""
+        """Make a recording ERRORED; raise ConflictError if it is UPLOADED or ERRORED."""
         with self._lock:
             moment = self._time(at)
             self._require(recording, ACTIVE | {Status.UPLOADING}, moment)
@@ -343,17 +342,17 @@ class World:
         options: RecordingOptions | None = None,
         meeting: Meeting | None = None,
     ) -> Recording:
-        """A session of a meeting and its recording, which goes on until it has come to `status`.
+        """Make a session of a meeting with a recording that reaches `status`; return the recording.
 
-        The recording is invoked as the session starts, records for `duration` seconds, and is
-        stopped by the host's ending the session. Without `status` it comes to what its options
-        say, UPLOADED unless they say otherwise; at a status that is not final it stays for good.
-        `started_at` is by default so long ago that all this has just happened. To watch a
-        recording pass through its statuses, let it start now and advance the clock.
+        The recording is invoked as the session starts and records for `duration` seconds, until
+        the host ends the session. Without `status` the outcome of its options counts, by default
+        UPLOADED. It stays for ever in a status that is not final. `started_at` is by default so
+        long ago that the recording ends now. To watch all statuses, start it now and advance the
+        clock.
         """
         with self._lock:
-            options = _ending_as(status, options or self.defaults)
-            start = self._time(started_at or self.clock.now() - _length(options, duration))
+            options = _with_outcome(status, options or self.defaults)
+            start = self._time(started_at or self.clock.now() - _total_time(options, duration))
             end = start + timedelta(seconds=(options.start_delay or 0) + duration)
             meeting = meeting or self.create_meeting(title=title, at=start)
             session = self._open_session(meeting, 2, start)
@@ -375,11 +374,11 @@ class World:
         duration: float = 1800,
         options: RecordingOptions | None = None,
     ) -> list[Recording]:
-        """So many recorded meetings, one `every` so many seconds; by default all have happened.
+        """Make `count` recorded meetings, `every` seconds apart; by default all have ended.
 
-        The titles of several are numbered from 1.
+        The titles of several meetings are numbered from 1.
         """
-        length = _length(options or self.defaults, duration)
+        length = _total_time(options or self.defaults, duration)
         first = started_at or self.clock.now() - length - timedelta(seconds=every * (count - 1))
         return [
             self.record_meeting(
@@ -392,13 +391,13 @@ class World:
             for number in range(count)
         ]
 
-    # For those who deliver webhooks and serve media.
+    # Events and media.
 
     def timeline(self, since: datetime, until: datetime) -> list[TimelineEvent]:
-        """What takes place from `since` up to but not including `until`, in order of time.
+        """Return the events from `since` up to but not including `until`, in order of time.
 
-        What is done to the past by `at=` appears in the past: a window asked for earlier has
-        missed it. The future is as it is planned now.
+        An action with `at=` in the past adds past events, which an earlier call has missed. Future
+        events are as planned now.
         """
         sessions = list(self._sessions.values())
         events = itertools.chain.from_iterable(_events(session) for session in sessions)
@@ -406,28 +405,28 @@ class World:
         return sorted(window, key=lambda event: event.at)
 
     def happened(self, since: datetime) -> tuple[list[TimelineEvent], datetime]:
-        """What has taken place from `since` up to and including the present, and the present.
+        """Return the events from `since` up to and including now, and the present time.
 
-        What another thread is doing right now is in it, or after the present that it returns.
+        An action of another thread is included, or happens after the returned time.
         """
         with self._lock:
             now = self.clock.now()
             return self.timeline(since, now + timedelta.resolution), now
 
     def media_files(self, recording: Recording) -> list[MediaFile]:
-        """What an upload leaves, or will leave, at the recording's URLs, the main file first."""
+        """Return the files at the recording's URLs, once it is uploaded; the main file first."""
         artifacts = recording.artifacts
         return [MediaFile(recording_id=recording.id, artifact=artifact) for artifact in artifacts]
 
     def media_url(self, recording: Recording, artifact: Artifact) -> str:
-        """Where to download a file: `<media base>/<recording id>/<file name>`, presigned.
+        """Return the presigned URL of a file: `<media base>/<recording id>/<file name>`.
 
-        Valid from the recording's stop for seven days, as X-Amz-Date and X-Amz-Expires say, unless
-        `undocumented.url_seconds` says otherwise.
+        It is valid for seven days from the recording's stop, unless `undocumented.url_seconds` is
+        set.
         """
         signed_at = recording.at(datetime.max.replace(tzinfo=UTC)).stopped_at
         if signed_at is None:
-            raise ConflictError("a recording that never stops has no media")
+            raise ConflictError("the recording never stops, so it has no media")
         seconds = self.undocumented.url_seconds
         if seconds is not None:
             signed_at = self.clock.now()
@@ -438,9 +437,9 @@ class World:
         return f"{base}{path}?{urlencode(query)}"
 
     def media_query(self, path: str, date: str, seconds: str) -> dict[str, str]:
-        """The query that presigns a GET of a path below the media base, from a date for seconds.
+        """Return the query that presigns a GET of a path below the media base.
 
-        Path, date and seconds are as the URL spells them; no other has the same signature.
+        Path, date and seconds are signed as the URL spells them.
         """
         signed = f"{path}\n{date}\n{seconds}".encode()
         return {
@@ -473,7 +472,7 @@ class World:
         return session
 
     def _resolved(self, meeting: Meeting, options: RecordingOptions | None) -> RecordingOptions:
-        """A start goes before the meeting's configuration (docs, manage-recording-config)."""
+        """Fill options up from the meeting's configuration (docs, manage-recording-config)."""
         if options is None:
             return RecordingOptions.from_config(meeting.recording_config, self.defaults)
         storage = options.storage_config or meeting.recording_config.get("storage_config")
@@ -502,7 +501,7 @@ class World:
             self._plan_end(recording, recording.steps_until(at))
 
     def _plan_end(self, recording: Recording, steps: tuple[Step, ...]) -> None:
-        """Let it go through `steps`, then stop at its `stops_at`, upload, and come to its end."""
+        """Set the steps: the given ones, then a stop at `stops_at`, the upload, and the outcome."""
         stop, upload = recording.stops_at, recording.options.upload_seconds
         if stop is not None:
             before = (step for step in steps if step.at <= stop and step.status in ACTIVE)
@@ -513,7 +512,7 @@ class World:
         recording.steps = steps
 
     def _outcome(self, recording: Recording, steps: Iterable[Step]) -> Status:
-        # What was never recorded has no file (RealtimeKit docs, start-recording, on brief ones).
+        # A recording that never began has no file (RealtimeKit docs, start-recording).
         recorded = any(step.status is Status.RECORDING for step in steps)
         return recording.options.outcome if recorded else Status.ERRORED
 
@@ -528,19 +527,19 @@ class World:
         )
         return Reason(reason="API_CALL", caller=caller)
 
-    def _nobody_left(self) -> Reason:
+    def _all_left(self) -> Reason:
         return Reason(reason="ALL_PEERS_LEFT", caller=self._internal_caller())
 
     def _internal_caller(self) -> Caller | None:
         return Caller(type="INTERNAL") if self.undocumented.internal_caller else None
 
 
-def _length(options: RecordingOptions, duration: float) -> timedelta:
-    """From the invocation to the end of the upload."""
+def _total_time(options: RecordingOptions, duration: float) -> timedelta:
+    """Return the time from the invocation to the end of the upload."""
     return timedelta(seconds=(options.start_delay or 0) + duration + (options.upload_seconds or 0))
 
 
-def _ending_as(status: Status | None, options: RecordingOptions) -> RecordingOptions:
+def _with_outcome(status: Status | None, options: RecordingOptions) -> RecordingOptions:
     match status:
         case Status.INVOKED:
             return replace(options, start_delay=None)

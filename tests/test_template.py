@@ -663,6 +663,18 @@ def test_every_proof_in_the_threat_model_is_a_test() -> None:
     assert named - defined == set()
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "docs/promises.md").read_text()
+    promises = re.findall(r"^\| (\*\*.+?) \| (.+) \|$", page, re.MULTILINE)
+
+    assert len(promises) > 10
+    for promise, tests in promises:
+        assert "::" in tests, promise
+        for path, test in re.findall(r"`([\w/]+\.py)::(\w+)`", tests):
+            source = (ROOT / "tests" / path).read_text()
+            assert re.search(rf"^\s*def {test}\(", source, re.MULTILINE), test
+
+
 def test_every_alarm_reaches_somebody_and_says_when_it_is_over(resources: Resources) -> None:
     topic = [{"Fn::If": ["CreateAlarmTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}]
 
@@ -805,13 +817,3 @@ def _condition(resources: Resources, value: Any) -> str | None:
         case {"Fn::If": ["CreateBucket", *_]}:
             return "Archive"
     return None
-
-
-def test_every_parameter_is_in_the_readmes_table(template: Mapping[str, Any]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE))
-
-    assert set(documented) == set(template["Parameters"])
-    for name, parameter in template["Parameters"].items():
-        default = parameter.get("Default", "required")
-        assert documented[name].strip("`") == (str(default) or "empty"), name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from recordings.catalogue import Catalogue, Upserted
-from recordings.dynamodb import Item
+from recordings.dynamodb import Item, UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
@@ -94,7 +94,8 @@ class Ingestion:
                 if len(failed) == _MAX_FAILED_WRITES:
                     break
         if failed:
-            raise failed[0]
+            # A transient error comes first: the caller gives up after an unwritable row.
+            raise min(failed, key=lambda error: isinstance(error, UnwritableError))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         return rows
@@ -203,12 +204,17 @@ class Ingestion:
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
     """Return True if the row lacks its meeting and the session may name it.
 
-    An event from the bus brings no title. A title without an id is the answer of a session of a V1
-    meeting, which has only a room's name, so the session is not fetched again.
+    An event from the bus brings no title, and its session may not have answered, so the check of a
+    final recording fetches the session again. A title without an id is the answer of a V1 meeting's
+    session, which has only a room's name, so that session is not fetched again.
     """
-    if "meeting_title" in upserted.row:
+    row = upserted.row
+    if "meeting_title" in row:
         return False
-    return "meeting_id" not in upserted.row or (source is Source.EVENTBRIDGE and upserted.changed)
+    is_awaited = (source is Source.EVENTBRIDGE and upserted.changed) or (
+        source is Source.FOLLOW_UP and is_final(row["status"])
+    )
+    return "meeting_id" not in row or is_awaited
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

@@ -42,8 +42,7 @@ QUEUES = (
 
 @dataclass
 class Aws:
-    """CloudFormation with one stack, Secrets Manager with one secret, and SQS if there is one, as
-    boto3 asks them."""
+    """AWS with one stack and one secret, and with SQS or DynamoDB if a test has them."""
 
     parameters: dict[str, str]
     outputs: dict[str, str]
@@ -54,7 +53,7 @@ class Aws:
     dynamodb: DynamoDb | None = None
 
     def answer(self, target: str, body: str) -> tuple[int, str]:
-        """What the service says to an operation, and its HTTP status."""
+        """Return the HTTP status and the body of an operation's answer."""
         form = {key: values[0] for key, values in parse_qs(body).items()}
         operation = form.get("Action") or target.rpartition(".")[2]
         self.calls.append(operation)
@@ -99,18 +98,18 @@ class Aws:
 
 @dataclass
 class Sqs:
-    """Moto's SQS, with move tasks as a test tells of them, and batches of which entries fail."""
+    """Moto's SQS, with the move tasks and the failing batch entries that a test sets."""
 
     client: Any
     refused_bodies: dict[str, str] = field(default_factory=dict)
-    """By operation, the message of which it refuses the entry."""
+    """By operation, a text in the messages whose entries are refused."""
     move_tasks: list[list[dict[str, Any]]] | None = None
-    """What ListMessageMoveTasks answers, one after the other; without it, the action is unknown."""
+    """The answers of ListMessageMoveTasks, in order; `None` makes the action unknown."""
     died_on: dict[str, str] = field(default_factory=dict)
-    """By message, the ARN of the queue that it was moved from, which moto does not tell."""
+    """By message, the ARN of the queue that it was moved from, which moto leaves out."""
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
-    """For how long it would have waited for messages."""
+    """The wait of each ReceiveMessage, in seconds, which is left out here."""
 
     def answer(self, operation: str, request: dict[str, Any]) -> tuple[int, str]:
         self.requests.append((operation, request))
@@ -137,7 +136,7 @@ class Sqs:
         return 200, json.dumps({"Results": tasks.pop(0) if len(tasks) > 1 else tasks[0]})
 
     def _refused(self, operation: str, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Takes them out of the request."""
+        """Remove the refused entries from a request; return their failures."""
         if operation not in self.refused_bodies:
             return []
         refused = [
@@ -164,13 +163,13 @@ class DynamoDb:
             with self.lock:
                 found = getattr(self.client, xform_name(operation))(**request)
         except ClientError as error:
-            said = error.response["Error"]
-            return 400, json.dumps({"__type": said["Code"], "message": said["Message"]})
+            fault = error.response["Error"]
+            return 400, json.dumps({"__type": fault["Code"], "message": fault["Message"]})
         return 200, json.dumps(found, default=_jsonable)
 
 
 def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:
-    """Binary values are base64 on the wire."""
+    """Decode a binary value, which is base64 on the wire."""
     return {"B": base64.b64decode(value["B"])} if value.keys() == {"B"} else value
 
 
@@ -195,14 +194,14 @@ _service_model = functools.cache(JSONFileLoader().load_file)
 
 @pytest.fixture(autouse=True)
 def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each boto3 session reads AWS's service models again; Cloudflare's SDK waits to try again."""
+    """Keep AWS's service models between boto3 sessions, and shorten the waits of the SDK."""
     monkeypatch.setattr(JSONFileLoader, "load_file", lambda _loader, path: _service_model(path))
     monkeypatch.setattr("cloudflare._base_client.INITIAL_RETRY_DELAY", 0.001)
 
 
 @pytest.fixture(scope="session")
 def aws_server() -> Iterator[ThreadingHTTPServer]:
-    """The endpoint of all of AWS; what it answers is the `Aws` of the test that runs."""
+    """Serve all of AWS at one endpoint, which answers from the running test's `Aws`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -234,7 +233,7 @@ def realtimekit_server() -> Iterator[Simulator]:
 
 @pytest.fixture
 def realtimekit(realtimekit_server: Simulator) -> Iterator[Simulator]:
-    """RealtimeKit without a webhook, and with one valid token."""
+    """Simulate RealtimeKit without a webhook, and with one valid token."""
     realtimekit_server.tokens.add(API_TOKEN)
     realtimekit_server.request_log.clear()
     yield realtimekit_server
@@ -250,7 +249,7 @@ def aws(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> Aws:
-    """A stack for the simulated app, and an environment in which boto3 finds it."""
+    """Describe a stack for the simulated app, in an environment where boto3 finds it."""
     for name in ("CLOUDFLARE_API_TOKEN", "AWS_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
@@ -279,7 +278,7 @@ def aws(
 
 @pytest.fixture
 def sqs(aws: Aws) -> Iterator[Sqs]:
-    """The stack's queues, empty."""
+    """Create the stack's queues, empty."""
     with mock_aws():
         client = boto3.client("sqs", endpoint_url="https://sqs.eu-central-1.amazonaws.com")
         for name in QUEUES:
@@ -294,7 +293,7 @@ def sqs(aws: Aws) -> Iterator[Sqs]:
 
 @pytest.fixture
 def dynamodb(aws: Aws) -> Iterator[Any]:
-    """The stack's table and one that was restored, both empty; their client."""
+    """Create the stack's table and a restored one, both empty; yield their client."""
     with mock_aws():
         client = boto3.client(
             "dynamodb", endpoint_url="https://dynamodb.eu-central-1.amazonaws.com"
@@ -313,7 +312,7 @@ def dynamodb(aws: Aws) -> Iterator[Any]:
 
 @pytest.fixture
 def run(aws: Aws) -> Callable[..., Result]:
-    """Run a command; whatever it does, it shows no token and no traceback."""
+    """Run a command, which never shows a token or a traceback."""
 
     def run(*arguments: str, answer: str | None = None, **environment: str) -> Result:
         result = CliRunner().invoke(main, arguments, input=answer, env=environment)
@@ -327,7 +326,7 @@ def run(aws: Aws) -> Callable[..., Result]:
 
 @pytest.fixture
 def existing(realtimekit: Simulator) -> Callable[..., str]:
-    """Have a webhook registered already, right unless told otherwise; its id."""
+    """Register a webhook, with the wanted settings unless others are given; return its id."""
 
     def existing(**settings: Any) -> str:
         wanted: dict[str, Any] = {
@@ -344,13 +343,13 @@ def existing(realtimekit: Simulator) -> Callable[..., str]:
 
 @pytest.fixture
 def registered(realtimekit: Simulator) -> Callable[[], list[Webhook]]:
-    """All that is registered now."""
+    """Return the webhooks that are registered now."""
     return realtimekit.webhooks.registrations.all
 
 
 @pytest.fixture
 def changes(realtimekit: Simulator) -> Callable[[], list[str]]:
-    """The methods of the requests so far that were to change something."""
+    """Return the methods of all requests so far but GET."""
 
     def changes() -> list[str]:
         return [request.method for request in realtimekit.requests if request.method != "GET"]

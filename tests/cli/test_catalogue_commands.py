@@ -1,4 +1,4 @@
-"""Which stack a command acts on, and what it does with many recordings or many files."""
+"""The catalogue's commands: the choice of a stack, many recordings, and many files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def problem(status: int, detail: str) -> Answer:
     return Answer({"status": status, "detail": detail}, status)
 
 
-# Which stack
+# The choice of a stack
 
 
 @pytest.fixture
 def stack_api(aws: Any, upstream: Upstream) -> Upstream:
-    """The API of the stack."""
+    """Serve the API of the stack."""
     aws.outputs["ApiUrl"] = upstream.url
     return upstream
 
@@ -72,7 +72,7 @@ def test_an_erasure_names_what_it_acts_on(run: Run, stack_api: Upstream) -> None
     assert stack_api.requests == []
 
 
-# Find, and erase, all of a meeting's
+# Recordings of a meeting
 
 
 def test_recordings_are_found_by_a_part_of_their_title(run: Run, stack_api: Upstream) -> None:
@@ -183,7 +183,7 @@ def test_a_file_that_is_gone_does_not_stop_the_others(
 
     assert result.exit_code == 1
     assert files(tmp_path) == ["a.webm", "c.webm"]
-    assert result.stderr.endswith("b.webm is not there (HTTP 404).\n")
+    assert result.stderr.endswith("The storage has no file b.webm (HTTP 404).\n")
 
 
 def test_a_file_that_does_not_come_is_2_and_does_not_stop_the_others(
@@ -198,9 +198,7 @@ def test_a_file_that_does_not_come_is_2_and_does_not_stop_the_others(
 
     assert result.exit_code == 2
     assert files(tmp_path) == ["b.webm"]
-    assert result.stderr.endswith(
-        "c: expired\nThe storage does not give a.webm, but an error page.\n"
-    )
+    assert result.stderr.endswith("c: expired\nThe storage sent an error page instead of a.webm.\n")
 
 
 def test_files_that_do_not_fit_one_answer_are_asked_for_by_name(

@@ -1,4 +1,4 @@
-"""Dead letters: told with their cause, sent again without loss, deleted only when meant."""
+"""Dead letters: listed with their cause, sent again without loss, deleted only if confirmed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtimekit_recordings import dead_letters
+from realtimekit_recordings.output import printable
 from recordings import messages
 
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
@@ -60,7 +61,7 @@ STREAM_FAILURE = json.dumps(
 
 @pytest.fixture
 def put(aws, sqs) -> Callable[..., str]:
-    """Put a message on a queue; its id."""
+    """Put a message on a queue; return its id."""
 
     def put(queue: str, body: str, **attributes: str) -> str:
         message_id: str = sqs.client.send_message(
@@ -78,7 +79,7 @@ def put(aws, sqs) -> Callable[..., str]:
 
 @pytest.fixture
 def on(aws, sqs) -> Callable[[str], list[str]]:
-    """The messages that are visible on a queue now."""
+    """Return the messages that are visible on a queue now."""
 
     def on(queue: str) -> list[str]:
         url, found = aws.outputs[f"{queue}Url"], []
@@ -149,7 +150,7 @@ def test_eventbridges_own_word_is_the_cause_of_its_dead_letters(run, put):
 
     one, two = listed(run, "--queue", "event-rule")
 
-    assert one["cause"] == "NO_PERMISSIONS: not [2Jallowed"
+    assert one["cause"] == "NO_PERMISSIONS: not\N{REPLACEMENT CHARACTER}[2Jallowed"
     assert one["attributes"]["RULE_ARN"].endswith("rule/bus/MeetingEndedRule")
     assert two["cause"] == "EventBridge did not say"
     assert "log" not in one
@@ -167,7 +168,7 @@ def test_a_record_of_the_stream_is_told_by_its_place_and_time(run, put):
     assert told["first_change_at"] == "2026-06-03T10:30:00Z"
     assert told["last_change_at"] == "2026-06-03T10:30:05Z"
     assert told["changes"] == "9"
-    # The log of the changes' time, and not only of the time when Lambda gave up.
+    # The log is searched from the time of the changes, before Lambda gave up.
     assert "--log-group-name stack-PublishChangesLogGroup --start-time 1780482600000" in told["log"]
     assert told["log"].endswith(f"'\"{REQUEST_ID}\"'")
 
@@ -187,7 +188,7 @@ def test_a_record_of_the_stream_is_told_by_its_place_and_time(run, put):
             "eventbridge may not ask for this task",
         ),
         ("ArchiveDeadLetterQueue", recording(), "the message is not for the archive queue"),
-        ("PublishDeadLetterQueue", "{}", "it is no record of Lambda's of a failure"),
+        ("PublishDeadLetterQueue", "{}", "the message is not Lambda's record of a failure"),
         ("PublishDeadLetterQueue", "[]", "the message is no JSON object"),
     ],
 )
@@ -246,12 +247,12 @@ LIKELY = st.fixed_dictionaries(
 
 @given(LIKELY, st.dictionaries(NAMES, VALUES, max_size=2))
 def test_what_is_malformed_to_a_function_is_malformed_here_for_the_same_reason(likely, odd):
-    """The functions' parser is not installed with the command line."""
+    """Compare the command line with the functions' parser, which is not installed with it."""
     body = json.dumps(likely | odd)
     try:
         request = messages.parse(body)
     except messages.MalformedMessageError as error:
-        assert dead_letters.read("ingest", body)[1] == dead_letters.printable(error)
+        assert dead_letters.read("ingest", body)[1] == printable(error)
     else:
         is_for_ingest = not isinstance(request, messages.ArchiveRequest)
         is_for_archive = isinstance(request, messages.ArchiveRequest | messages.EraseRequest)
@@ -286,7 +287,7 @@ def test_all_of_a_large_queue_are_seen_once_and_visible_again_at_once(run, put, 
     assert len(first) == 37
     assert first == second
     assert len(on("IngestDeadLetterQueue")) == 37
-    # Without waiting, SQS asks only some of its machines.
+    # Without waiting, SQS asks only some of its servers.
     assert set(sqs.waits) == {1}
 
 
@@ -304,7 +305,7 @@ def test_a_limit_says_how_many_there_are(run, put, on):
 
 
 def test_what_sqs_does_not_move_is_sent_to_where_it_came_from_and_deleted(run, put, on, aws, sqs):
-    """Two queues have their dead letters in one."""
+    """Two queues share one dead-letter queue."""
     urgent = recording(source="catalogue", task="archive", deadline="2026-06-04T10:30:00.000Z")
     message_id = put("ArchiveDeadLetterQueue", urgent)
     sqs.died_on[message_id] = aws.outputs["UrgentArchiveQueueArn"]
@@ -352,8 +353,8 @@ def test_what_would_only_come_back_keeps_eventbridges_word(run, put, on):
     result = run("dead-letters", "redrive", "--queue", "event-rule")
 
     assert result.exit_code == 1
-    assert "is left there, malformed: v is None, not 1\n" in result.stderr
-    assert "event-rule: 1 left there that would only come back." in result.stderr
+    assert "is left in the queue, malformed: v is None, not 1\n" in result.stderr
+    assert "event-rule: 1 left in the queue, because they would fail again." in result.stderr
     assert on("IngestQueue") == []
     assert len(on("EventRuleDeadLetterQueue")) == 1
 
@@ -367,7 +368,7 @@ def test_malformed_messages_stay_and_say_why_and_the_others_are_sent(run, put, o
     result = run("dead-letters", "redrive", "--queue", "ingest")
 
     assert (result.exit_code, result.stdout) == (1, "ingest: 1 sent again\n")
-    assert f"{bad} is left there, malformed: recording_id is not a UUID\n" in result.stderr
+    assert f"{bad} is left in the queue, malformed: recording_id is not a UUID\n" in result.stderr
     assert on("IngestQueue") == [recording()]
     assert on("IngestDeadLetterQueue") == [recording("7")]
     assert moves(sqs) == []
@@ -396,7 +397,7 @@ def moves(sqs: Any) -> list[dict[str, Any]]:
 
 def test_a_whole_queue_is_moved_by_sqs_and_followed_to_the_end(run, put, sqs):
     put("IngestDeadLetterQueue", recording())
-    # One of yesterday is still the latest for a moment.
+    # Yesterday's task is still the latest for a moment.
     yesterday = task("COMPLETED", 1, 9)
     sqs.move_tasks = [yesterday, yesterday, task("RUNNING", 2, 1), task("COMPLETED", 2, 3)]
 
@@ -487,7 +488,7 @@ def test_a_purge_deletes_nothing_where_nobody_answers(run, put, on, aws):
     result = run("dead-letters", "purge", "--queue", "ingest", answer="")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith("Error: There is no terminal to ask at: give --yes.\n")
+    assert result.stderr.endswith("because stdin is no terminal. Give --yes.\n")
     assert on("IngestDeadLetterQueue") == [recording()]
 
 
@@ -553,7 +554,7 @@ def test_what_comes_while_it_asks_is_not_deleted(put, on):
     assert on("IngestDeadLetterQueue") == [recording(OTHER_ID)]
 
 
-# What makes no sense.
+# Invalid options
 
 
 @pytest.mark.parametrize(
@@ -584,8 +585,8 @@ def test_a_stack_without_an_archive_has_no_such_queue(run, aws, put):
 
     assert result.exit_code == 2
     assert (
-        "Invalid value for '--queue': the stack realtimekit-recordings has no queue archive: "
-        "its parameter Archiving is off."
+        "Invalid value for '--queue': The stack realtimekit-recordings has no queue archive, "
+        "because its parameter Archiving is off."
     ) in result.stderr
     assert [one["queue"] for one in listed(run)] == ["ingest"]
 
@@ -599,7 +600,7 @@ def test_a_stack_of_an_older_version_is_told_so(run, aws, sqs):
     assert "has no output UrgentArchiveQueueUrl" in result.stderr
 
 
-# What AWS refuses. Whatever it is, nothing is lost, and what was looked at is visible again.
+# Refusals of AWS: no message is lost, and each is visible again.
 
 REFUSALS = [
     (403, "AccessDenied", "You may not."),
@@ -650,11 +651,11 @@ def test_what_cannot_be_given_back_is_told_and_comes_back_by_itself(run, put, aw
 
     assert result.exit_code == 2
     assert RECORDING_ID in result.stdout
-    assert result.stderr.endswith("What was looked at is visible again in 120 seconds.\n")
+    assert result.stderr.endswith("The messages are visible again in 120 seconds.\n")
 
 
 def test_a_message_that_was_not_sent_is_not_deleted(run, put, on, sqs):
-    """A batch is answered 200 whatever becomes of its entries."""
+    """SQS answers a batch with 200 even if it refuses entries."""
     put("EventRuleDeadLetterQueue", recording())
     put("EventRuleDeadLetterQueue", recording(OTHER_ID))
     sqs.refused_bodies["SendMessageBatch"] = OTHER_ID
@@ -663,7 +664,7 @@ def test_a_message_that_was_not_sent_is_not_deleted(run, put, on, sqs):
 
     assert said == (
         "Error: SQS did not take 1 of the messages (InternalError: try again). "
-        "What was not sent is still a dead letter.\n"
+        "Messages that were not sent are still dead letters.\n"
     )
     assert on("IngestQueue") == [recording()]
     assert on("EventRuleDeadLetterQueue") == [recording(OTHER_ID)]
@@ -671,7 +672,7 @@ def test_a_message_that_was_not_sent_is_not_deleted(run, put, on, sqs):
 
 def test_a_message_that_was_sent_and_not_deleted_is_doubled_and_not_lost(run, put, on, sqs):
     put("EventRuleDeadLetterQueue", recording())
-    # A part of every receipt handle.
+    # The empty text is a part of every receipt handle.
     sqs.refused_bodies["DeleteMessageBatch"] = ""
 
     said = failure(run, "redrive", "--queue", "event-rule")

@@ -1,4 +1,4 @@
-"""Files on their way to an operator's machine, and an API that does not answer."""
+"""Downloads of files, and the API's client."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
 from realtimekit_recordings import api as api_module
-from realtimekit_recordings import download as download_module
+from realtimekit_recordings import file_download
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
 from realtimekit_recordings.connections import Connections
-from realtimekit_recordings.download import Download, DownloadError
+from realtimekit_recordings.file_download import Download, DownloadError
 from realtimekit_simulator import (
     Chunked,
     Effect,
@@ -40,7 +40,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(file_download, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_breaks_off_is_taken_up(
     downloaded(link, source.crc32(), tmp_path)
 
     assert (tmp_path / "video" / "sync.mp4").read_bytes() == source.read()
-    # A reset may take along what had already arrived: there is nothing to go on with then.
+    # A reset may drop the bytes that had arrived, and then no part is left to continue.
     assert len(simulator.requests) == 3
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_there_stays_until_the_right_one_is_whole(
 
 
 def test_a_file_with_another_checksum_is_not_kept(link: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="another checksum"):
+    with pytest.raises(DownloadError, match="checksum differs"):
         downloaded(link, "AAAAAA==", tmp_path)
 
     assert not (tmp_path / "video" / "sync.mp4").exists()
@@ -178,8 +178,8 @@ def test_a_file_that_is_too_long_is_not_kept(link: dict[str, Any], tmp_path: Pat
     ("effect", "said"),
     [
         (storage_failure(403, "AccessDenied"), "has expired"),
-        (storage_failure(404, "NoSuchKey"), "is not there"),
-        (storage_failure(503, "SlowDown"), "does not give"),
+        (storage_failure(404, "NoSuchKey"), "has no file"),
+        (storage_failure(503, "SlowDown"), "refuses"),
         (Truncate(0), "broke off again and again"),
     ],
     ids=repr,
@@ -247,7 +247,7 @@ def test_a_file_of_unknown_size_goes_on_where_it_was(
         (Truncate(size=MIB),),
         (Chunked(), Truncate(size=MIB)),
         (Chunked(), Reset(MIB)),
-        # There is no telling whether the next answer is of the same file: it begins anew.
+        # The next answer may be of another file, so the download starts over.
         (Headers({"ETag": None}), Truncate(size=MIB)),
         (Chunked(), Headers({"ETag": None}), Truncate(size=MIB)),
     ],
@@ -362,7 +362,7 @@ WHOLE = Answer(b"abcdefghij", 200, {"ETag": '"b"'})
 
 
 def given_part(folder: Path, part: bytes = b"12345", tag: bytes = b'"a"') -> Path:
-    """Have a part of a file in its place, as an earlier run left it; the place of the whole."""
+    """Write the part that an earlier run left; return the path of the whole file."""
     (folder / "video").mkdir()
     (folder / "video" / "a.mp4.part").write_bytes(part)
     (folder / "video" / "a.mp4.part.etag").write_bytes(tag)
@@ -413,7 +413,7 @@ def test_a_206_that_is_not_the_rest_of_the_part_begins_anew(
 def test_a_206_that_nobody_asked_for_is_no_file(upstream: Upstream, tmp_path: Path) -> None:
     upstream.says(RANGED)
 
-    with pytest.raises(DownloadError, match="another part came than was asked for"):
+    with pytest.raises(DownloadError, match="another part than requested"):
         downloaded(link_to(upstream), None, tmp_path)
 
 
@@ -631,7 +631,7 @@ def test_a_name_is_one_on_every_system(tmp_path: Path, given: str, expected: str
 
 @pytest.fixture
 def api(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Api:
-    # As in the real world, less the waiting.
+    # The retries are real, but do not wait.
     monkeypatch.setattr(api_module, "RETRIES", api_module.RETRIES.new(backoff_factor=0, total=2))
     session = boto3.Session("AKIAEXAMPLE", "secret", region_name="eu-central-1")
     return Api(upstream.url, session)
@@ -663,12 +663,12 @@ def test_what_changes_something_is_asked_for_once(api: Api, upstream: Upstream, 
     [
         (problem(404), "What is wrong. (HTTP 404)"),
         (Answer({"message": "Forbidden"}, 403), "refuses these AWS credentials"),
-        (Answer("<html>", 500), "answered something instead of JSON (HTTP 500)"),
+        (Answer("<html>", 500), "answered a body without a type instead of JSON"),
         (
             Answer("<html>", 200, {"Content-Type": "text/html; charset=utf-8"}),
-            "answered text/html instead of JSON (HTTP 200): this is not the API.",
+            "is not the API: it answered text/html instead of JSON (HTTP 200).",
         ),
-        (Answer("[]", 500), "answered something instead of JSON (HTTP 500)"),
+        (Answer("[]", 500), "answered a body without a type instead of JSON"),
         (problem(503), " does not answer: too many 503 error responses."),
     ],
 )
@@ -679,7 +679,7 @@ def test_what_the_api_says_is_told(api: Api, upstream: Upstream, answer: Answer,
         api.recording("x")
 
     assert said in str(raised.value)
-    # An upstream's answer to a request is told apart from that of another host.
+    # The error names the host, so that a proxy's answer is recognised.
     assert raised.value.status == 404 or "127.0.0.1:" in str(raised.value)
 
 
@@ -798,14 +798,14 @@ OTHER_ID = "2f1c8d43-3fd9-43a5-b6d8-5f4a0e5d9e0c"
 
 
 def files_answered(*files: tuple[str, str], missing: dict[str, str] | None = None) -> Answer:
-    """Links to files, by artifact and file name, all served as `/media`; and reasons for others."""
+    """Return an answer with links to `/media` by artifact and file name, and with reasons."""
     links = [{"name": name, "url": "{url}/media", "file_name": file} for name, file in files]
     absent = [{"name": name, "reason": reason} for name, reason in (missing or {}).items()]
     return Answer({"links": links, "missing": absent})
 
 
 def download(upstream: Upstream, answer: Answer, bodies: list[bytes], *arguments: str) -> Result:
-    """What the command says to these links, if the storage serves these bodies."""
+    """Run the command with these links, while the storage serves these bodies."""
     links = Answer(answer.content.decode().replace("{url}", upstream.url))
     upstream.says(links, Answer({"artifacts": {}}), *map(Answer, bodies))
     return CliRunner().invoke(main, ["download", *arguments, "--api-url", upstream.url])

@@ -1,4 +1,4 @@
-"""What is an error page, by one table for all that ask."""
+"""Error pages: one table for the command line's rule and the archive's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever fails is one line on stderr that says what to do, and exit code 2."""
+"""Failures: one line on stderr that says what to do, and exit code 2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = [("register",), ("check",), ("show",), ("unregister", "--yes")]
 
 @pytest.fixture
 def failure(run):
-    """What a command says on stderr, having failed."""
+    """Return the line of stderr of a command that failed."""
 
     def failure(*arguments: str, **environment: str) -> str:
         result = run("webhook", *(arguments or ("check",)), **environment)
@@ -42,9 +42,9 @@ def failure(run):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_stack_that_does_not_exist(failure, command):
     assert failure(*command, "--stack-name", "another") == (
-        "CloudFormation does not tell: An error occurred (ValidationError) when calling the "
+        "CloudFormation request failed: An error occurred (ValidationError) when calling the "
         "DescribeStacks operation: Stack with id another does not exist. "
-        "Are stack name, region, profile and credentials right?"
+        "Check the stack's name, the region, the profile and the credentials."
     )
 
 
@@ -60,32 +60,35 @@ def test_an_operation_that_aws_refuses(failure, aws, operation, service, status,
     aws.errors[operation] = (status, code, "for this reason.\nAnd that.")
     said = failure()
 
-    assert said.startswith(f"{service} does not tell: An error occurred ({code})")
+    assert said.startswith(f"{service} request failed: An error occurred ({code})")
     assert said.endswith(
-        "for this reason. And that. Are stack name, region, profile and credentials right?"
+        "for this reason. And that. Check the stack's name, the region, the profile and the "
+        "credentials."
     )
 
 
 def test_aws_that_cannot_be_reached(failure):
     assert failure(AWS_ENDPOINT_URL="http://127.0.0.1:9") == (
-        'CloudFormation does not tell: Could not connect to the endpoint URL: "http://127.0.0.1:9/". '
-        "Are stack name, region, profile and credentials right?"
+        'CloudFormation request failed: Could not connect to the endpoint URL: "http://127.0.0.1:9/". '
+        "Check the stack's name, the region, the profile and the credentials."
     )
 
 
 def test_no_credentials(failure):
     none = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
-    assert failure(**none).startswith("CloudFormation does not tell: Unable to locate credentials.")
+    assert failure(**none).startswith(
+        "CloudFormation request failed: Unable to locate credentials."
+    )
 
 
 def test_no_region(failure):
     said = failure(AWS_DEFAULT_REGION=None)
-    assert said.startswith("CloudFormation does not tell: You must specify a region.")
+    assert said.startswith("CloudFormation request failed: You must specify a region.")
 
 
 def test_a_profile_that_does_not_exist(failure):
     assert failure("check", "--profile", "another").startswith(
-        "The AWS configuration does not tell: The config profile (another) could not be found."
+        "Reading the AWS configuration failed: The config profile (another) could not be found."
     )
 
 
@@ -96,7 +99,7 @@ def test_a_stack_without_a_parameter(failure, aws, parameter):
     del aws.parameters[parameter]
     assert failure() == (
         f"The stack realtimekit-recordings (CREATE_COMPLETE) has no parameter {parameter}. "
-        "Is it the right one? Then deploy it again, from this version of the project."
+        "Check --stack-name, or deploy the stack again from this version of the project."
     )
 
 
@@ -105,14 +108,14 @@ def test_a_stack_without_an_output(failure, aws, output):
     del aws.outputs[output]
     assert failure() == (
         f"The stack realtimekit-recordings (CREATE_COMPLETE) has no output {output}. "
-        "Is it the right one? Then deploy it again, from this version of the project."
+        "Check --stack-name, or deploy the stack again from this version of the project."
     )
 
 
 def test_a_secret_without_a_value(failure, aws):
     aws.secret = None
     assert failure() == (
-        "There is no API token yet. Put it there: aws secretsmanager put-secret-value --secret-id "
+        "The stack's secret is empty. Put the API token there: aws secretsmanager put-secret-value --secret-id "
         "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k "
         """--secret-string '{"api_token": "…"}'"""
     )
@@ -123,19 +126,22 @@ def test_a_secret_without_a_value(failure, aws):
 )
 def test_a_secret_that_is_not_the_token(failure, aws, secret):
     aws.secret = secret
-    assert failure().startswith('The stack\'s secret is not {"api_token": "…"}. Put it there: aws ')
+    assert failure().startswith(
+        'The stack\'s secret is not {"api_token": "…"}. Put the API token there: aws '
+    )
 
 
 @pytest.mark.parametrize("token", ["canary token", "canary\n", "canary…"])
 def test_a_token_that_no_header_can_hold(failure, token):
     assert failure(CLOUDFLARE_API_TOKEN=token) == (
-        "The API token is empty, or has characters that no token has."
+        "The API token is empty, or has characters that no token has. Correct "
+        "CLOUDFLARE_API_TOKEN, or else the stack's secret."
     )
 
 
 def test_an_empty_token(failure, aws):
     aws.secret = '{"api_token": ""}'
-    assert failure() == "The API token is empty, or has characters that no token has."
+    assert failure().startswith("The API token is empty, or has characters that no token has.")
 
 
 # RealtimeKit
@@ -145,7 +151,7 @@ def test_an_empty_token(failure, aws):
 def test_a_token_that_cloudflare_does_not_know(failure, command):
     assert failure(*command, CLOUDFLARE_API_TOKEN="canary-revoked") == (
         "Cloudflare refuses the API token (HTTP 401: Authentication error). It must be valid, and "
-        "have the permission Realtime in this account; it is taken from the environment's "
+        "have the permission Realtime in this account. The command reads it from the environment's "
         "CLOUDFLARE_API_TOKEN, or else from the stack's secret."
     )
 
@@ -165,8 +171,8 @@ def test_a_refused_token_is_known_by_its_code_whatever_the_status(failure, realt
 def test_an_app_that_does_not_exist(failure, aws):
     aws.parameters["RealtimeKitAppId"] = "00000000-0000-4000-8000-000000000000"
     assert failure() == (
-        "RealtimeKit does not know the app, or the webhook is gone (HTTP 404: no such app). Are "
-        "the stack's parameters CloudflareAccountId and RealtimeKitAppId right? Then try again."
+        "RealtimeKit does not know the app, or the webhook is gone (HTTP 404: no such app). "
+        "Check the stack's parameters CloudflareAccountId and RealtimeKitAppId, and try again."
     )
 
 
@@ -182,7 +188,7 @@ def test_too_many_requests_with_the_time_to_wait(failure, realtimekit):
     realtimekit.faults.add(rate_limited(270), times=None)
     said = "Please wait and consider throttling your request speed"
     assert failure() == (
-        f"Cloudflare takes no more requests for now (HTTP 429: {said}). Try again in 270 seconds."
+        f"Cloudflare limits the rate of requests (HTTP 429: {said}). Try again in 270 seconds."
     )
 
 
@@ -202,7 +208,7 @@ def test_too_many_requests_without_the_time_to_wait(failure, realtimekit):
 )
 def test_realtimekit_in_trouble(failure, realtimekit, answer, said):
     realtimekit.faults.add(answer, times=3)
-    assert failure() == f"RealtimeKit is in trouble ({said}). Try again later."
+    assert failure() == f"RealtimeKit has an outage ({said}). Try again later."
 
 
 def test_a_short_trouble_is_not_told_of(run, existing, realtimekit):
@@ -214,31 +220,31 @@ def test_a_short_trouble_is_not_told_of(run, existing, realtimekit):
 def test_a_refusal_of_realtimekits_own(failure, realtimekit):
     realtimekit.faults.add(error(400, 'BAD_REQUEST: "url" must be a valid uri'), method="POST")
     assert failure("register") == (
-        'RealtimeKit refuses that (HTTP 400: BAD_REQUEST: "url" must be a valid uri).'
+        'RealtimeKit refuses the request (HTTP 400: BAD_REQUEST: "url" must be a valid uri).'
     )
 
 
 @pytest.mark.parametrize(
     ("effect", "said"),
     [
-        (unsuccessful("no luck"), "RealtimeKit answered without success: no luck."),
-        (html(200), "RealtimeKit answered without success: no reason given."),
+        (unsuccessful("no luck"), "RealtimeKit refused the request: no luck."),
+        (html(200), "RealtimeKit refused the request: no reason given."),
         (
             Answer(200, "[]", {"Content-Type": "application/json"}),
-            "RealtimeKit answered without success: no reason given.",
+            "RealtimeKit refused the request: no reason given.",
         ),
-        (garbage(), "RealtimeKit answered with JSON that cannot be read."),
+        (garbage(), "RealtimeKit's answer is not JSON. Try again later."),
         (
             Answer(200, '{"success": true, "data": null}', {"Content-Type": "application/json"}),
-            "RealtimeKit answered with a list that cannot be read.",
+            "RealtimeKit's list of webhooks cannot be read.",
         ),
         (
             Answer(200, '{"success": true, "data": [7]}', {"Content-Type": "application/json"}),
-            "RealtimeKit answered with a webhook that cannot be read.",
+            "A webhook in RealtimeKit's answer cannot be read.",
         ),
-        (Overlay({"url": None}), "RealtimeKit answered with a webhook that cannot be read."),
-        (Overlay({"id": ""}), "RealtimeKit answered with a webhook that cannot be read."),
-        (Overlay({"events": 7}), "RealtimeKit answered with a webhook that cannot be read."),
+        (Overlay({"url": None}), "A webhook in RealtimeKit's answer cannot be read."),
+        (Overlay({"id": ""}), "A webhook in RealtimeKit's answer cannot be read."),
+        (Overlay({"events": 7}), "A webhook in RealtimeKit's answer cannot be read."),
     ],
 )
 def test_an_answer_that_is_none(failure, existing, realtimekit, effect, said):
@@ -265,8 +271,8 @@ def test_a_connection_that_breaks(failure, existing, realtimekit, effect):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (error(503, "down"), "RealtimeKit is in trouble (HTTP 503: down). Try again later."),
-        (unsuccessful("no luck"), "RealtimeKit answered without success: no luck."),
+        (error(503, "down"), "RealtimeKit has an outage (HTTP 503: down). Try again later."),
+        (unsuccessful("no luck"), "RealtimeKit refused the request: no luck."),
     ],
 )
 def test_a_change_that_fails(

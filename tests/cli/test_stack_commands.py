@@ -1,4 +1,4 @@
-"""Repairs that need AWS itself: an archive message, and rows of a restored table."""
+"""Repairs by AWS's own API: an archive message, and rows of a restored table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_archiving_is_asked_for_by_a_message_that_the_function_reads(run, aws, s
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        f"{RECORDING_ID}: archiving asked for.\n{OTHER_ID}: archiving asked for.\n"
+        f"{RECORDING_ID}: archiving requested.\n{OTHER_ID}: archiving requested.\n"
     )
     received = sqs.client.receive_message(
         QueueUrl=aws.outputs["UrgentArchiveQueueUrl"], MaxNumberOfMessages=10
@@ -33,7 +33,7 @@ def test_a_stack_that_does_not_archive_is_not_asked_to(run, aws, sqs):
     result = run("archive", RECORDING_ID)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "does not archive: its parameter Archiving is off." in result.stderr
+    assert "does not archive, because its parameter Archiving is off." in result.stderr
 
 
 def test_a_queue_that_refuses_is_one_line(run, aws, sqs):
@@ -42,7 +42,7 @@ def test_a_queue_that_refuses_is_one_line(run, aws, sqs):
     result = run("archive", RECORDING_ID)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: SQS does not tell: An error occurred (AccessDenied)")
+    assert result.stderr.startswith("Error: SQS request failed: An error occurred (AccessDenied)")
     assert result.stderr.count("\n") == 1
 
 
@@ -118,8 +118,11 @@ def test_a_restore_asks_first_and_names_both_tables(run, dynamodb):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("nowhere", "There is no table nowhere of recordings in this region."),
-        ("RecordingsTable", "RecordingsTable is the stack's own table."),
+        ("nowhere", "This region has no table nowhere of recordings. Check its name."),
+        (
+            "RecordingsTable",
+            "RecordingsTable is the stack's own table. Give the name of the restored table.",
+        ),
     ],
 )
 def test_what_is_no_restored_table_is_refused(run, dynamodb, table, said):

@@ -1,4 +1,4 @@
-"""Sweeps at the command line: asked for, watched to their end, and what their exit codes say."""
+"""Commands for sweeps: how they are started and watched, and their exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Run = Callable[..., Result]
 
 
 def documented(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What the OpenAPI document has the API say; a fake that says anything else is none."""
+    """Return a body that is valid by the OpenAPI document, so that the fake is like the API."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     OAS31Validator(schema).validate(body)
     return body
@@ -71,7 +71,7 @@ QUEUED = says("queued", 202)
 
 @pytest.fixture
 def sweep_api(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    # As in the real world, less the waiting.
+    # The retries are real, but do not wait.
     monkeypatch.setattr(api_module, "RETRIES", api_module.RETRIES.new(backoff_factor=0, total=1))
     monkeypatch.setenv("REALTIMEKIT_RECORDINGS_API_URL", upstream.url)
     return upstream
@@ -179,11 +179,11 @@ def test_the_report_can_be_json(backfill: Run, sweep_api: Upstream) -> None:
         (says("cancelled"), "The sweep was cancelled.\n"),
         (
             says(complete=False),
-            "The sweep saw fewer recordings than RealtimeKit's list counts. Ask for it again.\n",
+            "The sweep saw fewer recordings than RealtimeKit's list counts. Start it again.\n",
         ),
         (
             says(counts={"unreadable": 2}),
-            "Of RealtimeKit's list, 2 items could not be read.\n",
+            "2 items of RealtimeKit's list could not be read.\n",
         ),
     ],
 )
@@ -235,7 +235,7 @@ def test_what_is_under_way_already_is_watched(backfill: Run, sweep_api: Upstream
     result = backfill()
 
     assert result.exit_code == 0
-    assert result.stderr.startswith("It is under way already.\n")
+    assert result.stderr.startswith("The sweep has started already.\n")
     assert asked(sweep_api) == [("POST", "/sweeps"), ("GET", PATH), ("GET", PATH)]
 
 
@@ -272,7 +272,7 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "It may be under way all the same: realtimekit-recordings sweeps list\n"
+        "The sweep may have started. See: realtimekit-recordings sweeps list\n"
         "Error: Try again. (HTTP 503)\n"
     )
     assert asked(sweep_api) == [("POST", "/sweeps")]
@@ -334,14 +334,14 @@ def test_a_short_trouble_of_the_api_does_not_end_the_watching(
     backfill: Run, sweep_api: Upstream, fault: Answer
 ) -> None:
     if fault.status == 200:
-        # It is cut off.
+        # The answer is cut off.
         fault.headers["Content-Length"] = "1000"
     sweep_api.says(QUEUED, *[fault] * 6, says("running"), says())
 
     result = backfill()
 
     assert result.exit_code == 0
-    assert result.stderr.count("It is asked again.") == 1
+    assert result.stderr.count("The command tries again.") == 1
     assert result.stderr.splitlines()[-1].startswith("completed, 100%")
 
 
@@ -370,8 +370,8 @@ def test_a_refusal_ends_the_watching(backfill: Run, sweep_api: Upstream, status:
 
 @pytest.fixture
 def interrupted(sweep_api: Upstream) -> Iterator[None]:
-    """Ctrl-C, while the third answer is waited for."""
-    # Who is started in the background by a shell ignores it, and so does the whole suite.
+    """Ctrl-C comes while the command waits for the third answer."""
+    # A process that a shell starts in the background ignores SIGINT, and so may this suite.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pressed = threading.Event()
     waiting = replace(says("running"), held=pressed)
@@ -536,7 +536,8 @@ def test_a_request_that_was_never_sent_is_not_under_way(run: Run, aws: Any) -> N
 
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: The API at 127.0.0.1:9 does not answer: NewConnectionError.\n",
+        "Error: The API at 127.0.0.1:9 does not answer: NewConnectionError. "
+        "Check the address and the network.\n",
     )
 
 

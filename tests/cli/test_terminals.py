@@ -1,4 +1,4 @@
-"""Whatever surrounds a command: exit code 1 says that something is missing, and nothing else does."""
+"""Terminals, pipes and networks: exit code 1 always means that something is missing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ROW = {
 
 @pytest.fixture
 def api_url(aws: Any, upstream: Upstream) -> str:
-    """An API with one recording."""
+    """Serve an API with one recording."""
     upstream.says(Answer({"recordings": [ROW], **ROW}))
     return upstream.url
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as a shell does; `rr` is ours."""
+    """Run a command in a shell, where `rr` is `realtimekit-recordings`."""
     ours = f"{sys.executable} -m realtimekit_recordings"
     return subprocess.run(
         ["/bin/bash", "-c", command.replace("rr ", f"{ours} ")],
@@ -46,7 +46,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
 
 
 def one_line(result: subprocess.CompletedProcess[bytes]) -> str:
-    """What a failed command says."""
+    """Return the error of a failed command, which is its only line on stderr."""
     assert result.returncode == 2, result
     said = result.stderr.decode()
     assert said.startswith("Error: "), said
@@ -63,12 +63,12 @@ def test_a_full_stdout_is_one_line(api_url: str, command: str) -> None:
 
 def test_a_closed_stdout_is_one_line(api_url: str) -> None:
     assert one_line(shell(f"rr list --api-url {api_url} >&-")) == (
-        "There is no stdout to write to."
+        "Cannot write to stdout: it is closed."
     )
 
 
 def test_a_reader_that_left_is_one_line(api_url: str) -> None:
-    # The reader has left for certain once it was waited for.
+    # After the wait, the reader has certainly left.
     left = 'exec 3> >(exec true); wait "$!"'
     result = shell(f"{left}; rr list --json --api-url {api_url} >&3")
 
@@ -91,15 +91,15 @@ def test_nobody_to_ask_is_one_line_and_erases_nothing(api_url: str, upstream: Up
 
     for result in (closed, empty):
         assert result.returncode == 2
-        assert result.stderr.endswith(b"Error: There is no terminal to ask at: give --yes.\n")
+        assert result.stderr.endswith(b"because stdin is no terminal. Give --yes.\n")
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nonsense", "The API's URL is no https:// address: nonsense"),
-        ("http://[", "The API's URL is no https:// address: http://["),
+        ("nonsense", "The API's URL must begin with https://, but is nonsense"),
+        ("http://[", "The API's URL must begin with https://, but is http://["),
         ("http://127.0.0.1:9", "The API at 127.0.0.1:9 does not answer: NewConnectionError."),
         ("http://nowhere.invalid", "The API at nowhere.invalid does not answer: "),
     ],
@@ -116,7 +116,7 @@ def test_without_a_region_nothing_is_guessed(run: Any, upstream: Upstream) -> No
     result = run("show", RECORDING_ID, "--api-url", upstream.url, AWS_DEFAULT_REGION=None)
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: There is no AWS region to sign for.")
+    assert result.stderr.startswith("Error: There is no AWS region to sign requests for.")
     assert upstream.requests == []
 
 
@@ -130,7 +130,7 @@ def test_an_endpoint_that_is_none_is_one_line(run: Any, url: str, command: tuple
     result = run(*words, AWS_ENDPOINT_URL=url)
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: CloudFormation does not tell: ")
+    assert result.stderr.startswith("Error: CloudFormation request failed: ")
     assert result.stderr.count("\n") == 1
 
 
@@ -200,7 +200,7 @@ def test_the_whole_id_is_first_on_a_terminal_of_any_width(
     assert [line.split()[0] for line in shown] == ["Recording", RECORDING_ID]
 
 
-def test_a_narrow_terminal_has_less_columns_and_a_shorter_title(run: Any, api_url: str) -> None:
+def test_a_narrow_terminal_has_fewer_columns_and_a_shorter_title(run: Any, api_url: str) -> None:
     def header(width: str) -> list[str]:
         result = run("list", "--api-url", api_url, FORCE_COLOR="1", COLUMNS=width)
         assert "…" in result.stdout

@@ -1,4 +1,4 @@
-"""The commands: from the arguments to what RealtimeKit has registered, what is said, and the code."""
+"""The webhook commands: RealtimeKit's registrations, the output, and the exit code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_register_changes_nothing_the_second_time(run, registered, changes):
     result = run("webhook", "register")
 
     assert result.exit_code == 0
-    assert result.stdout == "Nothing to do: the webhook is as it should be.\n"
+    assert (
+        result.stdout == "Nothing to do: the webhook is registered, and its settings are right.\n"
+    )
     assert changes() == ["POST"]
     assert len(registered()) == 1
 
@@ -83,7 +85,7 @@ def test_register_removes_duplicates(run, existing, registered, realtimekit):
 
     assert [webhook.id for webhook in registered()] == [kept]
     assert result.exit_code == 0
-    assert result.stdout == f"Removed a duplicate, {surplus}.\n"
+    assert result.stdout == f"Removed {surplus}, a duplicate.\n"
 
 
 def test_register_leaves_the_webhooks_of_others_alone(run, existing, registered):
@@ -133,7 +135,7 @@ def test_register_does_not_register_an_address_of_aws_with_a_simulator(run, regi
 
 
 def test_register_creates_one_in_a_single_try(run, registered, realtimekit):
-    """If only the answer was lost, a second try would register a second one."""
+    """A retry would register a second webhook if only the answer was lost."""
     realtimekit.faults.add(rate_limited(0.01), method="POST")
     result = run("webhook", "register")
 
@@ -148,7 +150,7 @@ def test_register_fails_if_a_setting_was_not_taken_over(run, existing, realtimek
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: RealtimeKit has not done all that it was told: enabled: no -> yes.\n"
+        "Error: RealtimeKit did not save these settings: enabled: no -> yes. Try again.\n"
     )
 
 
@@ -161,7 +163,7 @@ def test_check_is_content_with_a_webhook_as_it_should_be(run, existing):
     result = run("webhook", "check")
 
     assert result.exit_code == 0
-    assert result.stdout == "The webhook is as it should be.\n"
+    assert result.stdout == "The webhook is registered, and its settings are right.\n"
 
 
 def test_check_tells_of_a_webhook_that_is_missing(run, existing, changes):
@@ -180,7 +182,7 @@ def test_check_tells_of_each_difference_and_changes_nothing(run, existing, regis
 
     assert result.exit_code == 1
     assert result.stdout == (
-        f"{webhook_id} is not as it should be:\n"
+        f"{webhook_id} has other settings:\n"
         f"  url: {OLD_URL} -> {URL}\n"
         "  events: meeting.ended -> meeting.ended, recording.statusUpdate\n"
         "  enabled: no -> yes\n"
@@ -292,7 +294,7 @@ def test_unregister_does_nothing_if_nothing_of_ours_is_there(run, existing, chan
     assert changes() == []
 
 
-# Whose token, which region.
+# The token and the region
 
 
 def test_the_token_may_come_from_the_environment_instead_of_the_secret(run, existing, aws):
@@ -306,7 +308,7 @@ def test_the_token_may_come_from_the_environment_instead_of_the_secret(run, exis
 
 @pytest.mark.parametrize("command", ["register", "check"])
 def test_other_credentials_of_the_environment_are_not_used(run, existing, command):
-    """The SDK would send them instead of the token."""
+    """The SDK would send the other credentials instead of the token."""
     existing()
     other = {"CLOUDFLARE_EMAIL": "someone@example.com", "CLOUDFLARE_API_KEY": "canary-key"}
     assert run("webhook", command, **other).exit_code == 0

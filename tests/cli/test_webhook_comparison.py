@@ -1,4 +1,4 @@
-"""What is registered against what is wanted, without a network."""
+"""The comparison of registered webhooks with the wanted one, without a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from realtimekit_recordings.webhooks import Settings, Webhook, compare, differences, ours
+from realtimekit_recordings.webhooks import Settings, Webhook, compare, differences, find_own
 
 WANTED = Settings(
     name="recordings",
@@ -35,16 +35,16 @@ OTHERS = webhook("others", name="chat", url="https://other.example/hook")
         ([RENAMED], ["renamed"]),
         ([MOVED], ["moved"]),
         ([OURS, RENAMED], ["ours", "renamed"]),
-        # Of our name, but posting elsewhere while one posts to us: another stack's.
+        # One webhook posts to our URL, so another of our name is another stack's.
         ([MOVED, OURS], ["ours"]),
         ([MOVED, RENAMED], ["renamed"]),
         ([MOVED, webhook("moved too", url=OLD_URL)], ["moved", "moved too"]),
-        # Which of them was ours cannot be told.
+        # Two URLs with our name: either may be another stack's.
         ([MOVED, webhook("elsewhere", url="https://third.example/hook")], []),
     ],
 )
 def test_ours_are_those_of_our_url_or_else_of_our_name(registered, found):
-    assert [one.id for one in ours(WANTED, registered)] == found
+    assert [one.id for one in find_own(WANTED, registered)] == found
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_each_setting_that_differs_is_named_with_both_its_values(settings, expec
         ([OTHERS, OURS], "ours", [], [], True),
         ([MOVED], "moved", ["url"], [], False),
         ([webhook("off", enabled=False)], "off", ["enabled"], [], False),
-        # The one to keep is the one that needs the least change, wherever it stands.
+        # The webhook with the fewest differences is kept, whatever its place in the list.
         ([webhook("off", enabled=False), OURS], "ours", [], ["off"], False),
         ([OURS, RENAMED, webhook("off", enabled=False)], "ours", [], ["renamed", "off"], False),
     ],

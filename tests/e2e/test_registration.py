@@ -34,6 +34,9 @@ def test_a_registered_webhook_is_right_and_can_be_registered_again(
     assert webhook("check", *url)[0] == 1
     assert webhook("register", *url)[1].startswith("Created ")
     assert webhook("check", *url)[0] == 0
-    assert webhook("register", *url) == (0, "Nothing to do: the webhook is as it should be.\n")
+    assert webhook("register", *url) == (
+        0,
+        "Nothing to do: the webhook is registered, and its settings are right.\n",
+    )
     assert webhook("unregister", "--yes", *url)[0] == 0
     assert webhook("check", *url)[0] == 1

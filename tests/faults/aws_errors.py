@@ -37,6 +37,13 @@ def refusal(fault: str, request: Request) -> Reply:
     return _json(status, {"__type": code, "message": "simulated fault"})
 
 
+def row_too_large() -> Reply:
+    """DynamoDB refuses a row of more than 400 KB, and will do so each time."""
+    message = "Item size to update has exceeded the maximum allowed size"
+    kind = "com.amazon.coral.validate#ValidationException"
+    return _json(400, {"__type": kind, "message": message})
+
+
 def _json(status: int, content: Any) -> Reply:
     headers = {"Content-Type": "application/x-amz-json-1.1"}
     return Reply(status, headers, json.dumps(content).encode())

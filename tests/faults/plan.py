@@ -20,6 +20,7 @@ from realtimekit_simulator import (
     DropKept,
     IgnoreRange,
     Kind,
+    Recording,
     RecordingOptions,
     Replaced,
     Reset,
@@ -129,6 +130,8 @@ CERTAIN_RECORDINGS: Mapping[int, Mapping[str, Any]] = {
     3: {"kind": Kind.COMPOSITE, "never_set": ("download_url_expiry",)},
 }
 """What the first recording of these meetings is, in every run."""
+ERASED = 5
+"""Of six recordings, the number of the one that is erased."""
 KEPT_CONNECTIONS = 5
 """So many break when they are used again, beginning with the first."""
 
@@ -294,17 +297,24 @@ class Plan:
 
     # What is asked for.
 
+    def unwritable(self, world: World) -> str | None:
+        """Return the id of a recording whose row DynamoDB refuses; it is never erased."""
+        certain = [f"Meeting {number}" for number in CERTAIN_RECORDINGS]
+        for number, recording in enumerate(_recordings(world)):
+            is_plain = number % 6 != ERASED and recording.meeting.title not in certain
+            if self.faults and is_plain:
+                return recording.id
+        return None
+
     def api_requests(self, world: World) -> Iterator[ApiRequest]:
         """One recording in six is synced, one erased: live, while it is archived, or later."""
-        events = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
-        recordings = {event.recording.id: event.recording for event in events if event.recording}
-        for number, recording in enumerate(recordings.values()):
+        for number, recording in enumerate(_recordings(world)):
             chance = self.chance("api", number)
             begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
             if number % 6 == 2:
                 at = chance.uniform(begun - 60, over + HOUR)
                 yield ApiRequest(at=at, method="POST", recording_id=recording.id)
-            if number % 6 == 5:
+            if number % 6 == ERASED:
                 ats = [None, chance.uniform(begun, over), chance.uniform(over, over + DAY)]
                 at = ats[number // 6 % 3]
                 yield ApiRequest(at=at, method="DELETE", recording_id=recording.id)
@@ -366,6 +376,14 @@ class Plan:
                 filters_by_meeting=number % 3 > 0,
             )
             yield begun + seconds * number / 8, _setting(world, shapes)
+
+
+def _recordings(world: World) -> list[Recording]:
+    """Return all recordings, in the order of their first events."""
+    events = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
+    return list(
+        {event.recording.id: event.recording for event in events if event.recording}.values()
+    )
 
 
 def _setting(world: World, shapes: Undocumented) -> Callable[[], Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from faults.aws_errors import BATCHES, refusal
+from faults.aws_errors import BATCHES, refusal, row_too_large
 from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
 from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, ApiRequest, Delivery, Plan, Troubles
@@ -64,6 +64,7 @@ class Simulation:
     """One run of a plan. `met` is what went wrong, `heard` what a subscriber was told.
 
     `answers` is what deliveries were answered, `api_answers` what requests of the API were.
+    `unwritable` is the id of the recording whose row DynamoDB refuses.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Simulation:
         self._dynamodb, self._bus = stack.client("dynamodb"), stack.client("events")
         self._sqs = stack.client("sqs")
         self._order = plan.chance("order")
+        self.unwritable = plan.unwritable(simulator.world)
+        self._table = stack.description["tables"]["RecordingsTable"]["name"]
         self._idle: dict[str, list[Worker]] = {}
         self._runs: list[Run] = []
         self._invocations: Counter[str] = Counter()
@@ -311,9 +314,20 @@ class Simulation:
             content = json.loads(request.body)
             for message in content.get("Entries", [content]):
                 self._look_in(message.get("DelaySeconds", 0))
+        elif self._is_refused(request):
+            self.met["unwritable"] += 1
+            return row_too_large()
         elif request.operation == "UpdateItem":
             self._news.add(self.stream)
         return self._workers.forward(request)
+
+    def _is_refused(self, request: Request) -> bool:
+        return (
+            self.unwritable is not None
+            and request.operation == "UpdateItem"
+            and self._table.encode() in request.body
+            and self.unwritable.encode() in request.body
+        )
 
     def _kill(self, run: Run, request: Request, what: str) -> None:
         self.met[what] += 1

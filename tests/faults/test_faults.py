@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
     """All recordings and no others, and each of their fields; there are no further ones."""
-    found, recordings = rows(simulated), simulated.simulator.world.recordings()
+    found, recordings = rows(simulated), writable(simulated)
     assert found.keys() == {recording.id for recording in recordings}
     for recording in recordings:
         row = found[recording.id]
@@ -55,7 +55,7 @@ def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
     """
     found, archived = rows(simulated), []
     s3, bucket = simulated.stack.client("s3"), simulated.stack.description["archive_bucket"]
-    for recording in simulated.simulator.world.recordings():
+    for recording in writable(simulated):
         artifacts = found[recording.id].get("artifacts", {})
         states = {name: artifact["archive"] for name, artifact in artifacts.items()}
         for file in simulated.simulator.world.media_files(recording) if states else []:
@@ -95,7 +95,7 @@ def test_subscribers_hear_of_each_change_and_of_nothing_else(simulated: Simulati
             changed.add((type_, event_id))
             told[new["recording_id"]].append(type_)
     assert {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard} == changed
-    for recording in simulated.simulator.world.recordings():
+    for recording in writable(simulated):
         final = "Recording Uploaded" if is_uploaded(recording) else "Recording Errored"
         files = ["Recording Archived"] * (is_uploaded(recording) and bool(recording.artifacts))
         life = ["Recording Catalogued", final, *files]
@@ -117,11 +117,17 @@ def test_dead_letters_are_only_what_can_never_be_read(simulated: Simulation) -> 
 
 
 def test_no_work_is_left(simulated: Simulation) -> None:
-    """No check waits or was given up, no sweep is under way, none failed."""
+    """No check waits or was given up, no sweep is under way, none failed.
+
+    Sweeps pass over the recording that cannot be written, and count it.
+    """
     work = [plain(item) for item in simulated.items("WorkTable")]
     assert [row for row in work if row["work_id"].startswith("check#")] == []
     sweeps = [row for row in work if row["work_id"].startswith("sweep#")]
     assert {row["state"] for row in sweeps} == {"completed"}
+    passed_over = [row["examples"]["unwritable"] for row in sweeps if row["counts"]["unwritable"]]
+    assert bool(passed_over) == simulated.plan.faults
+    assert all(ids == [simulated.unwritable] for ids in passed_over)
 
 
 def test_the_budget_of_requests_is_never_exceeded(
@@ -152,6 +158,8 @@ def test_an_erasure_is_accepted_in_the_end(simulated: Simulation) -> None:
             assert status in (200, 202, 404, 503)
             if status in (200, 202):
                 accepted.add(request.recording_id)
+        elif request.recording_id == simulated.unwritable:
+            assert status in (404, 502, 503, 507)
         else:
             assert status in (200, 404, 410, 502, 503)
     assert accepted == erased(simulated)
@@ -192,6 +200,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
         return
     kinds = {name.partition(":")[0] for name in simulated.met}
     assert kinds >= {*AWS_FAULTS, "refused in a 200", "killed before", "killed after", "stalled"}
+    assert "unwritable" in kinds
     assert any(request.fault_id for request in simulated.simulator.requests)
     broken = [request for request in simulated.simulator.requests if request.fault_id == 1]
     assert len(broken) == KEPT_CONNECTIONS
@@ -306,6 +315,12 @@ def plain(item: dict[str, Any]) -> Row:
 def rows(simulated: Simulation) -> dict[str, Row]:
     """The catalogue."""
     return {row["recording_id"]: row for row in map(plain, simulated.items("RecordingsTable"))}
+
+
+def writable(simulated: Simulation) -> list[Recording]:
+    """Return all recordings but the one whose row DynamoDB refuses."""
+    recordings = simulated.simulator.world.recordings()
+    return [recording for recording in recordings if recording.id != simulated.unwritable]
 
 
 def erased(simulated: Simulation) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from botocore.exceptions import ClientError
 
 import ingest_recording
 from doubles import API_TOKEN, APP_ID, AnyRequest, Clock, Context, sample
@@ -290,6 +291,45 @@ def test_a_row_that_cannot_be_written_does_not_stop_the_others(
     assert catalogue.get(first.id) is not None
     assert catalogue.get(third.id) is not None
     assert "recording unwritable" in logged()
+
+
+def test_a_title_that_the_session_did_not_say_is_asked_for_by_the_check(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, checks: Checks
+) -> None:
+    recording = simulator.world.record_meeting()
+    ids = {"meeting_id": recording.meeting.id, "session_id": recording.session.id}
+    simulator.faults.add(error(503), path="/sessions/")
+    handle(about(recording.id, source="eventbridge", **ids))
+    assert checks() == {f"recording#{recording.id}": "unavailable"}
+
+    assert handle(about(recording.id, source="follow_up", **ids)) == []
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_title"] == "Weekly sync"
+    assert checks() == {}
+
+
+def test_a_row_that_cannot_be_written_does_not_hide_another_that_is_to_be_tried_again(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue, dynamodb: Any
+) -> None:
+    meeting = simulator.world.create_meeting()
+    session = simulator.world.start_session(meeting)
+    for _ in range(2):
+        simulator.world.start_recording(session, allow_multiple=True)
+    simulator.world.end_session(session)
+    simulator.world.clock.advance(3600)
+    codes = ["ValidationException", "InternalServerError"]
+
+    def fail(model: Any, params: Any, **_: Any) -> None:
+        if codes and b"RecordingsTable" in params["body"]:
+            raise ClientError({"Error": {"Code": codes.pop(0)}}, model.name)
+
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+
+    assert handle(ended(meeting.id, session.id)) == ["0"]
+    assert handle(ended(meeting.id, session.id)) == []
+    assert all(catalogue.get(recording.id) for recording in session.recordings)
 
 
 @pytest.mark.parametrize(("days", "expected"), [(8, {}), (6, {"details"})])

@@ -244,7 +244,6 @@ def test_pages_may_count_from_0_or_from_1_and_be_smaller_than_asked_for(
     assert (report.counts.seen, report.counts.repaired) == (count, count)
 
 
-@pytest.mark.parametrize("time_range", ["recording", "session", "meeting"])
 @pytest.mark.parametrize(("since", "until"), [(0, 60), (10, 20), (30, 31), (55, 60), (59, 90)])
 def test_only_the_window_is_swept_and_all_of_it(
     tick: Tick,
@@ -252,11 +251,10 @@ def test_only_the_window_is_swept_and_all_of_it(
     sweeps: Sweeps,
     simulator: Simulator,
     catalogue: Catalogue,
-    time_range: str,
     since: int,
     until: int,
 ) -> None:
-    in_pages_of(simulator, 4, time_range=time_range)
+    in_pages_of(simulator, 4)
     recordings = recorded(simulator, 60)
     minute = timedelta(minutes=1)
     sweep = request_sweep(since=FIRST + since * minute, until=FIRST + until * minute)

@@ -27,7 +27,7 @@ Request = Callable[..., urllib3.BaseHTTPResponse]
 
 @pytest.fixture
 def clock() -> Clock:
-    """Noon, until a test advances it."""
+    """Return a clock that stands at noon until a test advances it."""
     return Clock(datetime(2026, 6, 3, 12, tzinfo=UTC), speed=0)
 
 
@@ -50,7 +50,7 @@ def pool() -> Iterator[urllib3.PoolManager]:
 
 @pytest.fixture
 def call(simulator: Simulator, pool: urllib3.PoolManager) -> Request:
-    """Requests to the simulated app, by path below its base, with a valid token."""
+    """Send requests to the simulated app, by path below its base, with a valid token."""
 
     def call(
         method: str, path: str, body: Any = None, token: str | None = DEFAULT_TOKEN, **options: Any
@@ -67,7 +67,7 @@ def call(simulator: Simulator, pool: urllib3.PoolManager) -> Request:
 
 @pytest.fixture
 def get(call: Request) -> Callable[..., Any]:
-    """The `data` of a successful GET."""
+    """Return the `data` of a successful GET."""
 
     def get(path: str, **options: Any) -> Any:
         response = call("GET", path, **options)
@@ -79,7 +79,7 @@ def get(call: Request) -> Callable[..., Any]:
 
 @pytest.fixture
 def control(simulator: Simulator, call: Request) -> Request:
-    """Requests to the control API, without a token."""
+    """Send requests to the control API, without a token."""
 
     def control(method: str, path: str, body: Any = None) -> urllib3.BaseHTTPResponse:
         return call(method, f"{simulator.url}/_simulator{path}", body, token=None)
@@ -88,14 +88,14 @@ def control(simulator: Simulator, call: Request) -> Request:
 
 
 class Post(NamedTuple):
-    """What a webhook's receiver got."""
+    """Post that a receiver of webhooks got."""
 
     headers: dict[str, str]
     body: bytes
 
     @property
-    def told(self) -> tuple[str, str | None]:
-        """The event's name, and the recording's status or the reason if there is one."""
+    def event(self) -> tuple[str, str | None]:
+        """Name of the event, and the recording's status or the reason of the end."""
         content = json.loads(self.body)
         return content["event"], content.get("recording", content).get(
             "status", content.get("reason")
@@ -103,9 +103,9 @@ class Post(NamedTuple):
 
 
 class Receiver:
-    """A server that webhooks are posted to; answers as `answers` say, one by one, then 200.
+    """Server that webhooks are posted to; it gives `answers` in order, then 200.
 
-    None is no answer: it closes the connection.
+    The answer None closes the connection.
     """
 
     def __init__(self) -> None:
@@ -115,8 +115,8 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.port}/webhook"
 
     @property
-    def told(self) -> list[tuple[str, str | None]]:
-        return [post.told for post in self.posts]
+    def events(self) -> list[tuple[str, str | None]]:
+        return [post.event for post in self.posts]
 
     def start(self) -> None:
         self._server.start()
@@ -150,19 +150,19 @@ def private_key() -> rsa.RSAPrivateKey:
 
 @pytest.fixture
 def webhooks(world: World, private_key: rsa.RSAPrivateKey) -> Webhooks:
-    """Without a server; impatient, so that tests need not be patient."""
+    """Return webhooks without a server, with short retry delays so that tests are fast."""
     rules = DeliveryRules(retry_delay=0.01, timeout=60)
     return Webhooks(world, key=SigningKey(private_key), rules=rules)
 
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Wait until something is there, for at most five minutes."""
+    """Wait until a function returns something true, for at most five minutes; return it."""
 
     def eventually(look: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + 300
         while not (found := look()):
-            assert time.monotonic() < deadline, "it never came"
+            assert time.monotonic() < deadline, "still false after five minutes"
             time.sleep(0.01)
         return found
 

@@ -1,4 +1,4 @@
-"""What stands before RealtimeKit: tokens, rate limit, request log."""
+"""Gateway before RealtimeKit: tokens, rate limit, request log."""
 
 import pytest
 
@@ -54,7 +54,7 @@ class TestTokens:
 class TestRateLimit:
     @pytest.fixture
     def time(self, simulator):
-        """Real seconds, as the rate limit counts them."""
+        """Return a list whose item is the real time in seconds, as the rate limit reads it."""
         now = [1000.0]
         simulator.rate_limit.now = lambda: now[0]
         return now
@@ -103,13 +103,13 @@ class TestRateLimit:
 
 class TestRequestLog:
     def test_tells_what_was_asked_and_answered(self, simulator, call):
-        call("GET", "/recordings?status=UPLOADED&per_page=5")
+        call("GET", "/recordings?sort_order=ASC&per_page=5")
         call("GET", "/recordings/1")
         first, second = simulator.requests
 
         assert (first.method, first.status, second.status) == ("GET", 200, 400)
         assert first.path.endswith("/5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13/recordings")
-        assert first.query == "status=UPLOADED&per_page=5"
+        assert first.query == "sort_order=ASC&per_page=5"
         assert first.simulated_at.isoformat() == "2026-06-03T12:00:00+00:00"
         assert second.real_at >= first.real_at
 

@@ -1,4 +1,4 @@
-"""Media at presigned URLs, as a client meets it on its socket."""
+"""Media at presigned URLs as a client meets it on its socket."""
 
 import contextlib
 import hashlib
@@ -34,7 +34,7 @@ from realtimekit_simulator import (
     html,
     storage_failure,
 )
-from realtimekit_simulator.media import wanted
+from realtimekit_simulator.media import parse_range
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -45,13 +45,13 @@ Get = Callable[..., urllib3.BaseHTTPResponse]
 
 @pytest.fixture
 def recording(simulator: Simulator) -> Recording:
-    """A million bytes of video, uploaded just now, at noon."""
+    """Record a meeting with a million bytes of video, uploaded at noon."""
     return simulator.world.record_meeting(options=RecordingOptions(file_size=1_000_000))
 
 
 @pytest.fixture
 def media(simulator, recording):
-    """The recording's one file."""
+    """Return the only file of the recording."""
     [file] = simulator.world.media_files(recording)
     return file
 
@@ -63,7 +63,7 @@ def url(world: World, recording: Recording) -> str:
 
 @pytest.fixture
 def get(pool: urllib3.PoolManager, url: str) -> Get:
-    """A GET of the recording's file with such headers, read as a whole unless told."""
+    """GET the recording's file with these headers; read it whole if `preload`."""
 
     def get(range: str | None = None, /, preload: bool = True, **headers: str):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -80,7 +80,7 @@ def faults(simulator):
 
 
 def refusal(response: urllib3.BaseHTTPResponse) -> tuple[int, str]:
-    """Status and code of S3's XML."""
+    """Return the status, and the code in S3's XML."""
     assert response.headers["Content-Type"] == "application/xml"
     assert response.data.startswith(b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>')
     return response.status, response.data.partition(b"<Code>")[2].partition(b"<")[0].decode()
@@ -236,15 +236,15 @@ class TestUrls:
         assert refusal(get()) == (400, "ExpiredRequest")
 
     def test_may_expire_earlier_and_be_told_anew(self, world, pool, call, recording, clock):
-        def told():
+        def current_url():
             return call("GET", f"/recordings/{recording.id}").json()["data"]["download_url"]
 
         world.undocumented = Undocumented(url_seconds=60)
-        first = told()
+        first = current_url()
         clock.advance(60)
 
         assert refusal(pool.request("GET", first)) == (403, "AccessDenied")
-        assert pool.request("GET", told()).status == 200
+        assert pool.request("GET", current_url()).status == 200
 
     @pytest.mark.parametrize("seconds", [0, SEVEN_DAYS + 1])
     def test_are_valid_for_no_longer_than_r2_allows(self, seconds):
@@ -292,7 +292,10 @@ class TestAuthorization:
 
         logged = [request.has_authorization for request in simulator.requests]
         assert logged == [False, True, True]
-        assert [one["has_authorization"] for one in listed.json()["requests"]] == [False, True]
+        assert [request["has_authorization"] for request in listed.json()["requests"]] == [
+            False,
+            True,
+        ]
         assert DEFAULT_TOKEN.encode() not in listed.data
 
     def test_of_the_api_is_not_asked_for_nor_counted(self, simulator, get):
@@ -302,7 +305,7 @@ class TestAuthorization:
 
 class TestRanges:
     @pytest.mark.parametrize(
-        ("asked", "told", "length"),
+        ("header", "content_range", "length"),
         [
             ("bytes=0-0", "bytes 0-0/1000000", 1),
             ("bytes=262143-524288", "bytes 262143-524288/1000000", 262_146),
@@ -312,32 +315,32 @@ class TestRanges:
             ("bytes=-5000000", "bytes 0-999999/1000000", 1_000_000),
         ],
     )
-    def test_are_sent_alone(self, get, media, asked, told, length):
-        response = get(asked)
-        start = int(told.removeprefix("bytes ").partition("-")[0])
+    def test_are_sent_alone(self, get, media, header, content_range, length):
+        response = get(header)
+        start = int(content_range.removeprefix("bytes ").partition("-")[0])
 
         assert response.status == 206
-        assert response.headers["Content-Range"] == told
+        assert response.headers["Content-Range"] == content_range
         assert response.headers["Content-Length"] == str(length)
         assert response.headers["ETag"] == media.etag
         assert response.data == media.read(start, start + length)
 
-    @pytest.mark.parametrize("asked", ["bytes=1000000-", "bytes=1000000-1000001", "bytes=-0"])
-    def test_beyond_the_end_cannot_be_satisfied(self, get, asked):
-        response = get(asked)
+    @pytest.mark.parametrize("header", ["bytes=1000000-", "bytes=1000000-1000001", "bytes=-0"])
+    def test_beyond_the_end_cannot_be_satisfied(self, get, header):
+        response = get(header)
         assert refusal(response) == (416, "InvalidRange")
         assert response.headers["Content-Range"] == "bytes */1000000"
 
     @pytest.mark.parametrize(
-        "asked", ["bytes=0-1,5-6", "bytes=5-4", "bytes=-", "bytes=a-b", "lines=0-1", "bytes=1"]
+        "header", ["bytes=0-1,5-6", "bytes=5-4", "bytes=-", "bytes=a-b", "lines=0-1", "bytes=1"]
     )
-    def test_that_are_many_or_senseless_are_ignored(self, get, asked):
-        response = get(asked)
+    def test_that_are_many_or_senseless_are_ignored(self, get, header):
+        response = get(header)
         assert (response.status, len(response.data)) == (200, 1_000_000)
         assert "Content-Range" not in response.headers
 
     def test_that_no_file_could_have_are_ignored(self):
-        assert wanted(f"bytes={'9' * 5000}-", 10) is None
+        assert parse_range(f"bytes={'9' * 5000}-", 10) is None
 
     def test_are_logged(self, simulator, get):
         get("bytes=5-9")
@@ -414,7 +417,7 @@ class TestStreaming:
 
 
 def _begin_to_read(world: World, size: int) -> Callable[[], None]:
-    """Read the first bytes of a file, and no more; returns what hangs up."""
+    """Read only the first bytes of a file; return a function that hangs up."""
     recording = world.record_meeting(options=RecordingOptions(file_size=size))
     url = world.media_url(recording, recording.artifacts[0])
     pool = urllib3.PoolManager(retries=False, timeout=60)
@@ -571,7 +574,7 @@ class TestControl:
         index = control("GET", "").json()
         assert index["media"] == f"{simulator.url}/media"
         assert index["effects"]["slow"] == (
-            "(bytes_per_second) Send the body at so many bytes per real second."
+            "(bytes_per_second) Send the body at this many bytes per real second."
         )
         assert all(not text.endswith(") ") for text in index["effects"].values())
 

@@ -1,4 +1,4 @@
-"""The server itself: connections, and its end."""
+"""Server: its connections, and how it stops."""
 
 import http.client
 import json
@@ -85,10 +85,10 @@ def test_runs_by_itself_until_terminated(pool, receiver, eventually):
         hook = {"name": "Ours", "url": receiver.url, "events": ["meeting.started"]}
         authorization = {"Authorization": "Bearer another"}
         pool.request("POST", f"{lines['app']}/webhooks", json=hook, headers=authorization)
-        meeting = pool.request("POST", f"{lines['control']}/meetings", json={}).json()
-        meeting_id = {"meeting_id": meeting["meeting_id"]}
+        meeting = pool.request("POST", f"{lines['app']}/meetings", json={}, headers=authorization)
+        meeting_id = {"meeting_id": meeting.json()["data"]["id"]}
         pool.request("POST", f"{lines['control']}/sessions", json=meeting_id)
-        eventually(lambda: receiver.told == [("meeting.started", None)])
+        eventually(lambda: receiver.events == [("meeting.started", None)])
         process.terminate()
 
     assert response.status == 200

@@ -1,4 +1,4 @@
-"""What webhooks say: the samples of RealtimeKit's documentation, field by field and in order."""
+"""Webhook bodies, compared field by field with the samples of RealtimeKit's documentation."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ ALWAYS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 @pytest.fixture
 def world():
-    """Half past twelve, in the organisation of the documentation's samples."""
+    """Return a world at half past twelve, in the organisation of the documentation's samples."""
     return World(
         clock=Clock(datetime(2026, 6, 3, 12, 30, tzinfo=UTC), speed=0),
         seed=7,
@@ -38,7 +38,7 @@ def world():
 
 @pytest.fixture
 def bodies(world, webhooks):
-    """All that the timeline tells, by event and status, in their order."""
+    """Return the bodies of all events of the timeline, by event and status, in order."""
 
     def bodies():
         return {
@@ -50,7 +50,7 @@ def bodies(world, webhooks):
 
 
 def sample(world, **options):
-    """The documentation's meeting, from ten to half past; it is recorded from the first second."""
+    """Record the documentation's meeting, from ten to half past, from its first second on."""
     options = RecordingOptions(start_delay=0, **options)
     return world.record_meeting(started_at=TEN, duration=1800, options=options)
 
@@ -221,7 +221,7 @@ class TestEncoding:
 
 
 class TestOtherEvents:
-    """Those that no meeting of this world causes are sent on demand."""
+    """Events that simulated meetings do not cause, sent on demand."""
 
     @pytest.fixture
     def sent(self, world, webhooks, receiver):
@@ -349,12 +349,14 @@ class TestOtherEvents:
             webhooks.send("recording.statusUpdate")
 
     def test_have_one_of_nine_names(self, webhooks):
-        with pytest.raises(ValueError, match=r"'recording.ready' is none of meeting.started, "):
+        with pytest.raises(
+            ValueError, match=r"'recording.ready' is no event; use one of meeting.started, "
+        ):
             webhooks.send("recording.ready")
 
 
 class TestDyte:
-    """Bodies of RealtimeKit's former self, after the samples in its documentation."""
+    """Bodies of Dyte, RealtimeKit's former self, after the samples in its documentation."""
 
     @pytest.fixture
     def webhooks(self, world):

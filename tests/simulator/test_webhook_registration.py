@@ -1,4 +1,4 @@
-"""Registering webhooks, and the key: RealtimeKit's webhook API, over HTTP and by the SDK."""
+"""RealtimeKit's webhook API over HTTP and by the SDK, and the published key."""
 
 import cloudflare
 import pytest

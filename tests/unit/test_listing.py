@@ -71,7 +71,10 @@ def pages(
 FIELDS = st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 2))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(40, settings.default.max_examples),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     before=st.lists(FIELDS, max_size=12),
     added=st.lists(FIELDS, max_size=12),

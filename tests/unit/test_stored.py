@@ -91,7 +91,7 @@ def test_a_row_that_grows_is_packed_and_keeps_no_urls_and_no_map(
     stored_row = recordings_table.get(KEY)
     assert stored_row is not None
     assert "artifacts" not in stored_row
-    # The README's way to read it.
+    # As docs/using.md tells owners to read it.
     assert packing.unpack(stored_row["artifacts_packed"]) == row["artifacts"]
 
 

@@ -1,8 +1,8 @@
-"""A file from its link to this machine: resumable, and under its name only when it is whole.
+"""The download of one file by its link, which resumes, and names the file once it is whole.
 
 DownloadError
 ├── FileMissingError   the storage has no such file
-└── LinkExpiredError   the storage refuses the link: a new one is needed
+└── LinkExpiredError   the storage refuses the link, and a new link is needed
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .file_names import artifact_folder, file_name
 
 CHUNK_SIZE = 1024 * 1024
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
-MAX_FRUITLESS = 3
+MAX_FRUITLESS_REQUESTS = 3
 MAX_REDIRECTS = 3
 PAUSE_SECONDS = 2
 MAX_PAUSE_SECONDS = 60
@@ -38,7 +38,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
 class DownloadError(Exception):
-    """Raised when a file could not be downloaded; says why, and never the link."""
+    """Raised when a file could not be downloaded; the text says why, without the link."""
 
 
 class FileMissingError(DownloadError):
@@ -46,15 +46,15 @@ class FileMissingError(DownloadError):
 
 
 class LinkExpiredError(DownloadError):
-    """Raised when the storage refuses the link: R2 says 400 to an expired one, S3 403."""
+    """Raised when the storage refuses the link. R2 answers an expired one with 400, S3 with 403."""
 
 
-class _BeginAnewError(Exception):
-    """Raised when an answer is not the rest of the file that there is a part of."""
+class _StartOverError(Exception):
+    """Raised when an answer does not continue the part, which is then dropped."""
 
 
 class _BusyError(DownloadError):
-    """Raised for 429 and 5xx; `seconds` is how long to wait."""
+    """Raised for 429 and 5xx; `seconds` is the time to wait."""
 
     def __init__(self, detail: str, seconds: float) -> None:
         super().__init__(detail)
@@ -62,9 +62,9 @@ class _BusyError(DownloadError):
 
 
 class Download:
-    """One file of a recording, whose own folder that is, and in it the artifact's own.
+    """The download of one file into its artifact's folder, within the recording's `folder`.
 
-    Until it is whole, its bytes are beside it, with `.part` at the end. `size` is None while it is
+    Until the file is whole, its bytes are in a `.part` file beside it. `size` is None while it is
     unknown.
     """
 
@@ -82,19 +82,19 @@ class Download:
         self.size = self._linked_size
         self.path = folder / artifact_folder(link["name"]) / file_name(link, recording)
         self._part = self.path.with_name(f"{self.path.name}.part")
-        # Says which file it is a part of, so that another one's is not continued.
-        self._tag = self.path.with_name(f"{self.path.name}.part.etag")
+        # The ETag of the part's file, so that the part is not continued with another file.
+        self._etag_file = self.path.with_name(f"{self.path.name}.part.etag")
         self._lock = self.path.with_name(f"{self.path.name}.part.lock")
         self._connections = connections
 
     def chunks(self) -> Iterator[int]:
-        """Download the file; yield after each piece how many bytes there are.
+        """Download the file; yield the number of bytes after each chunk.
 
-        Raises `DownloadError`. A file that is there is kept if its size is known and right, and so
-        is its checksum, if that is known. Any other is replaced, once the right one is whole.
+        An existing file is kept if its size is known and right, and its checksum, if known, is
+        right too. Any other is replaced once the new file is whole. Raises `DownloadError`.
         """
         try:
-            if self.path.exists() and self._is_right(self.path):
+            if self.path.exists() and self._is_correct(self.path):
                 yield self.path.stat().st_size
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,67 +102,73 @@ class Download:
                 yield from self._replace()
         except LockedError:
             raise DownloadError(
-                f"{self.path.name} is being downloaded by another command."
+                f"{self.path.name} is being downloaded by another command. Wait for its end."
             ) from None
         except OSError as error:
-            raise DownloadError(f"{self.path}: {error.strerror or error}.") from error
+            raise DownloadError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
     def _replace(self) -> Iterator[int]:
-        is_resumed = self._done() > 0
+        is_resumed = self._part_size() > 0
         yield from self._fetch_all()
         if is_resumed and not self._has_checksum(self._part):
-            # The part of an earlier run was damaged.
-            self._drop()
+            # The part came from an earlier run, and was damaged.
+            self._drop_part()
             yield from self._fetch_all()
         if not self._has_checksum(self._part):
-            self._drop()
-            raise DownloadError(f"{self.path.name} has another checksum than the archive says.")
+            self._drop_part()
+            raise DownloadError(
+                f"{self.path.name} was downloaded, but its checksum differs from the archive's. "
+                "Run the command again."
+            )
         self._part.replace(self.path)
-        self._tag.unlink(missing_ok=True)
+        self._etag_file.unlink(missing_ok=True)
 
-    def _is_right(self, path: Path) -> bool:
+    def _is_correct(self, path: Path) -> bool:
         return path.stat().st_size == self.size and self._has_checksum(path)
 
     def _has_checksum(self, path: Path) -> bool:
-        return self._checksum is None or self._checksum == _crc32(path)
+        return self._checksum is None or self._checksum == _checksum_crc32(path)
 
     def _fetch_all(self) -> Iterator[int]:
-        fruitless, furthest, reason, has_paused = 0, self._done(), "", False
+        fruitless, furthest, reason, has_paused = 0, self._part_size(), "", False
         while not self._is_complete():
-            if fruitless == MAX_FRUITLESS:
-                raise DownloadError(f"{self.path.name} broke off again and again: {reason}.")
+            if fruitless == MAX_FRUITLESS_REQUESTS:
+                raise DownloadError(
+                    f"The download of {self.path.name} broke off again and again: {reason}. "
+                    "Run the command again to continue."
+                )
             try:
                 yield from self._fetch()
-                reason = "it ended too early"
+                reason = "the answer ended too early"
             except urllib3.exceptions.HTTPError as error:
-                # urllib3's errors quote the link.
+                # The name only, because urllib3's texts quote the link.
                 reason = type(error).__name__
-            except _BeginAnewError as error:
-                self._drop()
+            except _StartOverError as error:
+                self._drop_part()
                 reason = str(error)
             except _BusyError as busy:
                 if has_paused:
                     raise
                 has_paused = True
                 time.sleep(busy.seconds)
-            # An answer that begins anew each time gets somewhere each time, and nowhere in the end.
-            fruitless = 0 if self._done() > furthest else fruitless + 1
-            furthest = max(furthest, self._done())
+            # Answers that start over each time make progress only up to where the last one ended.
+            fruitless = 0 if self._part_size() > furthest else fruitless + 1
+            furthest = max(furthest, self._part_size())
 
     def _is_complete(self) -> bool:
-        return self.size is not None and self._done() == self.size
+        return self.size is not None and self._part_size() == self.size
 
-    def _done(self) -> int:
+    def _part_size(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
-    def _drop(self) -> None:
-        """Forget the part, so that the next request is for the whole file."""
+    def _drop_part(self) -> None:
+        """Delete the part, so that the next request fetches the whole file."""
         self._part.unlink(missing_ok=True)
-        self._tag.unlink(missing_ok=True)
+        self._etag_file.unlink(missing_ok=True)
 
     def _fetch(self) -> Iterator[int]:
         etag = self._etag()
-        done = self._done() if etag else 0
+        done = self._part_size() if etag else 0
         response = self._open({"Range": f"bytes={done}-", "If-Range": etag} if done else {})
         try:
             if response.status == 416:
@@ -177,9 +183,9 @@ class Download:
             response.close()
 
     def _etag(self) -> str:
-        """Return the strong ETag of the part's file, or "" if there is none, or it is damaged."""
+        """Return the strong ETag of the part's file, or "" if it is missing or damaged."""
         try:
-            etag = self._tag.read_text(encoding="ascii")
+            etag = self._etag_file.read_text(encoding="ascii")
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
         return etag if _STRONG_ETAG.fullmatch(etag) else ""
@@ -199,100 +205,107 @@ class Download:
             if response.status not in _REDIRECTS:
                 return response
             response.close()
-            url = self._followed(url, response.headers.get("Location", ""))
-        raise DownloadError(f"{self.path.name} cannot be had: too many redirects.")
+            url = self._redirect_target(url, response.headers.get("Location", ""))
+        raise DownloadError(f"Cannot download {self.path.name}: the link has too many redirects.")
 
-    def _followed(self, url: str, location: str) -> str:
-        """Return where a redirect leads: S3 sends the callers of a new bucket to its region."""
+    def _redirect_target(self, url: str, location: str) -> str:
+        """Return a redirect's URL within the domain, such as from a new S3 bucket to its region."""
         with suppress(ValueError):
             target = urljoin(url, location)
             old, new = urlsplit(url), urlsplit(target)
             is_same = (old.scheme, _domain(old.hostname)) == (new.scheme, _domain(new.hostname))
             if is_same and new.username is None:
                 return target
-        raise DownloadError(f"{self.path.name} cannot be had: a redirect leads to another domain.")
+        raise DownloadError(
+            f"Cannot download {self.path.name}: a redirect of the link leads to another domain."
+        )
 
     def _reject_part(self, response: urllib3.BaseHTTPResponse) -> None:
-        """Take a 416 for the end of the file if that is where we are. Raises `_BeginAnewError`."""
-        found = re.fullmatch(r"bytes \*/(\d{1,15})", response.headers.get("Content-Range", ""))
-        if found and int(found[1]) == self._done() and self.size in (None, self._done()):
-            self.size = self._done()
+        """Accept a 416 for a part that is the whole file. Raises `_StartOverError`."""
+        match = re.fullmatch(r"bytes \*/(\d{1,15})", response.headers.get("Content-Range", ""))
+        if match and int(match[1]) == self._part_size() and self.size in (None, self._part_size()):
+            self.size = self._part_size()
             return
-        raise _BeginAnewError("HTTP 416")
+        raise _StartOverError("the part does not fit the file (HTTP 416)")
 
     def _require_rest(self, response: urllib3.BaseHTTPResponse, done: int, etag: str) -> None:
-        """Raise `_BeginAnewError` for a 206 that is not the rest of the file we have a part of."""
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        start, stop, size = (int(number) for number in found.groups()) if found else (0, 0, 0)
+        """Raise `_StartOverError` for a 206 that does not continue the part."""
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        start, stop, size = (int(number) for number in match.groups()) if match else (0, 0, 0)
         is_rest = (start, stop + 1) == (done, size) and response.headers.get("ETag") == etag
         if not done or not is_rest or self.size not in (None, size):
-            raise _BeginAnewError("another part came than was asked for")
+            raise _StartOverError("the storage sent another part than requested")
         self.size = size
 
     def _require_success(self, response: urllib3.BaseHTTPResponse) -> None:
         status, name = response.status, self.path.name
         if status in (400, 401, 403):
             raise LinkExpiredError(
-                f"The link to {name} has expired (HTTP {status}). Run the command again to go on."
+                f"The link to {name} has expired (HTTP {status}). Run the command again."
             )
         if status in (404, 410):
-            raise FileMissingError(f"{name} is not there (HTTP {status}).")
+            raise FileMissingError(f"The storage has no file {name} (HTTP {status}).")
         if status == 429 or status >= 500:
-            detail = f"The storage does not give {name} (HTTP {status}). Try again later."
-            raise _BusyError(detail, _pause(response.headers.get("Retry-After", "")))
+            detail = f"The storage refuses {name} for now (HTTP {status}). Try again later."
+            raise _BusyError(detail, _pause_seconds(response.headers.get("Retry-After", "")))
         if status != 200:
-            raise DownloadError(f"The storage does not give {name} (HTTP {status}).")
+            raise DownloadError(f"The storage refuses {name} (HTTP {status}).")
         length = response.headers.get("Content-Length", "")
         size = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
         if self._linked_size is None:
             self.size = size
         elif size not in (None, self._linked_size):
-            raise DownloadError(f"{name} is not as long as it should be.")
+            raise DownloadError(f"The storage's {name} has another size than its link says.")
 
     def _write(self, response: urllib3.BaseHTTPResponse, done: int) -> Iterator[int]:
         chunk = response.read(CHUNK_SIZE, decode_content=False)
         if done == 0:
             self._require_media(response, chunk)
         with self._part.open("ab" if done else "wb") as part:
-            # After the old bytes are gone, so that these are never taken for a part of this file.
+            # Opening has removed old bytes, so that they never count as a part of the new file.
             etag = response.headers.get("ETag", "")
-            self._tag.write_text(etag if _STRONG_ETAG.fullmatch(etag) else "", encoding="ascii")
+            self._etag_file.write_text(
+                etag if _STRONG_ETAG.fullmatch(etag) else "", encoding="ascii"
+            )
             while chunk:
                 done += len(chunk)
                 if self.size is not None and done > self.size:
-                    raise _BeginAnewError("it is longer than it should be")
+                    raise _StartOverError("the answer is longer than the file")
                 part.write(chunk)
                 yield done
                 chunk = response.read(CHUNK_SIZE, decode_content=False)
         if self.size is None:
-            # It ended in good order, and nothing else tells where its end is.
+            # The answer ended in good order, and only its end gives the size.
             self.size = done
 
     def _require_media(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
-        """Raise `DownloadError` for an error page; a known checksum tells better."""
+        """Raise `DownloadError` for an error page, unless a checksum will show it."""
         if self._checksum is not None:
             return
         if not start and not self.size:
-            raise DownloadError(f"The storage does not give {self.path.name}, but an empty file.")
+            raise DownloadError(f"The storage sent an empty file instead of {self.path.name}.")
         if is_error_page(start, response.headers.get("Content-Type", "")):
-            raise DownloadError(f"The storage does not give {self.path.name}, but an error page.")
+            raise DownloadError(f"The storage sent an error page instead of {self.path.name}.")
 
 
-def _pause(retry_after: str) -> float:
-    """Return how many seconds to wait, as the storage says or as is usual."""
+def _pause_seconds(retry_after: str) -> float:
+    """Return the seconds to wait: those of Retry-After, or `PAUSE_SECONDS`."""
     seconds = int(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else PAUSE_SECONDS
     return min(seconds, MAX_PAUSE_SECONDS)
 
 
 def _domain(host: str | None) -> str:
-    """Return a host's registered domain, near enough for the storages there are; an IP address
-    as it is."""
+    """Return a host's last two labels, which are the domain of every known storage.
+
+    An IP address is returned as it is.
+    """
     with suppress(ValueError):
         return str(ipaddress.ip_address(host or ""))
     return ".".join((host or "").lower().split(".")[-2:])
 
 
-def _crc32(path: Path) -> str:
+def _checksum_crc32(path: Path) -> str:
+    """Return a file's CRC-32 as S3 writes it: the base64 of four bytes."""
     checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_SIZE):
