@@ -1,8 +1,8 @@
-"""Every minute: put what is due to be looked at again back on its queue.
+"""Every minute: put the requests of due checks back on their queues.
 
-Promise: a check is asked for again, at growing intervals, until it is settled, or given up with an
-error in the log and a metric that an alarm watches. A crash at any point only asks once more; a
-check or a queue in trouble does not stop the others, and fails the tick at its end.
+Promise: a check is repeated at growing intervals until it is settled, or given up with an error in
+the log and a metric that an alarm watches. A crash causes one repetition too many at most. A check
+or a queue in trouble does not stop the others, and fails the tick at its end.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
 URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 WORK_TABLE = os.environ["WORK_TABLE"]
 
-# What the default budget lets through in a minute, and spread over it: the budget is counted in
-# windows of 15 seconds, and what meets a spent one waits for another tick.
+# 180 is what the default budget allows in a minute. They are spread over the minute, because the
+# budget has windows of 15 s, and a request that meets a full window waits for another tick.
 MAX_CHECKS = 180
 SPREAD_SECONDS = 55
 SQS_BATCH = 10
@@ -61,7 +61,7 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """A tick; what the event says does not matter. Raises at its end what went wrong in it."""
+    """Repeat the due checks, whatever the event. Raises the errors of the tick at its end."""
     due = worklist.due(MAX_CHECKS)
     now = utcnow()
     measure(due, now)
@@ -73,28 +73,28 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
                 queues.setdefault(queue_url, []).append(check)
     for queue_url, checks in queues.items():
         with isolated(troubles, queue_url):
-            ask_again(queue_url, checks, troubles)
+            repeat(queue_url, checks, troubles)
     if troubles:
         raise ExceptionGroup("some checks stay due", troubles)
 
 
 @contextmanager
 def isolated(troubles: list[Exception], key: str) -> Iterator[None]:
-    """Note an error, and go on: one check's trouble, or one queue's, is not the others'."""
+    """Log and collect an error, so that the other checks and queues get their turn."""
     try:
         yield
     except Exception as error:
-        logger.exception("stays due", key=key)
+        logger.exception("check or queue failed, stays due", key=key)
         troubles.append(error)
 
 
 def measure(due: list[Check], now: datetime) -> None:
     """Emit the tick's metrics, and a warning for each file that may be lost."""
     metrics.add_metric("ChecksDue", MetricUnit.Count, len(due))
-    # The others wait until there is nothing else to do.
+    # Checks that can wait would only hide the age of those that cannot.
     ages = [check.seconds_due(now) for check in due if check.is_pressing(now)]
     metrics.add_metric("OldestCheckAge", MetricUnit.Seconds, max(ages, default=0))
-    # Only what has a deadline is urgent: files that are deleted in less than two days.
+    # Only checks of files have a deadline; it is less than 48 hours away.
     at_risk = [check for check in due if check.is_urgent(now)]
     metrics.add_metric("RecordingAtRisk", MetricUnit.Count, len(at_risk))
     for check in at_risk:
@@ -107,14 +107,14 @@ def measure(due: list[Check], now: datetime) -> None:
 
 
 def destination(check: Check, now: datetime) -> str | None:
-    """Return the URL of the check's queue; `None` if it is given up, settled, or put off."""
+    """Return the URL of the check's queue; None if it was given up, settled or postponed."""
     if check.is_hopeless(now):
         give_up(check)
         return None
     try:
         request = messages.request(check.request, Source.FOLLOW_UP)
     except MalformedMessageError as error:
-        # It may be a newer version's. It comes back more and more rarely, and ends as others do.
+        # A newer version may have written it, so it is retried, and given up like any other.
         logger.error("check unreadable", key=check.key, reason=str(error))
         metrics.add_metric("MessageMalformed", MetricUnit.Count, 1)
         worklist.advance(check)
@@ -127,18 +127,18 @@ def destination(check: Check, now: datetime) -> str | None:
 
 
 def queue_of(request: Request, check: Check, now: datetime) -> str:
-    """Return its URL; what is urgent does not stand in line with what is not."""
+    """Return the URL of a request's queue: urgent files have one of their own."""
     if isinstance(request, EraseRequest):
-        # With archiving off there is nobody to erase files, but rows can be erased.
+        # With archiving off, `ingest_recording` erases rows.
         return ARCHIVE_QUEUE_URL or INGEST_QUEUE_URL
     if not isinstance(request, ArchiveRequest):
         return INGEST_QUEUE_URL
     return URGENT_ARCHIVE_QUEUE_URL if check.is_urgent(now) else ARCHIVE_QUEUE_URL
 
 
-def ask_again(queue_url: str, checks: list[Check], troubles: list[Exception]) -> None:
-    """Put checks on a queue, spread over the minute. Raises at the first batch that is not sent."""
-    # Of files that have time a tick takes a third as many (`Worklist.due`).
+def repeat(queue_url: str, checks: list[Check], troubles: list[Exception]) -> None:
+    """Send checks to a queue, spread over the minute. Raises at the first batch that fails."""
+    # Patient files have a third of the places (`Worklist.due`).
     a_minute = MAX_CHECKS // 3 if queue_url == ARCHIVE_QUEUE_URL else MAX_CHECKS
     for start in range(0, len(checks), SQS_BATCH):
         delay = min(start * SPREAD_SECONDS // a_minute, SPREAD_SECONDS)
@@ -146,7 +146,7 @@ def ask_again(queue_url: str, checks: list[Check], troubles: list[Exception]) ->
 
 
 def send(queue_url: str, checks: list[Check], delay: int, troubles: list[Exception]) -> None:
-    """Send a batch, then advance it: to die in between asks twice, the other way round never."""
+    """Send a batch, then advance it: a crash in between repeats checks and never skips one."""
     entries: list[SendMessageBatchRequestEntryTypeDef] = [
         {
             "Id": str(n),
@@ -166,7 +166,7 @@ def send(queue_url: str, checks: list[Check], delay: int, troubles: list[Excepti
 
 
 def give_up(check: Check) -> None:
-    """Logged and counted before it leaves the list, so that it cannot vanish unseen."""
+    """Give up a check, logged and counted first, so that it cannot vanish unseen."""
     logger.error(
         "check given up",
         key=check.key,

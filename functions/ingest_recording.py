@@ -1,7 +1,7 @@
 """From the ingest queue: fetch recordings from RealtimeKit and catalogue them.
 
-Promise: a message that comes off the queue is in the catalogue, or a check is left for it. What
-stays on the queue, and ends in its dead-letter queue, cannot be read, or met a fault of our own.
+Promise: a message leaves the queue once its recordings are catalogued or a check is left. Only an
+unreadable message, or one that meets a fault of this service, ends in the dead-letter queue.
 """
 
 import os
@@ -51,7 +51,7 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 ARCHIVING = os.environ["ARCHIVING"] == "on"
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 
-# Enough for one more session: its list (20 s), a page that was begun then (14 s), and the rows.
+# 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
 MIN_TIME_MS = 45_000
 
 logger = Logger(service="ingest_recording")
@@ -78,8 +78,8 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 
 
 @dataclass(slots=True)
-class Asked:
-    """One thing that is asked for, the messages that ask for it, and when the first was sent."""
+class Job:
+    """One request, the messages that carry it, and the time at which the first was sent."""
 
     request: Request
     message_ids: list[str]
@@ -89,33 +89,33 @@ class Asked:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answers with the messages that are to stay on the queue (ReportBatchItemFailures)."""
-    asked, failed = read(event["Records"])
-    for one in asked:
-        request = one.request
+    """Work on a batch. Return the messages to stay on the queue (ReportBatchItemFailures)."""
+    jobs, failed = read(event["Records"])
+    for job in jobs:
+        request = job.request
         logger.set_correlation_id(request.correlation_id)
         out_of_time = context.get_remaining_time_in_millis() < MIN_TIME_MS
         try:
             if isinstance(request, EraseRequest):
                 erase(request)
             elif not isinstance(request, ArchiveRequest):
-                ingest(request, one.sent_at, out_of_time=out_of_time)
+                ingest(request, job.sent_at, out_of_time=out_of_time)
         except Exception:
-            # One message's fault is not its neighbours'; SQS brings the failed ones again.
-            logger.exception("message failed", key=request.key, message_ids=one.message_ids)
-            failed.extend(one.message_ids)
+            # The other messages go on; SQS redelivers those that failed.
+            logger.exception("message failed", key=request.key, message_ids=job.message_ids)
+            failed.extend(job.message_ids)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def read(records: list[dict[str, Any]]) -> tuple[list[Asked], list[str]]:
-    """What is asked for, each thing once; the unreadable messages' ids."""
-    asked: dict[str, Asked] = {}
+def read(records: list[dict[str, Any]]) -> tuple[list[Job], list[str]]:
+    """Return the jobs, each request once, and the ids of unreadable messages."""
+    jobs: dict[str, Job] = {}
     malformed: list[str] = []
     for record in records:
         message_id = record["messageId"]
         try:
             request = messages.parse(record["body"])
-            # With archiving off there is no other queue for what is left to erase: rows.
+            # With archiving off there is no archive queue, and erasures of rows come here.
             if isinstance(request, ArchiveRequest) or (
                 ARCHIVING and isinstance(request, EraseRequest)
             ):
@@ -126,15 +126,15 @@ def read(records: list[dict[str, Any]]) -> tuple[list[Asked], list[str]]:
             malformed.append(message_id)
             continue
         sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
-        known = asked.setdefault(request.key, Asked(request, [], sent_at))
-        known.request = messages.merged(known.request, request)
-        known.message_ids.append(message_id)
-        known.sent_at = min(known.sent_at, sent_at)
-    return list(asked.values()), malformed
+        job = jobs.setdefault(request.key, Job(request, [], sent_at))
+        job.request = messages.merged(job.request, request)
+        job.message_ids.append(message_id)
+        job.sent_at = min(job.sent_at, sent_at)
+    return list(jobs.values()), malformed
 
 
 def erase(request: EraseRequest) -> None:
-    """Go on with an erasure where archiving is switched off: of what has no files in a bucket."""
+    """Repeat an erasure with archiving off: of a recording without archived files."""
     erasure = Erasure(catalogue=ingestion.catalogue, worklist=ingestion.worklist, archive=None)
     try:
         erasure.erase(request)
@@ -145,7 +145,7 @@ def erase(request: EraseRequest) -> None:
 
 
 def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None:
-    """Do what the message asks for, or leave a check behind."""
+    """Catalogue the recordings of a request, or leave a check."""
     try:
         if out_of_time:
             raise UnavailableError("no time left in this invocation")
@@ -156,7 +156,7 @@ def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None
             logger.info("session ingested", key=request.key, recordings=len(rows))
             metrics.add_metric("SessionIngested", MetricUnit.Count, 1)
     except UnwritableError as error:
-        # It would be refused again and again. Sweeps look at it again while RealtimeKit has it.
+        # DynamoDB would refuse the row every time. Sweeps retry it while RealtimeKit has it.
         ingestion.worklist.settle(request.key)
         logger.error("recording unwritable", key=request.key, reason=str(error))
         metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
@@ -167,7 +167,7 @@ def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None
 
 
 def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
-    """Fetch one, and say what became of it."""
+    """Fetch one recording; log and count the outcome."""
     upserted = ingestion.ingest_recording(request)
     row = upserted.row
     if is_erased(row):
@@ -183,8 +183,8 @@ def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
     )
     metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))
     metrics.add_metric("RecordingNotFinal", MetricUnit.Count, int(not is_final(row["status"])))
-    told = request.source in (Source.WEBHOOK, Source.EVENTBRIDGE)
-    if told and row["status"] == RecordingStatus.UPLOADED and not upserted.was_final:
-        # RealtimeKit does not say when it was UPLOADED; it told us when this message was sent.
+    is_announced = request.source in (Source.WEBHOOK, Source.EVENTBRIDGE)
+    if is_announced and row["status"] == RecordingStatus.UPLOADED and not upserted.was_final:
+        # RealtimeKit names no time of upload; the closest is the time of the webhook's message.
         seconds = max(0.0, time.time() - sent_at)
         metrics.add_metric("SecondsToCatalogued", MetricUnit.Seconds, round(seconds, 3))

@@ -1,10 +1,10 @@
-"""From the recordings table's stream: have files archived, and tell subscribers what changed.
+"""From the recordings table's stream: queue files for the archive, and publish events.
 
-Promise: an event is published if and only if the row changed, at least once, and in order for each
-recording; `id` in its detail is the same each time, for deduplication. A recording with files to be
-archived is put on an archive queue, and a check is left that comes back for it. What cannot be done
-stays in the stream and is tried again; when the stream forgets it, a dead-letter queue notes it. A
-row that is not the service's own is counted and passed over.
+Promise: an event is published if and only if the row changed: at least once, in order for each
+recording, with the same `id` in its detail each time. A recording with files to be archived gets a
+check and a message on an archive queue. A record that fails stays in the stream and is retried; a
+dead-letter queue notes it when the stream drops it. A row that this service did not write is
+counted and skipped.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
 URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 
-# PutEvents takes ten entries, of 256 KB together.
+# PutEvents takes ten entries, of 256 KB together (AWS docs); the rest is for names and the bus.
 MAX_ENTRIES = 10
 MAX_BYTES = 240_000
 TRIES = 3
 
-# As long as the queue may take before `follow_up` asks as well.
+# 900 s is the time that the queue has before `follow_up` repeats the request.
 ARCHIVE_CHECK_SECONDS = 900
 ARCHIVE_PENDING = "archive_pending"
 
@@ -60,14 +60,14 @@ worklist = Worklist(Table(dynamodb, WORK_TABLE))
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     warm_up(logger.warning, connect(eventbridge, dynamodb, sqs))
 
-# The sequence numbers of the records whose archiving was asked for: while the bus is down, a batch
-# of up to 100 comes again and again, from each of a few shards.
-remembered: deque[str] = deque(maxlen=1000)
+# The sequence numbers of records whose files are queued: while the bus is down, each of a few
+# shards delivers the same batch of up to 100 records again and again.
+queued: deque[str] = deque(maxlen=1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a stream record leads to. Its images, which may be large, are not kept."""
+    """The consequences of a stream record, without its images, which may be large."""
 
     sequence_number: str
     request: ArchiveRequest | None
@@ -75,24 +75,24 @@ class Change:
     events: list[Event]
 
 
-Told = tuple[str, Event]
+SourcedEvent = tuple[str, Event]
 """An event, and the sequence number of the stream record that it comes from."""
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answers with the first record that was not dealt with: the stream goes on from there."""
+    """Work on a batch. Return the first record that failed: the stream resumes there."""
     changes = read(event["Records"])
     failed = archive_all(changes) if ARCHIVE_QUEUE_URL else []
-    # What comes after it comes again, and is told then.
+    # The records after the failed one are delivered again, and published then.
     failed += publish_all(
-        [one for one in changes if not failed or int(one.sequence_number) < int(failed[0])]
+        [change for change in changes if not failed or int(change.sequence_number) < int(failed[0])]
     )
     if not failed:
         return {"batchItemFailures": []}
     first = min(failed, key=int)
-    logger.error("changes not dealt with", sequence_number=first, count=len(failed))
+    logger.error("changes stay in the stream", sequence_number=first, count=len(failed))
     return {"batchItemFailures": [{"itemIdentifier": first}]}
 
 
@@ -105,22 +105,22 @@ def read(records: list[dict[str, Any]]) -> list[Change]:
         if "NewImage" not in images:
             continue
         try:
-            changes.append(change(images))
+            changes.append(read_change(images))
         except Exception:
-            # Here nothing is asked of AWS: a record that cannot be read never will be, and all that
-            # come after it would wait for a day.
-            logger.exception("change passed over", sequence_number=images["SequenceNumber"])
+            # Reading calls no AWS service, so a retry would fail the same way, and the records
+            # after this one would wait for a day.
+            logger.exception("change skipped", sequence_number=images["SequenceNumber"])
             skipped.append(images["SequenceNumber"])
     metrics.add_metric("ChangeSkipped", MetricUnit.Count, len(skipped))
     return changes
 
 
 class ForeignRowError(ValueError):
-    """Raised for a row that this service did not write: no recording's id, or no version."""
+    """Raised for a row without a recording's id or a version: this service did not write it."""
 
 
-def change(images: Mapping[str, Any]) -> Change:
-    """Return what a stream record leads to. Raises `ForeignRowError`."""
+def read_change(images: Mapping[str, Any]) -> Change:
+    """Return the consequences of a stream record. Raises `ForeignRowError`."""
     new = stored.read(unmarshal(images["NewImage"]))
     old = stored.read(unmarshal(images.get("OldImage", {})))
     if not stored.is_ours(new):
@@ -137,34 +137,25 @@ def change(images: Mapping[str, Any]) -> Change:
 
 
 def archive_all(changes: list[Change]) -> list[str]:
-    """Have archived what there is now and was not before; the sequence number that failed.
+    """Queue new files for the archive. Return the sequence number that failed, if any.
 
-    While the bus is down a batch comes again and again; its files are asked for once.
+    A batch that is delivered again queues its files only once.
     """
-    for one in changes:
-        if one.request is None or one.sequence_number in remembered:
+    for change in changes:
+        if change.request is None or change.sequence_number in queued:
             continue
         try:
-            archive(one.request, one.deadline)
+            archive(change.request, change.deadline)
         except (ClientError, BotoCoreError, UnwritableError):
-            logger.exception("archiving not asked for", recording_id=one.request.recording_id)
-            return [one.sequence_number]
-        remembered.append(one.sequence_number)
+            logger.exception("archiving not asked for", recording_id=change.request.recording_id)
+            return [change.sequence_number]
+        queued.append(change.sequence_number)
     return []
 
 
 def archive(request: ArchiveRequest, deadline: str | None) -> None:
-    """Leave the check, then send the message: that may be lost with its queue, a check is not.
-
-    A batch that comes again, for hours perhaps, leaves a check as it is.
-    """
-    worklist.ensure(
-        ARCHIVE_CHECK_SECONDS,
-        request.key,
-        messages.fields(request),
-        ARCHIVE_PENDING,
-        deadline,
-    )
+    """Leave a check unless one waits, then send the message: a lost message has its check."""
+    worklist.ensure(request, ARCHIVE_PENDING, seconds=ARCHIVE_CHECK_SECONDS, deadline=deadline)
     urgent = is_urgent(deadline, utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
@@ -173,29 +164,31 @@ def archive(request: ArchiveRequest, deadline: str | None) -> None:
     logger.info("archiving asked for", correlation_id=request.correlation_id, urgent=urgent)
 
 
-def publish_all(rows: list[Change]) -> list[str]:
-    """Tell subscribers; the sequence numbers of what was not told, of which there is a first."""
-    changes = [(row.sequence_number, event) for row in rows for event in row.events]
+def publish_all(changes: list[Change]) -> list[str]:
+    """Publish the events of changes. Return the sequence numbers that the bus refused."""
+    events = [(change.sequence_number, event) for change in changes for event in change.events]
     refused: list[str] = []
     published = 0
-    while changes and not refused:
-        batch = take(changes)
+    while events and not refused:
+        batch = take(events)
         refused = publish(batch)
         for sequence_number, event in batch:
             if sequence_number not in refused:
-                logger.info("told", correlation_id=event.recording_id, detail_type=event.type)
+                logger.info(
+                    "event published", correlation_id=event.recording_id, detail_type=event.type
+                )
         published += len(batch) - len(refused)
-        changes = changes[len(batch) :]
+        events = events[len(batch) :]
     metrics.add_metric("EventPublished", MetricUnit.Count, published)
     return refused
 
 
-def take(changes: list[Told]) -> list[Told]:
-    """As many as one call may hold, and no recording twice: of one call's entries any may fail."""
-    batch: list[Told] = []
+def take(events: list[SourcedEvent]) -> list[SourcedEvent]:
+    """Return the next call's events: each recording once, because any entry of a call may fail."""
+    batch: list[SourcedEvent] = []
     taken: set[str] = set()
     size = 0
-    for sequence_number, event in changes[:MAX_ENTRIES]:
+    for sequence_number, event in events[:MAX_ENTRIES]:
         size += len(event.detail.encode())
         if event.recording_id in taken or (batch and size > MAX_BYTES):
             break
@@ -204,17 +197,19 @@ def take(changes: list[Told]) -> list[Told]:
     return batch
 
 
-def publish(batch: list[Told]) -> list[str]:
-    """The sequence numbers of those that the bus did not take, even when asked again."""
+def publish(batch: list[SourcedEvent]) -> list[str]:
+    """Send one call's events, three times at most. Return the sequence numbers still refused."""
     for _ in range(TRIES):
         try:
             answer = eventbridge.put_events(Entries=[entry(event) for _, event in batch])
         except (ClientError, BotoCoreError):
             logger.exception("PutEvents failed")
             break
-        # A 200 may tell of refused entries, in the entries' order.
+        # A 200 may report refused entries, in the order of the request (PutEvents, AWS docs).
         results = answer["Entries"]
-        batch = [one for one, result in zip(batch, results, strict=True) if "ErrorCode" in result]
+        batch = [
+            event for event, result in zip(batch, results, strict=True) if "ErrorCode" in result
+        ]
         if not batch:
             break
         codes = sorted({result["ErrorCode"] for result in results if "ErrorCode" in result})
@@ -223,7 +218,7 @@ def publish(batch: list[Told]) -> list[str]:
 
 
 def entry(event: Event) -> PutEventsRequestEntryTypeDef:
-    """As PutEvents takes it."""
+    """Return an event as an entry of PutEvents."""
     return {
         "EventBusName": EVENT_BUS_NAME,
         "Source": EVENT_SOURCE,

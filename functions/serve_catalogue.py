@@ -1,17 +1,16 @@
 """The catalogue's API: list and read recordings, link to their files, sync, erase; sweeps; health.
 
-Promise: what is answered is what the table holds, without credentials; `links` alone gives URLs. A
-sync that RealtimeKit's trouble prevents, or an erasure that is interrupted, leaves a check behind,
-so that it happens later. Errors are RFC 9457 problems. `openapi.json` says it all.
+Promise: an answer shows the table's row without credentials; only `links` gives URLs. A sync that
+RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, so that it happens later.
+Errors are RFC 9457 problems. `openapi.json` describes every answer.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
-import json
 import os
 import warnings
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -39,18 +38,25 @@ from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
 from recordings.parameters import BadParameterError, parse_number, single_values
-from recordings.realtimekit import (
-    ApiToken,
-    NotFoundError,
-    RealtimeKit,
-    RealtimeKitError,
-    ThrottledError,
-    UnavailableError,
+from recordings.problems import (
+    JSON,
+    Answer,
+    answer,
+    erased,
+    etag,
+    matches,
+    not_catalogued,
+    not_fetched,
+    problem,
+    sweep_not_found,
 )
+from recordings.realtimekit import ApiToken, NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.rows import Row, is_erased, public
 from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
+
+# --- settings ---
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -63,18 +69,16 @@ ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 # name=url,name=url
 QUEUE_URLS = {
     name: url
-    for name, _, url in (one.partition("=") for one in os.environ["QUEUE_URLS"].split(","))
+    for name, _, url in (pair.partition("=") for pair in os.environ["QUEUE_URLS"].split(","))
 }
 
-JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
-# When the check that a failed sync, or an erasure, leaves behind is due.
-CHECK_SECONDS = 60
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
+
+# --- clients ---
 
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="recordings")
-# A read counts nothing; Powertools would say so on stderr.
+# Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 app = APIGatewayRestResolver()
 
@@ -98,19 +102,19 @@ ingestion = Ingestion(
     worklist=Worklist(work_table),
 )
 
-# What all requests need; the token is for few.
+# All requests need DynamoDB, few need the token.
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     warm_up(logger.warning, connect(dynamodb))
 
 
-# Clients that few requests need are made by the first that does: a read is not to wait for them.
+# The next two clients are made on first use, so that a read need not wait for them.
 @functools.cache
 def archive() -> Archive | None:
-    """The owner's bucket, unless archiving is switched off."""
+    """Return the owner's bucket, or None if archiving is switched off."""
     if not ARCHIVE_BUCKET:
         return None
-    # A link is to say the region's own host, and to be signed for it alone.
-    # To delete a thousand versions takes S3 longer than to read a row takes DynamoDB.
+    # A link must name the region's own host, because its signature holds for that host only.
+    # 8 s: S3 takes longer to delete a thousand versions than DynamoDB to read a row.
     config = quick.merge(
         Config(s3={"addressing_style": "virtual"}, signature_version="s3v4", read_timeout=8)
     )
@@ -119,35 +123,51 @@ def archive() -> Archive | None:
 
 @functools.cache
 def sqs() -> Any:
-    """The queues' client."""
+    """Return the client of the queues."""
     return boto3.client("sqs", config=quick)
+
+
+# --- routes ---
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its answer out; who may call is decided before, by IAM."""
-    # Who is given links, and who erases: API Gateway's own log is the account's to turn on.
+    """Answer a proxy event of API Gateway, which has let IAM check the caller."""
+    # The log shows who got links and who erased, even if the account logs no API Gateway access.
     caller = event["requestContext"]["identity"].get("userArn")
     logger.append_keys(api_request_id=event["requestContext"]["requestId"], caller=caller)
-    # Behind a custom domain the path begins with that one's base path; the resource never does. A
-    # slash in an id is none of the path: IAM allowed this resource, and no other.
+    # The path is built from the resource, because a custom domain puts its base path before it.
+    # Slashes in an id are quoted: IAM allowed this resource, and no other.
     given = event.get("pathParameters") or {}
     path = event["resource"].format(**{name: quote(given[name], safe="") for name in given})
     return app.resolve({**event, "path": path}, context)
 
 
+def responds(function: Callable[..., Answer]) -> Callable[..., Response[str]]:
+    """Let a route or an exception handler return an `Answer`."""
+
+    @functools.wraps(function)
+    def respond(*args: Any, **ids: str) -> Response[str]:
+        answer = function(*args, **ids)
+        return Response(answer.status, answer.content_type, answer.body, dict(answer.headers))
+
+    return respond
+
+
 @app.get("/recordings")
-def list_recordings() -> Response[str]:
-    """A page of the list."""
+@responds
+def list_recordings() -> Answer:
+    """Return a page of the list of recordings."""
     page = recordings.page(*listing.parse(parameters()))
     cursor = {"next_cursor": page.next_cursor} if page.next_cursor else {}
     return answer(HTTPStatus.OK, {"recordings": page.items, **cursor})
 
 
 @app.get("/recordings/<recording_id>")
-def get_recording(recording_id: str) -> Response[str]:
-    """The row, as the table holds it; nothing if the caller has this version of it."""
+@responds
+def get_recording(recording_id: str) -> Answer:
+    """Return a recording's row, or a 304 if the caller has this version."""
     checked = parsed_id(recording_id)
     row = catalogue.get(checked)
     if row is None:
@@ -156,13 +176,14 @@ def get_recording(recording_id: str) -> Response[str]:
         return erased()
     tag = etag(row)
     if matches(app.current_event.headers.get("If-None-Match", ""), tag):
-        return Response(HTTPStatus.NOT_MODIFIED, body="", headers={"ETag": tag})
+        return Answer(HTTPStatus.NOT_MODIFIED, None, "", {"ETag": tag})
     return recording(row)
 
 
 @app.get("/recordings/<recording_id>/links")
-def link_recording(recording_id: str) -> Response[str]:
-    """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
+@responds
+def link_recording(recording_id: str) -> Answer:
+    """Return short-lived download links to a recording's files, or to one `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
     given = single_values(parameters(), ("expires_in", "artifact"))
     seconds = parse_number(given, "expires_in", LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS)
@@ -174,22 +195,24 @@ def link_recording(recording_id: str) -> Response[str]:
     only = given.get("artifact")
     if only is not None and only not in linked_artifacts(row):
         raise BadParameterError("artifact", "is none of this recording's")
-    found, missing = download_links(row, archive(), seconds, utcnow(), only)
-    if found:
-        # The names of tracks hold the ids of participants.
-        logger.info("links given", recording_id=checked, count=len(found))
-        body = {"recording_id": checked, "links": found, "missing": missing}
-        # Credentials, for whoever asked and for nobody on the way.
+    links, missing = download_links(row, archive(), seconds, utcnow(), only)
+    if links:
+        # Only a count, since the names of tracks hold participants' ids.
+        logger.info("links given", recording_id=checked, count=len(links))
+        body = {"recording_id": checked, "links": links, "missing": missing}
+        # Links are credentials, which no cache on the way may keep.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
-    reasons = ", ".join(sorted({one["reason"] for one in missing}))
-    if {one["reason"] for one in missing} <= GONE:
-        return problem(HTTPStatus.GONE, f"There is no file any more: {reasons}.")
-    return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {reasons}.")
+    reasons = {file["reason"] for file in missing}
+    listed = ", ".join(sorted(reasons))
+    if reasons <= GONE:
+        return problem(HTTPStatus.GONE, f"There is no file any more: {listed}.")
+    return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {listed}.")
 
 
 @app.post("/recordings/<recording_id>/sync")
-def sync_recording(recording_id: str) -> Response[str]:
-    """Fetch it from RealtimeKit now, and answer with the row."""
+@responds
+def sync_recording(recording_id: str) -> Answer:
+    """Fetch a recording from RealtimeKit now, and return its row."""
     checked = parsed_id(recording_id)
     request = RecordingRequest(recording_id=checked, source=Source.API)
     try:
@@ -202,7 +225,7 @@ def sync_recording(recording_id: str) -> Response[str]:
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
         metrics.add_metric(error.metric, MetricUnit.Count, 1)
-        return trouble(error)
+        return not_fetched(error)
     if is_erased(upserted.row):
         return erased()
     logger.info("recording synced", recording_id=checked, changed=upserted.changed)
@@ -211,8 +234,9 @@ def sync_recording(recording_id: str) -> Response[str]:
 
 
 @app.delete("/recordings/<recording_id>")
-def erase_recording(recording_id: str) -> Response[str]:
-    """Erase its files and its row; what cannot be done now is done later."""
+@responds
+def erase_recording(recording_id: str) -> Answer:
+    """Erase a recording's files and row; an interrupted erasure is finished later."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
     try:
@@ -221,7 +245,7 @@ def erase_recording(recording_id: str) -> Response[str]:
         logger.exception("files out of reach", recording_id=request.recording_id)
         return problem(
             HTTPStatus.CONFLICT,
-            "There are files in a bucket that this stack has no access to (any more).",
+            "Some files are in a bucket that this stack cannot access (any more).",
         )
     if row is None:
         return not_catalogued()
@@ -232,8 +256,9 @@ def erase_recording(recording_id: str) -> Response[str]:
 
 
 @app.post("/sweeps")
-def request_sweep() -> Response[str]:
-    """Have RealtimeKit's list held against the catalogue, from the next minute on."""
+@responds
+def request_sweep() -> Answer:
+    """Queue a sweep, which compares RealtimeKit's list with the catalogue."""
     single_values(query(), ())
     since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
     try:
@@ -241,7 +266,7 @@ def request_sweep() -> Response[str]:
     except UnfinishedError as error:
         return problem(
             HTTPStatus.CONFLICT,
-            "There is an unfinished sweep of the same window.",
+            "An unfinished sweep has the same window.",
             instance=f"/sweeps/{error.sweep_id}",
         )
     except TooManySweepsError:
@@ -255,32 +280,35 @@ def request_sweep() -> Response[str]:
 
 
 @app.get("/sweeps")
-def list_sweeps() -> Response[str]:
-    """A page of the sweeps of the last month, the newest first."""
+@responds
+def list_sweeps() -> Answer:
+    """Return a page of the last month's sweeps, the newest first."""
     given = single_values(parameters(), ("limit", "cursor"))
     limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MAX_LISTED)
     before = sweeps.place(given["cursor"]) if "cursor" in given else None
-    found, place = work.newest(limit, before)
+    page, place = work.newest(limit, before)
     now = utcnow()
-    following = {"next_cursor": sweeps.cursor(place)} if place else {}
-    return answer(HTTPStatus.OK, {"sweeps": [one.report(now) for one in found], **following})
+    cursor = {"next_cursor": sweeps.cursor(place)} if place else {}
+    return answer(HTTPStatus.OK, {"sweeps": [sweep.report(now) for sweep in page], **cursor})
 
 
 @app.get("/sweeps/<sweep_id>")
-def get_sweep(sweep_id: str) -> Response[str]:
-    """How far it is, and what it found."""
+@responds
+def get_sweep(sweep_id: str) -> Answer:
+    """Return the report of a sweep: its progress and its findings."""
     sweep = work.get(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
-        return no_such_sweep()
+        return sweep_not_found()
     return answer(HTTPStatus.OK, sweep.report(utcnow()))
 
 
 @app.delete("/sweeps/<sweep_id>")
-def cancel_sweep(sweep_id: str) -> Response[str]:
-    """Have it stopped where it is."""
+@responds
+def cancel_sweep(sweep_id: str) -> Answer:
+    """Cancel a sweep; its repairs stay."""
     sweep = work.cancel(parsed_id(sweep_id, name="sweep_id"))
     if sweep is None:
-        return no_such_sweep()
+        return sweep_not_found()
     if sweep.state is not State.CANCELLED:
         return problem(HTTPStatus.CONFLICT, f"The sweep has {sweep.state} already.")
     logger.info("sweep cancelled", sweep_id=sweep.sweep_id)
@@ -288,8 +316,9 @@ def cancel_sweep(sweep_id: str) -> Response[str]:
 
 
 @app.get("/health")
-def report_health() -> Response[str]:
-    """Whether all that the service stands on can be reached: 503 if something cannot."""
+@responds
+def report_health() -> Answer:
+    """Report whether each part of the service can be reached: 503 if one cannot."""
     single_values(parameters(), ())
     report = Health(
         token=token,
@@ -305,37 +334,42 @@ def report_health() -> Response[str]:
 
 
 @app.get("/openapi.json")
-def describe_api() -> Response[str]:
-    """The OpenAPI document of all this."""
+@responds
+def describe_api() -> Answer:
+    """Return the OpenAPI document of the API."""
     single_values(parameters(), ())
     document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
-    return Response(HTTPStatus.OK, JSON, document)
+    return Answer(HTTPStatus.OK, JSON, document, {})
 
 
 @app.not_found
-def no_such_route(_: Exception) -> Response[str]:
-    """Only where the template gives a route that is not here."""
+@responds
+def no_such_route(_: Exception) -> Answer:
+    """Return a 404 for a route that the template has and this function has not."""
     return problem(HTTPStatus.NOT_FOUND, "There is no such resource.")
 
 
 @app.exception_handler(BadParameterError)  # type: ignore[untyped-decorator]
-def bad_parameter(error: BadParameterError) -> Response[str]:
-    """400: nothing was looked up, and nothing was sent to RealtimeKit."""
+@responds
+def bad_parameter(error: BadParameterError) -> Answer:
+    """Return a 400 that names the parameter; no request was sent anywhere."""
     return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
 
 
 @app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
-def aws_in_trouble(error: Exception) -> Response[str]:
-    """Throttling and outages pass; what was not written now can be asked for again."""
-    logger.exception("AWS in trouble")
+@responds
+def aws_in_trouble(error: Exception) -> Answer:
+    """Return a 503: throttling and outages pass, and the caller may repeat the request."""
+    logger.exception("AWS request failed")
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE, "The catalogue cannot be reached; try again.", retry_after=1
     )
 
 
 @app.exception_handler(UnwritableError)  # type: ignore[untyped-decorator]
-def unwritable(error: UnwritableError) -> Response[str]:
-    """507: it is the same however often it is asked for."""
+@responds
+def unwritable(error: UnwritableError) -> Answer:
+    """Return a 507: the row is too large, so a retry would fail the same way."""
     logger.error("recording unwritable", reason=str(error))
     metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
     return problem(
@@ -343,20 +377,27 @@ def unwritable(error: UnwritableError) -> Response[str]:
     )
 
 
+# --- parameters and answers ---
+
+
 def query() -> dict[str, list[str]]:
-    """The query string's parameters, each with all its values."""
+    """Return the query string's parameters, each with all its values."""
     return app.current_event.resolved_query_string_parameters
 
 
 def parameters() -> dict[str, list[str]]:
-    """Those of a request without a body. Raises `BadParameterError` if it has one."""
-    if app.current_event.body:
+    """Return the query of a request without a body. Raises `BadParameterError` if it has one.
+
+    Some HTTP clients send `{}` or `null` instead of no body.
+    """
+    body = app.current_event.body or ""
+    if body.strip() not in ("", "{}", "null"):
         raise BadParameterError("body", "is not expected: this request has none")
     return query()
 
 
 def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
-    """The id in the path, of a request with no other query parameters than those known."""
+    """Return the id in the path. Raises `BadParameterError`, also for a parameter not known."""
     single_values(parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
@@ -364,74 +405,6 @@ def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     return checked
 
 
-def recording(row: Row) -> Response[str]:
-    """200 with the row, less what is the service's own and the URLs, which are credentials."""
+def recording(row: Row) -> Answer:
+    """Return a 200 with the public part of a row: no URLs, which are credentials."""
     return answer(HTTPStatus.OK, public(row), {"ETag": etag(row)})
-
-
-def etag(row: Row) -> str:
-    """Of what is shown of the row, which changes with its version.
-
-    A row that the owner made, and this service has not taken over yet, has none.
-    """
-    return f'"{row.get("version", 0)}"'
-
-
-def matches(if_none_match: str, tag: str) -> bool:
-    """RFC 9110, 13.1.2; tags are compared weakly."""
-    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
-    return tag in given or given == ["*"]
-
-
-def no_such_sweep() -> Response[str]:
-    """404: a sweep is forgotten after a month."""
-    return problem(HTTPStatus.NOT_FOUND, "There is no sweep with this sweep_id (any more).")
-
-
-def not_catalogued() -> Response[str]:
-    """404: it may be RealtimeKit's, and not have come here yet."""
-    return problem(HTTPStatus.NOT_FOUND, "The catalogue has no recording with this recording_id.")
-
-
-def erased() -> Response[str]:
-    """410: it was here, and will not be again."""
-    return problem(HTTPStatus.GONE, "The recording was erased.")
-
-
-def trouble(error: RealtimeKitError) -> Response[str]:
-    """503 for what passes by itself, 502 for what somebody has to look into."""
-    passing = isinstance(error, ThrottledError | UnavailableError)
-    status = HTTPStatus.SERVICE_UNAVAILABLE if passing else HTTPStatus.BAD_GATEWAY
-    detail = f"RealtimeKit could not be asked ({error.cause}); the recording will be fetched later."
-    return problem(status, detail, retry_after=error.retry_after or CHECK_SECONDS)
-
-
-def problem(
-    status: HTTPStatus,
-    detail: str,
-    *,
-    retry_after: int | None = None,
-    parameter: str | None = None,
-    instance: str | None = None,
-) -> Response[str]:
-    """An RFC 9457 problem document; `parameter` names what the caller has to change."""
-    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    more = {"parameter": parameter, "instance": instance}
-    body |= {name: value for name, value in more.items() if value}
-    headers = {"Retry-After": str(retry_after)} if retry_after else {}
-    return Response(status, PROBLEM_JSON, json.dumps(body), headers)
-
-
-def answer(
-    status: HTTPStatus, body: dict[str, Any], headers: dict[str, str] | None = None
-) -> Response[str]:
-    """JSON; of what this service writes, only a duration may be no integer."""
-    text = json.dumps(body, default=_written, ensure_ascii=False)
-    return Response(status, JSON, text, headers or {})
-
-
-def _written(value: Any) -> Any:
-    """Return a value of DynamoDB's as JSON can say it; an owner's attributes may be of any type."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return sorted(value, key=str) if isinstance(value, set) else float(value)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -253,3 +253,11 @@ def pem(key: Any) -> str:
     encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     text: str = key.public_bytes(encoding, form).decode()
     return text
+
+
+@dataclass(frozen=True)
+class AnyRequest:
+    """A request that is a key and fields, as `Worklist` sees it."""
+
+    key: str
+    fields: Mapping[str, Any]

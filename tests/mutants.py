@@ -44,6 +44,7 @@ TESTS = {
     "model": "unit/test_model unit/test_webhook",
     "paging": "functional/test_sweep_recordings",
     "parameters": "unit/test_listing functional/test_serve_catalogue",
+    "problems": "functional/test_serve_catalogue",
     "realtimekit": "unit/test_realtimekit functional/test_ingest_recording",
     "rows": "unit/test_catalogue unit/test_stored unit/test_interleavings",
     "sweeper": "functional/test_sweep_recordings",

@@ -59,6 +59,11 @@ def test_each_function_is_given_exactly_the_variables_it_reads(resources: Resour
         assert reads == set(properties["Environment"]["Variables"]), name
 
 
+def test_each_parameter_has_a_description_that_is_a_sentence(template: Mapping[str, Any]) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter.get("Description", "").endswith("."), name
+
+
 def test_a_missing_setting_stops_a_function_at_init_with_its_name() -> None:
     started = subprocess.run(
         [sys.executable, "-c", "import follow_up"],

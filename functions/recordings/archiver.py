@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import messages, rows
+from recordings import rows
 from recordings.archive import Archive, Stored, object_key, storage_location
 from recordings.catalogue import Catalogue
 from recordings.copier import Copier, OutOfTimeError, Upload, UploadLostError
@@ -30,7 +30,7 @@ from recordings.media import (
 from recordings.messages import ArchiveRequest
 from recordings.model import timestamp
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
-from recordings.rows import ArchiveState, Row
+from recordings.rows import Archived, ArchiveState, ArtifactItem, Row
 from recordings.worklist import Check, ClaimLostError, Worklist, is_urgent, utcnow
 
 OUT_OF_TIME = "out_of_time"
@@ -102,8 +102,9 @@ class Archiver:
         """
         # The row is read twice: the claim needs its deadline, the run needs it as it is then.
         deadline = rows.deadline(self.catalogue.get(request.recording_id) or {})
-        fields = messages.fields(request) | ({"deadline": deadline} if deadline else {})
-        check = self.worklist.claim(request.key, fields, deadline, seconds)
+        if deadline:
+            request = replace(request, deadline=deadline)
+        check = self.worklist.claim(request, deadline, seconds)
         if check is None:
             return Outcome(is_busy=True)
         # Another run or an erasure may have held the claim in between.

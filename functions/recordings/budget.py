@@ -7,12 +7,11 @@ from recordings.worklist import Now, utcnow
 
 
 class UpstreamBudget:
-    """How many requests all functions together may send to RealtimeKit in any five minutes.
+    """The number of requests that all functions together may send in any five minutes.
 
-    Counted in windows of 15 seconds. Any five minutes touch at most 21 of them, so each has room
-    for a 21st of the limit: it holds wherever the five minutes begin. With a `share` below 1 a
-    request is only taken while no more than that part of the window is used up, by whomever: the
-    rest is for others.
+    Requests are counted in windows of 15 seconds. Any five minutes touch at most 21 windows, so
+    each has room for a 21st of the limit. With a `share` below 1 a request is refused once that
+    part of the window is used, by any function: the rest is for the others.
     """
 
     WINDOW_SECONDS = 15
@@ -30,15 +29,15 @@ class UpstreamBudget:
         self._table = table
         self._app_id = app_id
         self._per_window = per_5_minutes // self._WINDOWS
-        # Of one request in a window half is still one.
+        # Half of a window with room for one request is still one request.
         self._room = max(1, int(self._per_window * share))
         self._now = now
         self.used = 0.0
 
     def take(self) -> int:
-        """Take one request. 0, or the seconds until the next window where this one is used up.
+        """Take one request. Return 0, or the seconds until the next window if this one is full.
 
-        `used` is how much of the window was then used up, by all, in percent.
+        Afterwards `used` is the used part of the window in percent, counting all functions.
         """
         now = self._now().timestamp()
         window = int(now // self.WINDOW_SECONDS)
@@ -56,9 +55,9 @@ class UpstreamBudget:
         return 0
 
     def close(self, seconds: int) -> None:
-        """Use up the windows of so many seconds: what a 429 says to one copy holds for all.
+        """Use up all windows of so many seconds, because a 429 holds for every function.
 
-        At most 24 windows, six minutes: longer than Cloudflare's penalty of five.
+        At most 24 windows, six minutes: Cloudflare's penalty lasts five.
         """
         first = int(self._now().timestamp() // self.WINDOW_SECONDS)
         windows = range(first, first + min(seconds // self.WINDOW_SECONDS, 23) + 1)

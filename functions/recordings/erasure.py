@@ -1,8 +1,8 @@
-"""Erasure: a recording's files in all their versions, and all that the catalogue says of it.
+"""Erasure of a recording: its files in all their versions, and its row except for a tombstone.
 
-The row is closed to all other writers first; then the files go, and the row becomes a tombstone,
-which nothing brings back. A check finishes what is interrupted: its tries become rarer, and end as
-those of any other check do.
+First the row is closed to all other writers, then the files are deleted, then the row becomes a
+tombstone, which no later answer of RealtimeKit revives. A check repeats an interrupted erasure at
+growing intervals, and is given up like any other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from recordings import messages
 from recordings.archive import Archive, NotErasedError, locations
 from recordings.catalogue import Catalogue
 from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, Source
@@ -22,18 +22,35 @@ from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 ERASING = "erasing"
 OUT_OF_REACH = "archive_unreachable"
 NOT_ERASED = "not_erased"
-# A second try's time; twice as long nobody may archive or erase the same files.
-_SOON = 60
+# 120 s, twice the check's first interval. Meanwhile no other worker archives or erases the files.
 _LEASE_SECONDS = 120
 
 
 class ArchiveUnreachableError(Exception):
-    """Raised where files are in an archive that this stack has no access to (any more)."""
+    """Raised if files are in a bucket that this stack cannot access (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FilesToErase:
+    """The check of a recording's files, claimed so that no archiver works on them meanwhile."""
+
+    request: EraseRequest
+
+    @property
+    def key(self) -> str:
+        """The key of the check that archives the files."""
+        recording_id, source = self.request.recording_id, self.request.source
+        return ArchiveRequest(recording_id=recording_id, deadline="", source=source).key
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the erasure, which is repeated if the claim runs out."""
+        return self.request.fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Erases recordings. Without an `archive` only those of which there is no file in one."""
+    """The worker that erases recordings; without an `archive`, only those with no archived file."""
 
     catalogue: Catalogue
     worklist: Worklist
@@ -41,12 +58,11 @@ class Erasure:
     now: Callable[[], datetime] = utcnow
 
     def erase(self, request: EraseRequest) -> Row | None:
-        """Erase it, or as much of it as can be now; the row has `erased_at` when all is done.
+        """Erase a recording and return its tombstone, or None if there is no such recording.
 
-        `None` where there is no such recording. While its files are being archived only
-        `erasing_since` is in the row, and a check is left to go on. Raises
-        `ArchiveUnreachableError`, with nothing done, and `NotErasedError`; the check, if there is
-        one, says which. AWS's errors come through, and the check goes on then as well.
+        While its files are being archived, the row returned has only `erasing_since`, and a check
+        repeats the erasure. Raises `ArchiveUnreachableError` before anything is erased, and
+        `NotErasedError`; the check, if there is one, keeps the cause. AWS's errors come through.
         """
         row = self.catalogue.get(request.recording_id)
         if row is None:
@@ -59,14 +75,13 @@ class Erasure:
         self._leave_check(request)
         row = self.catalogue.begin_erasure(request.recording_id, self.now()) or row
         if "erased_at" in row:
-            # Another erasure was quicker.
+            # Another worker finished the erasure in between.
             self._settle_all(request)
             return row
-        # Whoever is archiving the files finishes first: what it adds is then erased, too. The claim
-        # asks to erase and has no deadline: files that nobody will archive are not at risk.
-        claim = self.worklist.claim(
-            self._files_key(request), messages.fields(request), None, _LEASE_SECONDS
-        )
+        # An archiver that holds the files finishes first, and its copies are erased, too. The claim
+        # has no deadline, since files that will be erased are not at risk.
+        files = _FilesToErase(request)
+        claim = self.worklist.claim(files, None, _LEASE_SECONDS)
         if claim is None:
             return row
         with self._claimed(request, claim):
@@ -77,14 +92,14 @@ class Erasure:
         return tombstone
 
     def _leave_check(self, request: EraseRequest) -> None:
-        """Leave a check that begins now. A retry leaves the one that it comes from as it is."""
+        """Leave a new check; a repeated erasure keeps the check that it comes from."""
         if request.source is Source.FOLLOW_UP and self.worklist.note_cause(request.key, ERASING):
             return
-        self.worklist.check_in(_SOON, request.key, messages.fields(request), ERASING)
+        self.worklist.check_in(request, ERASING)
 
     @contextlib.contextmanager
     def _claimed(self, request: EraseRequest, claim: Check) -> Iterator[None]:
-        """Give the claim back if the erasure fails: only its own check is to come back for it."""
+        """End the claim if the erasure fails, so that only the erasure's own check repeats it."""
         try:
             yield
         except Exception as error:
@@ -95,17 +110,13 @@ class Erasure:
             raise
 
     def _settle_all(self, request: EraseRequest) -> None:
-        """Settle all checks of the recording, also those that were given up."""
+        """Settle all checks of the recording, including those that were given up."""
         details = RecordingRequest(recording_id=request.recording_id, source=request.source)
-        for key in (details.key, self._files_key(request), request.key):
+        for key in (details.key, _FilesToErase(request).key, request.key):
             self.worklist.settle(key)
 
-    def _files_key(self, request: EraseRequest) -> str:
-        return ArchiveRequest(
-            recording_id=request.recording_id, deadline="", source=request.source
-        ).key
-
     def _require_access(self, request: EraseRequest, row: Row) -> None:
+        """Raise `ArchiveUnreachableError` if a file is in any bucket but the archive's."""
         artifacts = row.get("artifacts", {}).values()
         states = [artifact["archive"] for artifact in artifacts if "archive" in artifact]
         buckets = {state["bucket"] for state in states if state["state"] == "archived"}

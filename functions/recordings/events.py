@@ -1,6 +1,6 @@
-"""The events that tell subscribers what changed in the catalogue.
+"""Events for subscribers: each reports one change of a row, with ids, times and sizes.
 
-An event names ids, times and sizes, and never a URL.
+An event never holds a URL.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from recordings.model import RecordingStatus
 
-# An event may be 256 KB, and names of any script are six bytes a letter in JSON.
 _MAX_FILES = 50
-# The rest of an event are a dozen texts of 1 KB, of up to 6 bytes a letter in JSON.
+# An event may have 256 KB (EventBridge quota). Besides the files it holds a dozen texts of 1 KB,
+# and JSON writes a letter in up to 6 bytes.
 _MAX_FILES_BYTES = 150_000
-_TOLD_OF_FILES = ("bucket", "key", "size", "checksum_crc32")
+_FILE_FIELDS = ("bucket", "key", "size", "checksum_crc32")
 EVENT_SOURCE = "realtimekit.recordings"
-_TOLD = (
+_FIELDS = (
     "recording_id",
     "app_id",
     "meeting_id",
@@ -37,7 +37,7 @@ _TOLD = (
 
 
 class EventType(StrEnum):
-    """What subscribers are told of; EventBridge's detail type."""
+    """The kinds of events: EventBridge's detail types."""
 
     CATALOGUED = "Recording Catalogued"
     UPLOADED = "Recording Uploaded"
@@ -47,7 +47,7 @@ class EventType(StrEnum):
     ERASED = "Recording Erased"
 
 
-_TOLD_STATUSES = {
+_FINAL_STATUSES = {
     RecordingStatus.UPLOADED: EventType.UPLOADED,
     RecordingStatus.ERRORED: EventType.ERRORED,
 }
@@ -55,7 +55,7 @@ _TOLD_STATUSES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a recording. Its detail's `id` is the same at every delivery."""
+    """One change of a recording. The `id` in its detail is the same at every delivery."""
 
     type: EventType
     recording_id: str
@@ -63,28 +63,28 @@ class Event:
 
 
 def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
-    """What a change of a row is to subscribers, in order.
+    """Return the events that a change of a row means, in order; `old` is None for a new row.
 
-    It is new, its status became final, the last of its files was archived, files were lost, or it
+    The recording is new, its status became final, its last file was archived, files expired, or it
     was erased.
     """
     before = old or {}
     if "erased_at" in new:
         return [] if "erased_at" in before else [_event(EventType.ERASED, new)]
-    told = [] if "version" in before else [_event(EventType.CATALOGUED, new)]
-    final = _TOLD_STATUSES.get(new.get("status", ""))
+    events = [] if "version" in before else [_event(EventType.CATALOGUED, new)]
+    final = _FINAL_STATUSES.get(new.get("status", ""))
     if final and before.get("status") != new["status"]:
-        told.append(_event(final, new))
+        events.append(_event(final, new))
     if new.get("archived") == "yes" != before.get("archived"):
-        told.append(_event(EventType.ARCHIVED, new, **_archived_files(new)))
+        events.append(_event(EventType.ARCHIVED, new, **_archived_files(new)))
     expired = _names(new, "expired")
     if expired - _names(before, "expired"):
-        told.append(_event(EventType.EXPIRED, new, expired=_fitting(sorted(expired))))
-    return told
+        events.append(_event(EventType.EXPIRED, new, expired=_fitting(sorted(expired))))
+    return events
 
 
 def _names(row: Mapping[str, Any], state: str) -> set[str]:
-    """Of the artifacts in that state of archiving."""
+    """Return the names of the artifacts in an archive state."""
     artifacts = row.get("artifacts", {})
     return {
         name
@@ -94,7 +94,7 @@ def _names(row: Mapping[str, Any], state: str) -> set[str]:
 
 
 def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where they are; of a recording with very many, what fits an event: the row has them all."""
+    """Return the count of files and where they are, as many as fit; the row has them all."""
     artifacts = sorted(row.get("artifacts", {}).items())
     files = [
         {"name": name, "kind": artifact["kind"], **_place(artifact.get("archive", {}))}
@@ -104,11 +104,11 @@ def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(archive: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: archive[key] for key in _TOLD_OF_FILES if key in archive}
+    return {key: archive[key] for key in _FILE_FIELDS if key in archive}
 
 
 def _fitting(files: list[Any]) -> list[Any]:
-    """The first of them, as many as an event holds."""
+    """Return the first files, as many as an event has room for."""
     size = 0
     for number, file in enumerate(files[:_MAX_FILES]):
         size += len(json.dumps(file)) + 2
@@ -119,9 +119,9 @@ def _fitting(files: list[Any]) -> list[Any]:
 
 def _event(type_: EventType, row: Mapping[str, Any], **more: Any) -> Event:
     detail = {"id": f"{row['recording_id']}#{row['version']}"}
-    detail |= {name: row[name] for name in _TOLD if name in row}
+    detail |= {name: row[name] for name in _FIELDS if name in row}
     detail |= more
-    # A duration is the only number that may not be an integer.
+    # The duration may be a Decimal; all other numbers are integers.
     return Event(
         type=type_, recording_id=row["recording_id"], detail=json.dumps(detail, default=float)
     )

@@ -1,4 +1,4 @@
-"""Whether all that the service stands on can be reached, and whether anything waits too long."""
+"""Health of the service: whether each part can be reached, and whether anything waits too long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OK, DEGRADED, FAILING = "ok", "degraded", "failing"
 
-# `follow_up` runs each minute; checks that have been due for so long are not followed up.
+# 900 s: `follow_up` runs every minute, so a check that is due for longer is being overlooked.
 MAX_OVERDUE_SECONDS = 900
 _SOME_ID = "00000000-0000-4000-8000-000000000000"
 
@@ -29,9 +29,9 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Looks at each part in turn; `queues` are URLs by name, dead-letter queues end in `letters`.
+    """The parts to look at; `queues` are URLs by name, and dead-letter queues end in `letters`.
 
-    `failing` is what does not work, `degraded` what works and wants to be looked at.
+    A `failing` part does not work; a `degraded` part works and needs attention.
     """
 
     token: ApiToken
@@ -44,7 +44,7 @@ class Health:
     now: Callable[[], datetime] = utcnow
 
     def report(self) -> Part:
-        """`{"status": …, "parts": {name: {"status": …, …}}}`: the worst is the whole's."""
+        """Return `{"status": …, "parts": {name: {"status": …, …}}}` with the worst status."""
         looks: dict[str, Callable[[], Part]] = {
             "api_token": self._api_token,
             "realtimekit": self._realtimekit,
@@ -54,9 +54,9 @@ class Health:
         }
         if self.archive:
             looks["archive"] = self._archive
-        # At once: if several are down, their time-outs are not to add up.
+        # All at once, so that the time-outs of several failing parts do not add up.
         with ThreadPoolExecutor(len(looks)) as threads:
-            parts = dict(zip(looks, threads.map(_looked, looks.values()), strict=True))
+            parts = dict(zip(looks, threads.map(_look_at_part, looks.values()), strict=True))
         statuses = [part["status"] for part in parts.values()]
         worst = next(status for status in (FAILING, DEGRADED, OK) if status in statuses)
         return {"status": worst, "parts": parts}
@@ -100,8 +100,8 @@ class Health:
         return {"status": OK}
 
 
-def _looked(look: Callable[[], Part]) -> Part:
-    """What was seen, or why nothing was: by kind, for messages of AWS name accounts and roles."""
+def _look_at_part(look: Callable[[], Part]) -> Part:
+    """Return a part's state, or the kind of its error: AWS's messages name accounts and roles."""
     try:
         return look()
     except ThrottledError as error:

@@ -1,45 +1,44 @@
-"""From a request to a catalogued recording: what the ingest queue and the API have in common.
+"""Ingestion: fetch a recording, or a session's recordings, and catalogue them.
 
-Whatever is not settled afterwards, because the recording is not final or RealtimeKit is in trouble,
-is left behind as a check.
+The ingest queue, the API and the sweeps share it. A recording that is not final, or cannot be
+fetched now, gets a check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from recordings import messages
 from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.rows import RETENTION, Row, is_erased
-from recordings.worklist import Worklist, utcnow
+from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
 
 NOT_FINAL = "not_final"
 DETAILS_MISSING = "details_missing"
 SYNC_BEGUN = "sync_begun"
 
-_SOON = 60
-# A meeting lasts, an upload takes minutes, and a webhook tells when it is over. The check is for
-# when none does; each costs a request to RealtimeKit and five write units.
-_LIVE = 3600
-_UPLOADING = 300
-# Of a meeting's list, the newest first: a session's recordings are next to each other, but for
-# those of another at the same time; and after so many newer ones there are none to come.
+# A webhook reports the end of a meeting or of an upload. The check is for when it gets lost, and
+# costs one request to RealtimeKit and five write units: hourly for a meeting, which lasts; every
+# 300 s for an upload, which takes minutes.
+_LIVE_SECONDS = 3600
+_UPLOADING_SECONDS = 300
+# A meeting's list, newest first, has a session's recordings next to each other, apart from those of
+# a session at the same time. Reading stops after so many recordings of other sessions.
 _MAX_OTHERS_AFTER = 100
 _MAX_OTHERS_BEFORE = 1000
-# One row that cannot be written is that row's trouble; several are the table's.
+# One row that cannot be written has a fault of its own; three mean that the table has one.
 _MAX_FAILED_WRITES = 3
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingestion:
-    """Brings the catalogue up to what RealtimeKit says, and leaves checks for what is not done."""
+    """The worker that fetches recordings into the catalogue and leaves checks for the rest."""
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
@@ -49,27 +48,25 @@ class Ingestion:
     def ingest_recording(self, request: RecordingRequest) -> Upserted:
         """Fetch one recording and catalogue it.
 
-        Raises `RealtimeKitError` where it cannot be fetched: then nothing is changed, and it is for
-        the caller to `postpone` the request or to refuse it.
+        Raises `RealtimeKitError` if it cannot be fetched. Then nothing has changed, and the caller
+        must `postpone` the request or refuse it.
         """
-        asked_at = self.now()
-        # A queue brings a message again. The API's caller may not: if answers trickle in, the
-        # requests of one sync can together outlast its function, so the check is left first.
-        is_left = request.source is Source.API and self.worklist.ensure(
-            _SOON, request.key, messages.fields(request), SYNC_BEGUN
-        )
+        fetched_at = self.now()
+        # A queue redelivers its message, and the API has no such second try: slow answers can
+        # outlast the function, so a sync leaves its check before it fetches.
+        is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
         try:
             recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
         except NotFoundError:
             if is_left:
                 self.worklist.settle(request.key)
             raise
-        upserted = self.catalogue.upsert(recording, asked_at)
+        upserted = self.catalogue.upsert(recording, fetched_at)
         if is_erased(upserted.row):
             self.worklist.settle(request.key)
             return upserted
         try:
-            upserted = self._with_meeting(request, upserted, recording, asked_at)
+            upserted = self._with_meeting(request, upserted, recording, fetched_at)
         except RealtimeKitError as error:
             self.postpone(request, error)
         else:
@@ -77,77 +74,76 @@ class Ingestion:
         return upserted
 
     def ingest_session(self, request: SessionRequest) -> list[Row]:
-        """Catalogue what the list says of a session's recordings; their rows.
+        """Catalogue a session's recordings from its meeting's list. Return their rows.
 
-        The list knows no reasons, and a meeting that just ended has hardly a finished recording:
-        what is missing is left to a check of each. A meeting may go on for years: its list is read
-        as far as recordings of the session are likely, and sweeps find the others. They also find
-        what a list that is behind does not have yet, unless the recording's own webhook is first:
-        that a meeting ended does not say that it was recorded, and most are not.
+        The list lacks details, and few recordings are final when a meeting ends, so each gets a
+        check. A meeting may go on for years, so its list is read only as far as recordings of the
+        session are likely. Sweeps and the recordings' own webhooks find the others.
 
-        Raises `RealtimeKitError` as `ingest_recording` does; what was listed before is catalogued
-        then. A row that cannot be written does not stop the others: its error is raised at the end.
+        Raises `RealtimeKitError` as `ingest_recording` does, after it catalogued the recordings
+        listed so far. An error of one row is raised at the end, so that it does not stop others.
         """
-        asked_at = self.now()
+        fetched_at = self.now()
         rows = []
         failed: list[Exception] = []
-        strangers, most = 0, _MAX_OTHERS_BEFORE
-        for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
-            if request.session_id in (None, recording.session_id):
-                strangers, most = 0, _MAX_OTHERS_AFTER
-            elif strangers == most:
-                break
-            else:
-                strangers += 1
-                if recording.session_id is not None:
-                    continue
+        for recording in self._recordings_of(request):
             try:
-                rows.append(self.ingest_listed(recording, asked_at, request.source))
+                rows.append(self.ingest_listed(recording, fetched_at, request.source))
             except Exception as error:
                 failed.append(error)
                 if len(failed) == _MAX_FAILED_WRITES:
                     break
         if failed:
-            # The caller gives up what cannot be written, and tries again after other errors.
+            # A transient error comes first: the caller gives up after an unwritable row.
             raise min(failed, key=lambda error: isinstance(error, UnwritableError))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         return rows
 
-    def ingest_listed(
-        self, recording: Recording, asked_at: datetime, source: Source, known: Row | None = None
-    ) -> Row:
-        """Catalogue what a list says of a recording; the row. `known` is it as it was just read.
+    def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:
+        """Yield the session's recordings, and those without a session, of its meeting's list."""
+        others, limit = 0, _MAX_OTHERS_BEFORE
+        for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
+            if request.session_id in (None, recording.session_id):
+                others, limit = 0, _MAX_OTHERS_AFTER
+            elif others == limit:
+                return
+            else:
+                others += 1
+                if recording.session_id is not None:
+                    continue
+            yield recording
 
-        What is not final is checked soon, and so is what only get-one knows: unless a sweep asks,
-        which may find a year's recordings at once.
+    def ingest_listed(
+        self, recording: Recording, fetched_at: datetime, source: Source, known: Row | None = None
+    ) -> Row:
+        """Catalogue a recording of a list. Return its row; `known` is the row as just read.
+
+        A recording that is not final, or lacks details that only get-one has, gets a check. For
+        details it has low priority in a sweep, which may find a year's recordings at once.
         """
-        upserted = self.catalogue.upsert(recording, asked_at, known)
+        upserted = self.catalogue.upsert(recording, fetched_at, known)
         row = upserted.row
         if is_erased(row):
             return row
         request = RecordingRequest(recording_id=row["recording_id"], source=source)
         if not is_final(row["status"]):
-            # What was live when it was listed has most likely ended with its session.
-            seconds = _UPLOADING if row["status"] == RecordingStatus.UPLOADING else _SOON
-            # What is of no session is met with each of the meeting's: that is no news of it.
+            # A recording listed as live has most likely ended with its session.
+            is_uploading = row["status"] == RecordingStatus.UPLOADING
+            seconds = _UPLOADING_SECONDS if is_uploading else FIRST_INTERVAL_SECONDS
+            # A recording without a session is listed after every session of its meeting.
             is_news = upserted.changed or recording.session_id is not None
             leave = self.worklist.check_in if is_news else self.worklist.ensure
-            leave(seconds, request.key, messages.fields(request), NOT_FINAL)
+            leave(request, NOT_FINAL, seconds=seconds)
         elif not {"start_reason", "stop_reason"} <= row.keys():
-            self.worklist.check_in(
-                _SOON,
-                request.key,
-                messages.fields(request),
-                DETAILS_MISSING,
-                low=source is Source.SWEEP,
-            )
+            low_priority = source is Source.SWEEP
+            self.worklist.check_in(request, DETAILS_MISSING, low_priority=low_priority)
         return row
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
-        """Leave a check behind, due when the other side, if it said so, wants to be asked again.
+        """Leave a check for a request that failed, due when `Retry-After` allows it.
 
-        A final recording that RealtimeKit has forgotten has nothing to be asked for any more.
+        A 404 for a final recording past its retention settles the request instead.
         """
         if isinstance(error, NotFoundError) and self._is_forgotten(request):
             self.worklist.settle(request.key)
@@ -156,11 +152,11 @@ class Ingestion:
             request.key, error.cause, error.retry_after
         )
         if not is_noted:
-            seconds = max(_SOON, error.retry_after or 0)
-            self.worklist.check_in(seconds, request.key, messages.fields(request), error.cause)
+            seconds = max(FIRST_INTERVAL_SECONDS, error.retry_after or 0)
+            self.worklist.check_in(request, error.cause, seconds=seconds)
 
     def _is_forgotten(self, request: IngestRequest) -> bool:
-        """Say whether a request is for a recording that was final when its files were kept."""
+        """Return True if the recording is final and RealtimeKit's retention is over."""
         if not isinstance(request, RecordingRequest):
             return False
         row = self.catalogue.get(request.recording_id) or {}
@@ -173,9 +169,9 @@ class Ingestion:
         request: RecordingRequest,
         upserted: Upserted,
         recording: Recording,
-        asked_at: datetime,
+        fetched_at: datetime,
     ) -> Upserted:
-        """Ask the session for its meeting, where neither get-one nor anybody else told it."""
+        """Add the session's meeting to a row if no other answer or hint named it."""
         session_id = uuid(upserted.row.get("session_id"))
         if session_id is None or not _lacks_meeting(upserted, request.source):
             return upserted
@@ -189,27 +185,28 @@ class Ingestion:
             meeting_title=recording.meeting_title or session.meeting_title,
             organization_id=recording.organization_id or session.organization_id,
         )
-        again = self.catalogue.upsert(completed, asked_at)
+        again = self.catalogue.upsert(completed, fetched_at)
         return replace(upserted, row=again.row, changed=upserted.changed or again.changed)
 
     def _settle_or_check(self, request: RecordingRequest, upserted: Upserted) -> None:
-        """For a mere duplicate of what is final, nothing is written: it has left no check."""
+        """Settle a final recording, or leave a check. A duplicate of a final one left no check."""
         if is_final(upserted.row["status"]):
             if upserted.changed or request.source in (Source.FOLLOW_UP, Source.API):
                 self.worklist.settle(request.key)
             return
         is_news = upserted.changed or request.source is not Source.FOLLOW_UP
         if is_news or not self.worklist.note_cause(request.key, NOT_FINAL):
-            seconds = _LIVE if upserted.row["status"] in _LIVE_STATUSES else _UPLOADING
-            self.worklist.check_in(seconds, request.key, messages.fields(request), NOT_FINAL)
+            is_live = upserted.row["status"] in _LIVE_STATUSES
+            seconds = _LIVE_SECONDS if is_live else _UPLOADING_SECONDS
+            self.worklist.check_in(request, NOT_FINAL, seconds=seconds)
 
 
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
-    """Return True if the session may say what a row lacks of its meeting.
+    """Return True if the row lacks its meeting and the session may name it.
 
-    An event from the bus brings no title, and its session may not have answered: so the check of a
-    final recording asks again. Where there is a title and no id, the session was asked before: of a
-    V1 meeting it says a room's name.
+    An event from the bus brings no title, and its session may not have answered, so the check of a
+    final recording fetches the session again. A title without an id is the answer of a V1 meeting's
+    session, which has only a room's name, so that session is not fetched again.
     """
     row = upserted.row
     if "meeting_title" in row:
@@ -221,7 +218,7 @@ def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:
-    """Add what the hint knows and RealtimeKit did not say."""
+    """Return the recording, completed by the hint where RealtimeKit's answer lacks a field."""
     return replace(
         recording,
         meeting_id=recording.meeting_id or uuid(hint.meeting_id),

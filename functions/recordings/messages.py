@@ -1,7 +1,7 @@
-"""The messages of the queues and the events for subscribers; the only place that spells them.
+"""Messages of the queues, and the requests that they carry; the only place that spells them.
 
-A message asks for one recording, for the recordings of one ended session, or, on the archive
-queues, for the files of a recording to be archived before they are gone, or to be erased:
+A message requests one recording or the recordings of an ended session. On the archive queues it
+requests that a recording's files be archived, or erased:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
@@ -9,13 +9,10 @@ queues, for the files of a recording to be archived before they are gone, or to 
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
     {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
 
-The template's event rules write the same JSON. They render what an event does not say as "", and
-EventBridge does not promise to escape the values it puts in (AWS docs, EventBridge input
-transformation). A value may therefore end its own string and add keys of its choice. So a key that
-comes twice, or that its kind of message does not have, makes a message malformed, and each task is
-accepted only from the sources that send it.
-
-An event tells that a row changed: ids, times and sizes, never a URL.
+The template's event rules write the same JSON, with "" for a field that an event lacks. EventBridge
+does not promise to escape the values it puts in (AWS docs, EventBridge input transformation), so a
+value may end its own string and add keys of its choice. Therefore a message with a doubled or
+unknown key is malformed, and each task is accepted only from the sources that send it.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from recordings.model import text, uuid
 
@@ -38,7 +35,7 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Source(StrEnum):
-    """Who asks. `follow_up` asks again for what others asked for; `catalogue` is a row's change."""
+    """The sender of a request: `follow_up` repeats a check, `catalogue` is a row's change."""
 
     WEBHOOK = "webhook"
     EVENTBRIDGE = "eventbridge"
@@ -48,26 +45,13 @@ class Source(StrEnum):
     CATALOGUE = "catalogue"
 
 
-_KEYS = {
-    _ARCHIVE: {"task", "recording_id", "deadline"},
-    _ERASE: {"task", "recording_id"},
-    # An event names the recording as `id` or `recordingId`; the rule takes both.
-    _RECORDING: {"recording_id", "recordingId", "hint"},
-    _SESSION: {"meeting_id", "session_id"},
-}
-_SOURCES = {
-    _ARCHIVE: {Source.CATALOGUE, Source.FOLLOW_UP},
-    _ERASE: {Source.API, Source.FOLLOW_UP},
-}
-
-
 class MalformedMessageError(ValueError):
-    """Raised for a message that can never be worked on; says what is wrong with it."""
+    """Raised for a message that is unreadable for good; its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """What only the webhook knows of a recording, and get-one does not say."""
+    """A recording's meeting, title and session, which webhooks name and get-one does not."""
 
     meeting_id: str | None = None
     session_id: str | None = None
@@ -76,106 +60,125 @@ class Hint:
 
     @classmethod
     def of(cls, value: object) -> Hint:
-        """Whatever it is: a hint that makes no sense is no hint."""
+        """Return the hint that a JSON value holds, empty if the value makes no sense."""
         fields = value if isinstance(value, Mapping) else {}
         return cls(**{name: text(fields.get(name)) for name in cls.__slots__})
 
-    def said(self) -> dict[str, str]:
-        """What is known, by name."""
+    def known(self) -> dict[str, str]:
+        """Return the fields that have a value, by name."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingRequest:
-    """Fetch one recording."""
+class _Request:
+    """A request's key, fields and correlation id, derived from the class attributes of its kind."""
 
-    recording_id: str
+    kind: ClassVar[str]
+    # The fields that identify its subject, from the general to the particular.
+    ids: ClassVar[tuple[str, ...]] = ("recording_id",)
+    # All fields that a message of this kind may have.
+    allowed: ClassVar[frozenset[str]]
+    sources: ClassVar[frozenset[Source]] = frozenset(Source)
+
     source: Source
-    hint: Hint = Hint()
 
     @property
     def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"recording#{self.recording_id}"
+        """The key that all requests for the same thing share."""
+        return "#".join([self.kind, *self._ids()])
 
     @property
     def correlation_id(self) -> str:
-        """The same in all logs of what is done about a recording, from webhook to archive."""
-        return self.recording_id
+        """The id in all logs about a recording, or a session, from webhook to archive."""
+        return next(filter(None, reversed(self._ids())))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the message besides `v` and `source`: `request` reads them back."""
+        task = {"task": self.kind} if "task" in self.allowed else {}
+        ids = {name: value for name, value in zip(self.ids, self._ids(), strict=True) if value}
+        return {**task, **ids, **self._details()}
+
+    def _ids(self) -> list[str]:
+        return [getattr(self, name) or "" for name in self.ids]
+
+    def _details(self) -> dict[str, Any]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequest:
-    """Find the recordings of a session that ended; of the whole meeting where it is not known."""
+class RecordingRequest(_Request):
+    """A request to fetch one recording."""
+
+    kind = _RECORDING
+    # An event names the recording as `id` or `recordingId`; the rule takes both.
+    allowed = frozenset({"recording_id", "recordingId", "hint"})
+
+    recording_id: str
+    hint: Hint = Hint()
+
+    def _details(self) -> dict[str, Any]:
+        hint = self.hint.known()
+        return {"hint": hint} if hint else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest(_Request):
+    """A request for the recordings of an ended session, or of its meeting if it has no id."""
+
+    kind = _SESSION
+    ids = ("meeting_id", "session_id")
+    allowed = frozenset({"meeting_id", "session_id"})
 
     meeting_id: str
     session_id: str | None = None
-    source: Source
-
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"session#{self.meeting_id}#{self.session_id or ''}"
-
-    @property
-    def correlation_id(self) -> str:
-        """Of what is done about the session itself."""
-        return self.session_id or self.meeting_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveRequest:
-    """Archive the files of one recording. `deadline`, a timestamp, is when the first is gone."""
+class ArchiveRequest(_Request):
+    """A request to archive a recording's files; RealtimeKit deletes the first at `deadline`."""
+
+    kind = _ARCHIVE
+    allowed = frozenset({"task", "recording_id", "deadline"})
+    sources = frozenset({Source.CATALOGUE, Source.FOLLOW_UP})
 
     recording_id: str
     deadline: str
-    source: Source
 
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"archive#{self.recording_id}"
-
-    @property
-    def correlation_id(self) -> str:
-        """The recording's."""
-        return self.recording_id
+    def _details(self) -> dict[str, Any]:
+        return {"deadline": self.deadline}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EraseRequest:
-    """Erase one recording: its files, and its row but for a tombstone."""
+class EraseRequest(_Request):
+    """A request to erase a recording: its files, and its row except for a tombstone."""
+
+    kind = _ERASE
+    allowed = frozenset({"task", "recording_id"})
+    sources = frozenset({Source.API, Source.FOLLOW_UP})
 
     recording_id: str
-    source: Source
-
-    @property
-    def key(self) -> str:
-        """The same for all requests for the same thing."""
-        return f"erase#{self.recording_id}"
-
-    @property
-    def correlation_id(self) -> str:
-        """The recording's."""
-        return self.recording_id
 
 
 IngestRequest = RecordingRequest | SessionRequest
 Request = IngestRequest | ArchiveRequest | EraseRequest
+_KINDS: Mapping[str, type[Request]] = {
+    kind.kind: kind for kind in (RecordingRequest, SessionRequest, ArchiveRequest, EraseRequest)
+}
 
 
 def merged(first: Request, second: Request) -> Request:
-    """Two requests with one key in one. News outweighs `follow_up`: it starts the check anew."""
+    """Merge two requests with one key. News outweighs `follow_up`, because it renews the check."""
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
-        hint = Hint(**{**first.hint.said(), **second.hint.said()})
+        hint = Hint(**{**first.hint.known(), **second.hint.known()})
         return replace(first, source=source, hint=hint)
     return replace(first, source=source)
 
 
 def parse(body: str) -> Request:
-    """Read a message. Raises `MalformedMessageError`, and nothing else."""
+    """Read a message. Raises only `MalformedMessageError`."""
     try:
         message = json.loads(body, object_pairs_hook=_object)
     except MalformedMessageError:
@@ -191,13 +194,14 @@ def parse(body: str) -> Request:
     except ValueError:
         raise MalformedMessageError("source is none of those known") from None
     fields = {name: value for name, value in message.items() if name not in ("v", "source")}
-    if source not in _SOURCES.get(_kind(fields), Source):
+    kind = _KINDS.get(_kind(fields))
+    if kind and source not in kind.sources:
         raise MalformedMessageError(f"{source} may not ask for this task")
     return request(fields, source)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as an object. Raises `MalformedMessageError` where a key comes twice."""
+    """Return the pairs as an object. Raises `MalformedMessageError` if a key comes twice."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise MalformedMessageError("a key comes twice")
@@ -205,31 +209,31 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _kind(fields: Mapping[str, Any]) -> str:
-    """Return what kind of request the fields are: `_KEYS` has the keys of each."""
+    """Return the kind of request that the fields make, known or not."""
     if "task" in fields:
         return str(fields["task"])
     return _RECORDING if fields.keys() & {"recording_id", "recordingId"} else _SESSION
 
 
 def request(fields: Mapping[str, Any], source: Source) -> Request:
-    """Return the request that the fields of a message, or of a check, say.
+    """Return the request that a message's or a check's fields make.
 
     Raises `MalformedMessageError`.
     """
-    kind = _kind(fields)
-    if unknown := fields.keys() - _KEYS.get(kind, set()):
+    kind = _KINDS.get(_kind(fields))
+    if unknown := fields.keys() - (kind.allowed if kind else set()):
         raise MalformedMessageError(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
-    if kind == _SESSION:
-        # A session id that makes no sense must not lose the meeting's recordings.
+    if kind is SessionRequest:
+        # A malformed session id must not lose the meeting's recordings.
         return SessionRequest(
             meeting_id=_id(fields, "meeting_id"),
             session_id=uuid(fields.get("session_id")),
             source=source,
         )
     recording_id = _id(fields, "recording_id", "recordingId")
-    if kind == _ERASE:
+    if kind is EraseRequest:
         return EraseRequest(recording_id=recording_id, source=source)
-    if kind == _RECORDING:
+    if kind is RecordingRequest:
         hint = Hint.of(fields.get("hint"))
         return RecordingRequest(recording_id=recording_id, source=source, hint=hint)
     deadline = fields.get("deadline")
@@ -238,23 +242,9 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
     return ArchiveRequest(recording_id=recording_id, deadline=deadline, source=source)
 
 
-def fields(request: Request) -> dict[str, Any]:
-    """The ids, and the hint, that say what is asked for: the inverse of `request`."""
-    if isinstance(request, ArchiveRequest):
-        ids = {"recording_id": request.recording_id, "deadline": request.deadline}
-        return {"task": _ARCHIVE, **ids}
-    if isinstance(request, EraseRequest):
-        return {"task": _ERASE, "recording_id": request.recording_id}
-    if isinstance(request, RecordingRequest):
-        hint = request.hint.said()
-        return {"recording_id": request.recording_id} | ({"hint": hint} if hint else {})
-    session = {"session_id": request.session_id} if request.session_id else {}
-    return {"meeting_id": request.meeting_id, **session}
-
-
 def body(request: Request) -> str:
-    """Write a message: the inverse of `parse`."""
-    return json.dumps({"v": VERSION, "source": request.source, **fields(request)})
+    """Return the message of a request: the inverse of `parse`."""
+    return json.dumps({"v": VERSION, "source": request.source, **request.fields})
 
 
 def _id(fields: Mapping[str, Any], *names: str) -> str:

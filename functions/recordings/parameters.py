@@ -9,6 +9,8 @@ from typing import Any
 
 from recordings.model import uuid
 
+# An unescaped + is a space by the time that API Gateway gives it to us (HTML, form encoding).
+_UNESCAPED_PLUS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.,]+ \d\d:?\d\d", re.ASCII)
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d))?", re.ASCII
 )
@@ -66,6 +68,8 @@ def parse_time(given: Mapping[str, Any], name: str) -> datetime:
     Raises `BadParameterError`.
     """
     value = given[name]
+    if isinstance(value, str) and _UNESCAPED_PLUS.fullmatch(value):
+        raise BadParameterError(name, "has a space before its offset: write the + as %2B in a URL")
     try:
         if not (isinstance(value, str) and _TIME.fullmatch(value)):
             raise ValueError

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from recordings import messages, paging, rows
+from recordings import paging, rows
 from recordings.archive import Archive
 from recordings.catalogue import ConflictError
 from recordings.dynamodb import UnwritableError
@@ -45,7 +45,6 @@ _MAX_UNINTELLIGIBLE_ANSWERS = 3
 # The next scheduled sweep covers the same window, and an alarm reports the failed one.
 _PATIENCE_OF_SCHEDULES = timedelta(hours=12)
 _MAX_THREADS = 8
-_SOON_SECONDS = 60
 _EMPTY_PAGE = ListPage(recordings=(), size=0, start=0, total=0)
 # The states of files of which a report shows examples.
 _SHOWN = ("at_risk", "gone", UNWRITABLE)
@@ -260,10 +259,7 @@ class Sweeper:
             request = ArchiveRequest(
                 recording_id=row["recording_id"], deadline=rows.expiry(row), source=Source.SWEEP
             )
-            fields = messages.fields(request)
-            self.ingestion.worklist.ensure(
-                _SOON_SECONDS, request.key, fields, ARCHIVE_FORGOTTEN, rows.deadline(row)
-            )
+            self.ingestion.worklist.ensure(request, ARCHIVE_FORGOTTEN, deadline=rows.deadline(row))
 
     def _state_of_files(self, row: Row, trigger: Trigger) -> str:
         """Return the count that an uploaded recording's files belong to, or `""`.

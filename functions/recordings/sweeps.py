@@ -412,6 +412,8 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
     until = parse_time(fields, "to") if "to" in fields else now
     if until > now:
         raise BadParameterError("to", "is in the future")
+    if "to" not in fields and since >= now:
+        raise BadParameterError("from", "is in the future: a sweep without to ends now")
     if since >= until:
         raise BadParameterError("from", "is not before to")
     return since, until, dry_run

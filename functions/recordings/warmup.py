@@ -1,8 +1,8 @@
-"""What a function does while it is initialised, so that its first invocation need not.
+"""Warm-up: open connections while a function is initialised, so that its first invocation is fast.
 
-AWS gives a whole processor then, and in an invocation a share of it: a TLS connection, for which
-all certificate authorities are loaded, takes seven times as long with 256 MB. Nothing depends on
-it. What fails here, or takes too long, is done again by the invocation, which answers as it must.
+Lambda gives an initialisation a whole processor, and an invocation a share by its memory. With
+256 MB a TLS connection, which loads all certificate authorities, takes seven times as long. A step
+that fails or takes too long is repeated by the invocation, which handles the error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.awsrequest import AWSRequest
 
-# AWS ends an initialisation after ten seconds, and begins it anew.
+# 4 s, well below the 10 s after which Lambda ends an initialisation and begins it anew (AWS docs).
 PATIENCE_SECONDS = 4
 
 Step = Callable[[], object]
@@ -21,12 +21,12 @@ Warn = Callable[[str], None]
 
 
 def warm_up(warn: Warn, *steps: Step, patience: float = PATIENCE_SECONDS) -> None:
-    """Take the steps, one after another; raises nothing, and returns when its patience is over."""
+    """Take the steps in order, for `patience` seconds at most. Errors are only warned about."""
     thread = threading.Thread(target=_take, args=(warn, steps), daemon=True)
     thread.start()
     thread.join(patience)
     if thread.is_alive():
-        warn("warm-up not waited for")
+        warn("warm-up timed out")
 
 
 def _take(warn: Warn, steps: tuple[Step, ...]) -> None:
@@ -34,16 +34,16 @@ def _take(warn: Warn, steps: tuple[Step, ...]) -> None:
         try:
             step()
         except Exception as error:
-            # Whatever it is: the invocation meets it, too, and knows what to make of it.
+            # The invocation meets the same error, and handles it.
             warn(f"warm-up failed: {type(error).__name__}")
 
 
 def connect(*clients: Any) -> Step:
-    """A step that opens the connections of boto3 clients, and leaves them in their pools.
+    """Return a step that opens the connections of boto3 clients, and leaves them in their pools.
 
-    A request that is not signed: it needs no right, and nothing comes of it. To open the connection
-    and send nothing would not do, since TLS 1.3 hands out its tickets afterwards, and urllib3 takes
-    a connection on which something waits to be read for a broken one.
+    It sends an unsigned request, which needs no right and has no effect. Opening a connection alone
+    is not enough: TLS 1.3 sends tickets after the handshake, and urllib3 drops an idle connection
+    that has data to be read.
     """
 
     def step() -> None:

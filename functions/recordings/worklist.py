@@ -1,8 +1,8 @@
-"""The service's own memory: what must be looked at again, and how often RealtimeKit may be asked.
+"""Checks and claims in the work table: everything to be looked at again, with its due time.
 
-Waiting lives here, never in a message. A *check* is one recording, one ended session, or one
-recording's files to be archived, that must be seen to again, with the time at which it is due;
-there is at most one for each. What takes long is *claimed*, so that nobody else does it as well.
+Waiting lives here, never in a message. A *check* repeats a request: for a recording, for an ended
+session's recordings, for a recording's files, or for an erasure. Each has at most one check. A
+worker *claims* a check for long work, so that no other worker does the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import timestamp
@@ -23,47 +24,79 @@ NOT_FOUND = "not_found"
 CLAIMED = "claimed"
 AGAIN = "asked_again"
 
-# RealtimeKit deletes the file after seven days; what is not settled a day later never will be.
+# RealtimeKit deletes files after 7 days; a check that is a day older will never be settled.
 PATIENCE = timedelta(days=8)
-# An id that RealtimeKit does not know may be new to it, or be another app's.
+# RealtimeKit may not know an id because it is new, or because it belongs to another app.
 PATIENCE_WITH_UNKNOWN = timedelta(hours=1)
 _KEPT_FOR = timedelta(days=30)
 
-# What has a deadline is urgent so long before it.
 URGENT = timedelta(hours=48)
 
-# The lanes of the index `due`: files whose deadline is near; checks without a deadline; erasures;
-# files that have time; details that were left for later. All checks of a lane go to one queue.
-_URGENT = "urgent"
-_PENDING = "yes"
-_ERASURE = "erasure"
-_PATIENT = "patient"
-_LOW = "low"
+
+class _Lane(StrEnum):
+    """The partitions of the index `due`; all checks of a lane go to one queue.
+
+    URGENT and PATIENT are files with a near and a far deadline, NORMAL checks have no deadline.
+    """
+
+    URGENT = "urgent"
+    NORMAL = "yes"
+    ERASURE = "erasure"
+    PATIENT = "patient"
+    LOW = "low"
+
+
 _ERASE_TASK = "erase"
 
-# A lane is sure of a tenth of the places, so none waits for ever behind another.
+# Each lane is sure of a tenth of the places, so that every lane makes progress.
 _SURE = 10
-# A row has some 500 bytes, and a query reads 1 MB at most.
+# A row has some 500 bytes, and a query reads at most 1 MB (DynamoDB guide, Query).
 _MAX_PATIENT_READ = 1000
 
 Now = Callable[[], datetime]
 
 
 def utcnow() -> datetime:
-    """The time, aware."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
+class Request(Protocol):
+    """A request that a check repeats: its key, and the fields of its message."""
+
+    @property
+    def key(self) -> str:
+        """The key that all requests for the same thing share."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of the message that repeats the request."""
+
+
+class _NewCheck(TypedDict):
+    """The attributes of a check that begins."""
+
+    pending: _Lane
+    due_at: str
+    since: str
+    interval: int
+    attempts: int
+    cause: str
+    request: Mapping[str, Any]
+    expires_at: int
+    deadline: NotRequired[str]
+
+
 class ClaimLostError(Exception):
-    """Raised when a claim ran out and somebody else has taken it; what was to be noted was not."""
+    """Raised when a claim ran out and another worker took it; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Something to be asked for again; `request` are the fields of the message that does it.
+    """A request to be repeated; `request` holds the fields of the message that repeats it.
 
-    `deadline` is when it is too late. `lease` is the claim's, where it is claimed, and `progress`
-    is what was saved of earlier attempts. What is `low` comes after all that is not.
+    `lease` is the time at which its claim ends, if it is claimed, and `progress` the notes of
+    earlier attempts. `deadline` is when RealtimeKit deletes the first file to be archived.
     """
 
     key: str
@@ -77,39 +110,39 @@ class Check:
     deadline: str | None = None
     lease: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
-    low: bool = False
+    low_priority: bool = False
 
     def is_urgent(self, now: datetime) -> bool:
-        """Whether its deadline is near, or over."""
+        """Return True if the deadline is near, or over."""
         return is_urgent(self.deadline, now)
 
     def is_pressing(self, now: datetime) -> bool:
-        """Whether it is to be asked for in time: what is low, or has days, need not be."""
-        return not self.low and (self.deadline is None or self.is_urgent(now))
+        """Return True if a delay matters: low-priority checks and far deadlines can wait."""
+        return not self.low_priority and (self.deadline is None or self.is_urgent(now))
 
     def is_hopeless(self, now: datetime) -> bool:
-        """Whether it was tried for so long that trying on is no use."""
+        """Return True if the check was repeated for so long that it should be given up."""
         # A check that runs hourly must see a second 404 before it is given up.
         patience = max(PATIENCE_WITH_UNKNOWN, timedelta(seconds=1.5 * self.interval))
         if self.not_found_since and now - self.not_found_since > patience:
             return True
-        # After months of recordings were found at once, its turn may be late.
-        has_waited = self.low and not self.attempts
+        # A backfill leaves thousands of low-priority checks: each gets at least one attempt.
+        has_waited = self.low_priority and not self.attempts
         return now - self.since > PATIENCE and not has_waited
 
     def seconds_due(self, now: datetime) -> float:
-        """Return for how long it has been due; 0 if its time cannot be read."""
+        """Return for how many seconds the check has been due; 0 if its time is unreadable."""
         due_at = _time(self.due_at)
         return (now - due_at).total_seconds() if due_at else 0.0
 
 
 def is_urgent(deadline: str | None, now: datetime) -> bool:
-    """Whether a deadline, if there is one, is less than two days away."""
+    """Return True if there is a deadline and it is less than 48 hours away."""
     return deadline is not None and deadline < timestamp(now + URGENT)
 
 
 class Worklist:
-    """Pending checks, by the key of what they ask for."""
+    """Pending checks, by the key of the request that each repeats."""
 
     def __init__(self, table: Table, now: Now = utcnow) -> None:
         self._table = table
@@ -117,25 +150,24 @@ class Worklist:
 
     def check_in(
         self,
-        seconds: int,
-        key: str,
-        request: Mapping[str, Any],
+        request: Request,
         cause: str,
-        deadline: str | None = None,
         *,
-        low: bool = False,
+        seconds: int = FIRST_INTERVAL_SECONDS,
+        deadline: str | None = None,
+        low_priority: bool = False,
     ) -> None:
-        """Let it be asked for in so many seconds, and from then on at growing intervals.
+        """Leave a check, due in so many seconds and then at growing intervals.
 
-        There is news of it, so a check that is already there starts anew; only a hint that it holds
-        and `request` lacks is kept. What is `low` is asked for when there is nothing else to do.
+        A check that exists starts anew, because there is news of its subject; its hint stays if
+        `request` has none. Low-priority checks are queued only after all others.
         """
         now = self._now()
-        hint = request.get("hint")
-        values = _new_check(now, seconds, request, cause, deadline, low=low)
+        hint = request.fields.get("hint")
+        values = _new_check(now, seconds, request, cause, deadline, low_priority=low_priority)
         is_unknown = cause == NOT_FOUND
         self._table.update(
-            {"work_id": _check_id(key)},
+            {"work_id": _check_id(request.key)},
             f"SET {_assignments(values)},"
             f" #hint = {':hint' if hint else 'if_not_exists(#hint, :hint)'}"
             f"{', #not_found_since = :since' if is_unknown else ''}"
@@ -145,20 +177,20 @@ class Worklist:
 
     def ensure(
         self,
-        seconds: int,
-        key: str,
-        request: Mapping[str, Any],
+        request: Request,
         cause: str,
+        *,
+        seconds: int = FIRST_INTERVAL_SECONDS,
         deadline: str | None = None,
     ) -> bool:
-        """Create a check as `check_in` does, unless one waits. Return True if it was created.
+        """Create a check unless one waits. Return True if it was created.
 
-        A check that was given up does not wait: a new one begins in its place.
+        A check that was given up is replaced by a new one.
         """
         values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
         try:
             self._table.update(
-                {"work_id": _check_id(key)},
+                {"work_id": _check_id(request.key)},
                 f"SET {_assignments(values)} REMOVE #given_up_at, #not_found_since",
                 values,
                 "attribute_not_exists(#work_id) OR attribute_exists(#given_up_at)",
@@ -168,12 +200,10 @@ class Worklist:
         return True
 
     def note_cause(self, key: str, cause: str, not_before: int | None = None) -> bool:
-        """Say why a check that `follow_up` put back on the queue could not be settled.
+        """Record why a repeated check could not be settled. Return False if it no longer exists.
 
-        Return False, with nothing written, if there is no such check any more. `not_before` is in
-        seconds, where RealtimeKit or the budget gave a time; else the check stays due when
-        `follow_up` said. A check that was given up stays so. How long an id has been unknown is
-        counted from the first time in a row.
+        `not_before`, in seconds, moves the due time, if RealtimeKit or the budget named a wait. The
+        time since which an id is unknown is that of the first 404 in a row.
         """
         now = self._now()
         values: dict[str, Any] = {"cause": cause}
@@ -194,42 +224,38 @@ class Worklist:
         return True
 
     def settle(self, key: str) -> None:
-        """It need not be asked for again."""
+        """Delete a check, whether it exists or not: its subject needs no further look."""
         self._table.delete({"work_id": _check_id(key)})
 
-    def claim(
-        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
-    ) -> Check | None:
-        """Have it alone for so many seconds; after that, unless it is finished, it is due again.
+    def claim(self, request: Request, deadline: str | None, seconds: int) -> Check | None:
+        """Claim a check for so many seconds. Return None if another worker holds it.
 
-        `None` where somebody else has it. Who asked had a reason to: the other will find it due at
-        once when it is done, for there may be something that it has not seen.
+        A check that is neither finished nor released is due again when the claim ends. A refused
+        claim marks the check: its holder may have missed news, so its end makes the check due.
         """
         while True:
             now = timestamp(self._now())
             with contextlib.suppress(ConditionFailedError):
-                return self._claim(key, request, deadline, seconds)
+                return self._claim(request, deadline, seconds)
             with contextlib.suppress(ConditionFailedError):
                 self._table.update(
-                    {"work_id": _check_id(key)},
+                    {"work_id": _check_id(request.key)},
                     "SET #again = :again",
                     {"again": True, "now": now},
                     "#lease > :now",
                 )
                 return None
-            # It was given up, and begins anew, or it was settled just now.
-            self.ensure(0, key, request, CLAIMED, deadline)
+            # The check was given up, or has just been settled: begin a new one.
+            self.ensure(request, CLAIMED, seconds=0, deadline=deadline)
 
-    def _claim(
-        self, key: str, request: Mapping[str, Any], deadline: str | None, seconds: int
-    ) -> Check:
+    def _claim(self, request: Request, deadline: str | None, seconds: int) -> Check:
         now = self._now()
         lease = timestamp(now + timedelta(seconds=seconds))
         values = {
-            "pending": _lane(request, deadline, now),
+            "pending": _lane(request.fields, deadline, now),
             "due_at": lease,
             "lease": lease,
-            "request": request,
+            "request": request.fields,
             "cause": CLAIMED,
             "expires_at": _expiry(now + _KEPT_FOR),
             **({"deadline": deadline} if deadline else {}),
@@ -242,7 +268,7 @@ class Worklist:
         }
         kept = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in first)
         row = self._table.update(
-            {"work_id": _check_id(key)},
+            {"work_id": _check_id(request.key)},
             f"SET {_assignments(values)}, {kept} REMOVE #again{'' if deadline else ', #deadline'}",
             {**values, **first, "now": timestamp(now)},
             "attribute_not_exists(#given_up_at) AND attribute_not_exists(#lease)"
@@ -251,15 +277,15 @@ class Worklist:
         return _check(row, now)
 
     def save_progress(self, check: Check, progress: Mapping[str, Any]) -> None:
-        """Keep it for whoever claims the check next. Raises `ClaimLostError`."""
+        """Save notes for the next claim of the check. Raises `ClaimLostError`."""
         self._change_claimed(check, "SET #progress = :progress", {"progress": progress})
 
     def release(
         self, check: Check, cause: str, progress: Mapping[str, Any], seconds: int | None = None
     ) -> None:
-        """Not finished: due in so many seconds, or the longer the more often it was tried.
+        """End a claim whose work is unfinished. Raises `ClaimLostError`.
 
-        Raises `ClaimLostError`.
+        The check is due in so many seconds; by default the wait grows with the attempts.
         """
         if seconds is None:
             seconds = min(FIRST_INTERVAL_SECONDS << min(check.attempts, 10), MAX_INTERVAL_SECONDS)
@@ -267,7 +293,7 @@ class Worklist:
         self._let_go(check, values, seconds, "attribute_not_exists(#again)")
 
     def finish(self, check: Check) -> None:
-        """Done. Raises `ClaimLostError`."""
+        """End a claim and delete its check, unless a claim was refused. Raises `ClaimLostError`."""
         condition = "#lease = :lease AND attribute_not_exists(#again)"
         try:
             self._table.delete_if(
@@ -305,52 +331,50 @@ class Worklist:
             raise ClaimLostError(check.key) from None
 
     def due(self, limit: int) -> list[Check]:
-        """Return up to `limit` checks whose time has come, lane by lane.
+        """Return up to `limit` due checks, lane by lane, the longest waiting of a lane first.
 
-        The lanes, in this order, are: files whose deadline is near, wherever they were filed;
-        checks without a deadline; erasures; files that have time; checks of low priority. In a lane
-        the longest waiting come first. Each lane is sure of a tenth of the places; the others are
-        given out in the order of the lanes. The last two lanes, which a backfill fills by the
-        thousand, get half of the places, files a third: the rest of RealtimeKit's budget is for
-        what comes in, and a file that comes back finds room in the half that is for the archive.
+        The lanes are, in order: urgent files, whichever lane they were put into; checks without a
+        deadline; erasures; patient files; low-priority checks. Each lane is sure of a tenth of the
+        places, and the rest goes to the lanes in order. A backfill fills the last two lanes by the
+        thousand, so they get at most half of the places together, and patient files a third.
         """
         now, half, sure = self._now(), max(1, limit // 2), max(1, limit // _SURE)
-        normal, erasures = self._due_in(_PENDING, limit), self._due_in(_ERASURE, limit)
-        files = self._due_in(_PATIENT, _MAX_PATIENT_READ)
+        normal, erasures = self._due_in(_Lane.NORMAL, limit), self._due_in(_Lane.ERASURE, limit)
+        files = self._due_in(_Lane.PATIENT, _MAX_PATIENT_READ)
         near = [check for check in files if check.is_urgent(now)]
         patient = [check for check in files if not check.is_urgent(now)][: max(1, limit // 3)]
-        low = self._due_in(_LOW, max(half - len(patient), sure))
-        lanes = [[*self._due_in(_URGENT, limit), *near], normal, erasures, patient, low]
+        low = self._due_in(_Lane.LOW, max(half - len(patient), sure))
+        lanes = [[*self._due_in(_Lane.URGENT, limit), *near], normal, erasures, patient, low]
         return _shared_out(lanes, limit, sure)
 
-    def _due_in(self, lane: str, limit: int) -> list[Check]:
+    def _due_in(self, lane: _Lane, limit: int) -> list[Check]:
         now = self._now()
         values = {"pending": lane, "now": timestamp(now)}
         rows, _ = self._table.query("due", "#pending = :pending AND #due_at <= :now", values, limit)
         return [_check(row, now) for row in rows]
 
     def oldest_due(self) -> str | None:
-        """Return since when the check is due that waits longest; `None` if none is due.
+        """Return the due time of the check that waits longest; None if no check is due.
 
-        Checks of low priority, and files that have time, are not counted: they may wait.
+        Low-priority checks and patient files do not count, because they can wait.
         """
         oldest = [
             check.due_at
-            for lane in (_URGENT, _PENDING, _ERASURE)
+            for lane in (_Lane.URGENT, _Lane.NORMAL, _Lane.ERASURE)
             for check in self._due_in(lane, 1)
             if _time(check.due_at)
         ]
         return min(oldest, default=None)
 
     def advance(self, check: Check) -> None:
-        """It was asked for: due again after twice the time, unless it is settled by then."""
+        """Make a check, after it was repeated, due again in twice its last interval."""
         interval = min(2 * check.interval, MAX_INTERVAL_SECONDS)
         self._change(
             check,
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
             " #attempts = :attempts",
             {
-                "pending": _lane(check.request, check.deadline, self._now(), low=check.low),
+                "pending": _lane_of(check, self._now()),
                 "due_at": timestamp(self._now() + timedelta(seconds=interval)),
                 "interval": interval,
                 "attempts": check.attempts + 1,
@@ -358,7 +382,7 @@ class Worklist:
         )
 
     def give_up(self, check: Check) -> None:
-        """Take it off the list. The row stays for a month to be looked at, without the title."""
+        """Stop repeating a check. Its row stays for 30 days for inspection, without the title."""
         hint = check.request.get("hint", {})
         self._change(
             check,
@@ -372,26 +396,26 @@ class Worklist:
         )
 
     def _change(self, check: Check, expression: str, values: Mapping[str, Any]) -> None:
-        """Unless somebody else did: settled it, started it anew, or is the other of two ticks."""
+        """Write unless the check changed: another tick or worker may have settled or moved it."""
         key, seen = {"work_id": _check_id(check.key)}, {"seen_due_at": check.due_at}
         with contextlib.suppress(ConditionFailedError):
             self._table.update(key, expression, {**values, **seen}, "#due_at = :seen_due_at")
 
 
-def _lane(
-    request: Mapping[str, Any], deadline: str | None, now: datetime, *, low: bool = False
-) -> str:
-    if low:
-        return _LOW
-    if request.get("task") == _ERASE_TASK:
-        return _ERASURE
+def _lane(fields: Mapping[str, Any], deadline: str | None, now: datetime) -> _Lane:
+    if fields.get("task") == _ERASE_TASK:
+        return _Lane.ERASURE
     if deadline is None:
-        return _PENDING
-    return _URGENT if is_urgent(deadline, now) else _PATIENT
+        return _Lane.NORMAL
+    return _Lane.URGENT if is_urgent(deadline, now) else _Lane.PATIENT
+
+
+def _lane_of(check: Check, now: datetime) -> _Lane:
+    return _Lane.LOW if check.low_priority else _lane(check.request, check.deadline, now)
 
 
 def _shared_out(lanes: list[list[Check]], limit: int, sure: int) -> list[Check]:
-    """Return the first of each lane: `sure` of each, then more in the order of the lanes."""
+    """Return the first checks of each lane: `sure` of each, then more in the lanes' order."""
     room = max(0, limit - sum(min(len(lane), sure) for lane in lanes))
     found: list[Check] = []
     for lane in lanes:
@@ -404,23 +428,25 @@ def _shared_out(lanes: list[list[Check]], limit: int, sure: int) -> list[Check]:
 def _new_check(
     now: datetime,
     seconds: int,
-    request: Mapping[str, Any],
+    request: Request,
     cause: str,
     deadline: str | None,
     *,
-    low: bool = False,
-) -> dict[str, Any]:
-    return {
-        "pending": _lane(request, deadline, now, low=low),
+    low_priority: bool = False,
+) -> _NewCheck:
+    check: _NewCheck = {
+        "pending": _Lane.LOW if low_priority else _lane(request.fields, deadline, now),
         "due_at": timestamp(now + timedelta(seconds=seconds)),
         "since": timestamp(now),
         "interval": seconds,
         "attempts": 0,
         "cause": cause,
-        "request": {name: value for name, value in request.items() if name != "hint"},
+        "request": {name: value for name, value in request.fields.items() if name != "hint"},
         "expires_at": _expiry(now + _KEPT_FOR),
-        **({"deadline": deadline} if deadline else {}),
     }
+    if deadline:
+        check["deadline"] = deadline
+    return check
 
 
 def _assignments(values: Mapping[str, Any]) -> str:
@@ -432,7 +458,7 @@ def _check_id(key: str) -> str:
 
 
 def _time(value: object) -> datetime | None:
-    """Return the time that an attribute says, aware; `None` if it says none."""
+    """Return an attribute as a time with its zone; None if it is something else."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -441,7 +467,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _whole(value: object, low: int, high: int) -> int:
-    """Return the number that an attribute says, within bounds; the lower one if it says none."""
+    """Return an attribute as an integer within bounds; the lower one if it is no integer."""
     return min(max(value, low), high) if isinstance(value, int) else low
 
 
@@ -456,7 +482,7 @@ def _expiry(time: datetime) -> int:
 def _check(row: Item, now: datetime) -> Check:
     """Return the check of a row, whatever its attributes are: one bad row must not stop others.
 
-    An attribute that makes no sense counts as a new check's, so that no check is given up for it.
+    An unreadable attribute counts as a new check's, so that it never leads to giving up.
     """
     hint = _mapping(row.get("hint"))
     deadline, lease = row.get("deadline"), row.get("lease")
@@ -472,5 +498,5 @@ def _check(row: Item, now: datetime) -> Check:
         deadline=deadline if isinstance(deadline, str) else None,
         lease=lease if isinstance(lease, str) else None,
         progress=_mapping(row.get("progress")),
-        low=row.get("pending") == _LOW,
+        low_priority=row.get("pending") == _Lane.LOW,
     )

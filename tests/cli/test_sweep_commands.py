@@ -229,7 +229,7 @@ def test_detached_it_is_not_waited_for(backfill: Run, sweep_api: Upstream) -> No
 
 
 def test_what_is_under_way_already_is_watched(backfill: Run, sweep_api: Upstream) -> None:
-    taken = problem(409, "There is an unfinished sweep of the same window.", instance=PATH)
+    taken = problem(409, "An unfinished sweep has the same window.", instance=PATH)
     sweep_api.says(taken, says("running"), says())
 
     result = backfill()

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import archive_recording
-from doubles import API_TOKEN, Clock, Context, s3_fails, sample
+from doubles import API_TOKEN, AnyRequest, Clock, Context, s3_fails, sample
 from realtimekit_simulator import (
     Chunked,
     Delay,
@@ -262,7 +262,9 @@ def test_a_recording_that_is_not_catalogued_is_settled(
     handle: Invoke, worklist: Worklist, checks: Checks
 ) -> None:
     recording_id = "97cb480d-5840-4528-ace3-919b5e386c68"
-    worklist.check_in(60, f"archive#{recording_id}", {"recording_id": recording_id}, "pending")
+    worklist.check_in(
+        AnyRequest(f"archive#{recording_id}", {"recording_id": recording_id}), "pending"
+    )
 
     assert handle(message(recording_id)) == []
 
@@ -767,9 +769,8 @@ def test_what_another_run_is_working_on_is_left_to_it(
     record: Record, invoke: Invoke, simulator: Simulator, worklist: Worklist, logged: Logged
 ) -> None:
     recording = record()
-    key = f"archive#{recording.id}"
-    request = messages.fields(messages.parse(message(recording.id)))
-    other = worklist.claim(key, request, "2026-06-10T10:30:00.000Z", 930)
+    request = messages.parse(message(recording.id))
+    other = worklist.claim(request, "2026-06-10T10:30:00.000Z", 930)
     assert other
 
     assert invoke(recording) == []
@@ -778,7 +779,7 @@ def test_what_another_run_is_working_on_is_left_to_it(
     assert "left to a run under way" in logged()
     # Somebody asked meanwhile: it is looked at once more.
     worklist.finish(other)
-    assert [check.key for check in worklist.due(10)] == [key]
+    assert [check.key for check in worklist.due(10)] == [request.key]
 
 
 def test_a_run_whose_claim_was_taken_over_stops_and_leaves_no_upload(
@@ -791,12 +792,11 @@ def test_a_run_whose_claim_was_taken_over_stops_and_leaves_no_upload(
     logged: Logged,
 ) -> None:
     recording = record()
-    key = f"archive#{recording.id}"
-    request = messages.fields(messages.parse(message(recording.id)))
+    request = messages.parse(message(recording.id))
 
     def take_over(**_: Any) -> None:
         clock.advance(LATER)
-        assert worklist.claim(key, request, "2026-06-10T10:30:00.000Z", 930)
+        assert worklist.claim(request, "2026-06-10T10:30:00.000Z", 930)
 
     s3.meta.events.register("after-call.s3.CreateMultipartUpload", take_over)
 
@@ -828,8 +828,8 @@ def test_a_message_that_comes_twice_leaves_the_claim_of_the_run_under_way(
     """Otherwise an erasure would not wait for that run, and would miss its uploads."""
     recording = record()
     invoke(recording)
-    request = messages.fields(messages.parse(message(recording.id)))
-    run = worklist.claim(f"archive#{recording.id}", request, "2026-06-10T10:30:00.000Z", 930)
+    request = messages.parse(message(recording.id))
+    run = worklist.claim(request, "2026-06-10T10:30:00.000Z", 930)
     assert run
 
     assert handle(message(recording.id)) == []
@@ -1609,7 +1609,7 @@ def test_an_erasure_waits_for_a_run_under_way_which_then_archives_nothing_more(
     recording = record()
     invoke(recording)
     key = f"archive#{recording.id}"
-    run = worklist.claim(key, {"task": "archive"}, "2026-06-10T10:30:00.000Z", 930)
+    run = worklist.claim(AnyRequest(key, {"task": "archive"}), "2026-06-10T10:30:00.000Z", 930)
     assert run
 
     assert handle(erasure(recording.id)) == []
@@ -1681,7 +1681,7 @@ def test_an_erasure_that_cannot_finish_is_tried_ever_more_rarely_and_given_up(
     recording = record()
     invoke(recording)
     request = {"task": "erase", "recording_id": recording.id}
-    worklist.check_in(60, f"erase#{recording.id}", request, "erasing")
+    worklist.check_in(AnyRequest(f"erase#{recording.id}", request), "erasing")
     s3.meta.events.register("before-call.s3.DeleteObjects", refuse)
     waits = []
     for _ in range(9):
@@ -1714,7 +1714,7 @@ def test_an_erasure_of_files_in_another_archive_is_noted_and_no_failed_message(
     state = {"state": "archived", "bucket": "another", "key": "k", "size": 1}
     archiver.catalogue.record_archive(recording.id, {"video": state})
     request = {"task": "erase", "recording_id": recording.id}
-    worklist.check_in(60, f"erase#{recording.id}", request, "erasing")
+    worklist.check_in(AnyRequest(f"erase#{recording.id}", request), "erasing")
 
     assert handle(erasure(recording.id)) == []
 

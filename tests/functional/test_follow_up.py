@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import follow_up
-from doubles import Clock, Context, drained, sample
+from doubles import AnyRequest, Clock, Context, drained, sample
 from recordings import messages
 from recordings.dynamodb import Table
 from recordings.worklist import Worklist
@@ -62,7 +62,9 @@ def waiting(queue: Any) -> int:
 
 
 def check_in(worklist: Worklist, recording_id: str = FIRST, cause: str = "not_final") -> None:
-    worklist.check_in(60, f"recording#{recording_id}", {"recording_id": recording_id}, cause)
+    worklist.check_in(
+        AnyRequest(f"recording#{recording_id}", {"recording_id": recording_id}), cause
+    )
 
 
 def test_nothing_due_sends_nothing(
@@ -80,7 +82,7 @@ def test_a_due_check_is_asked_for_again_with_its_hint(
 ) -> None:
     hint = {"meeting_id": MEETING, "title": "Weekly sync"}
     request = {"recording_id": FIRST, "hint": hint}
-    worklist.check_in(60, f"recording#{FIRST}", request, "unavailable")
+    worklist.check_in(AnyRequest(f"recording#{FIRST}", request), "unavailable")
     clock.advance(60)
 
     tick()
@@ -93,7 +95,7 @@ def test_a_session_is_asked_for_again(
     tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
 ) -> None:
     request = {"meeting_id": MEETING, "session_id": SESSION}
-    worklist.check_in(60, f"session#{MEETING}#{SESSION}", request, "none_listed")
+    worklist.check_in(AnyRequest(f"session#{MEETING}#{SESSION}", request), "none_listed")
     clock.advance(60)
 
     tick()
@@ -208,8 +210,10 @@ def test_a_queue_that_is_down_does_not_starve_the_others(
         check_in(worklist, number(n))
         for name, deadline in (("a", SOON), ("b", DEADLINE)):
             request = {**ARCHIVE, "recording_id": number(n), "deadline": deadline}
-            worklist.check_in(60, f"archive#{name}{n}", request, "pending", deadline)
-        worklist.check_in(60, f"erase#{n}", {**ERASE, "recording_id": number(n)}, "erasing")
+            worklist.check_in(
+                AnyRequest(f"archive#{name}{n}", request), "pending", deadline=deadline
+            )
+        worklist.check_in(AnyRequest(f"erase#{n}", {**ERASE, "recording_id": number(n)}), "erasing")
     clock.advance(60)
     queues.pop(broken).delete()
 
@@ -266,7 +270,7 @@ def test_a_check_whose_request_nobody_understands_is_counted_and_comes_back_ever
     request_: dict[str, Any],
 ) -> None:
     """It may be a newer version's: it is given up as late as any other."""
-    worklist.check_in(60, "recording#odd", request_, "not_final")
+    worklist.check_in(AnyRequest("recording#odd", request_), "not_final")
     check_in(worklist)
     for _ in range(4):
         clock.advance(3600)
@@ -312,7 +316,7 @@ def test_no_attribute_of_a_check_stops_the_tick_or_has_it_given_up(
     absurd: Any,
 ) -> None:
     for key, request in ((f"recording#{FIRST}", {"recording_id": FIRST}), ("archive#a", ARCHIVE)):
-        worklist.check_in(60, key, request, "not_final", request.get("deadline"))
+        worklist.check_in(AnyRequest(key, request), "not_final", deadline=request.get("deadline"))
         value = Decimal(absurd) if isinstance(absurd, float) else absurd
         work_table.update({"work_id": f"check#{key}"}, f"SET #{name} = :value", {"value": value})
     check_in(worklist, number(2))
@@ -360,11 +364,11 @@ def test_files_whose_deadline_has_come_near_go_before_all_others_and_are_warned_
     """They were filed when they had days, behind others that still have."""
     for n in range(300):
         request = {**ARCHIVE, "recording_id": number(n), "deadline": DEADLINE}
-        worklist.check_in(60, f"archive#{n}", request, "pending", DEADLINE)
+        worklist.check_in(AnyRequest(f"archive#{n}", request), "pending", deadline=DEADLINE)
     clock.advance(1)
     nearer = "2026-06-06T10:30:00.000Z"
     request = {**ARCHIVE, "deadline": nearer}
-    worklist.check_in(60, f"archive#{FIRST}", request, "pending", nearer)
+    worklist.check_in(AnyRequest(f"archive#{FIRST}", request), "pending", deadline=nearer)
     clock.advance(DAY + 1)
     for n in range(180):
         check_in(worklist, number(n))
@@ -392,9 +396,11 @@ def test_what_a_backfill_leaves_gets_half_of_a_tick(
 
     for n in range(200):
         request = {**ARCHIVE, "recording_id": number(n)}
-        worklist.check_in(60, f"archive#{n}", request, "budget_spent", DEADLINE)
+        worklist.check_in(AnyRequest(f"archive#{n}", request), "budget_spent", deadline=DEADLINE)
         request = {"recording_id": number(n)}
-        worklist.check_in(60, f"recording#{n}", request, "details_missing", low=True)
+        worklist.check_in(
+            AnyRequest(f"recording#{n}", request), "details_missing", low_priority=True
+        )
     clock.advance(60)
     events = follow_up.sqs.meta.events
     events.register("before-parameter-build.sqs.SendMessageBatch", note_delays)
@@ -453,7 +459,9 @@ def test_files_are_asked_for_on_their_own_queue(
     logged: Callable[[], str],
 ) -> None:
     check_in(worklist, number(2))
-    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    worklist.check_in(
+        AnyRequest(f"archive#{FIRST}", ARCHIVE), "media_unavailable", deadline=DEADLINE
+    )
     clock.advance(60)
 
     tick()
@@ -472,7 +480,9 @@ def test_files_with_less_than_two_days_left_are_urgent_and_at_risk(
     archive_queues: dict[str, Any],
     logged: Callable[[], str],
 ) -> None:
-    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    worklist.check_in(
+        AnyRequest(f"archive#{FIRST}", ARCHIVE), "media_unavailable", deadline=DEADLINE
+    )
     clock.advance(5 * DAY + 1)
 
     tick()
@@ -492,8 +502,12 @@ def test_how_long_the_oldest_check_has_waited_is_measured_but_for_those_that_hav
     archive_queues: Any,
     logged: Callable[[], str],
 ) -> None:
-    worklist.check_in(60, f"recording#{number(1)}", {"recording_id": number(1)}, "x", low=True)
-    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "x", "2026-06-10T10:30:00.000Z")
+    worklist.check_in(
+        AnyRequest(f"recording#{number(1)}", {"recording_id": number(1)}), "x", low_priority=True
+    )
+    worklist.check_in(
+        AnyRequest(f"archive#{FIRST}", ARCHIVE), "x", deadline="2026-06-10T10:30:00.000Z"
+    )
     clock.advance(3600)
     check_in(worklist)
     clock.advance(90)
@@ -508,7 +522,11 @@ def test_what_has_low_priority_comes_last_and_is_half_of_a_tick_at_most(
     worklist: Worklist, clock: Clock
 ) -> None:
     for n in range(100):
-        worklist.check_in(60, f"recording#{number(n)}", {"recording_id": number(n)}, "x", low=True)
+        worklist.check_in(
+            AnyRequest(f"recording#{number(n)}", {"recording_id": number(n)}),
+            "x",
+            low_priority=True,
+        )
     clock.advance(60)
     for n in range(200, 230):
         check_in(worklist, number(n))
@@ -516,8 +534,8 @@ def test_what_has_low_priority_comes_last_and_is_half_of_a_tick_at_most(
 
     due = worklist.due(180)
 
-    assert [check.low for check in due] == [False] * 30 + [True] * 90
-    assert [check.low for check in worklist.due(40)] == [False] * 30 + [True] * 10
+    assert [check.low_priority for check in due] == [False] * 30 + [True] * 90
+    assert [check.low_priority for check in worklist.due(40)] == [False] * 30 + [True] * 10
 
 
 def test_a_check_of_low_priority_stays_one_and_is_not_given_up_before_its_turn(
@@ -528,7 +546,9 @@ def test_a_check_of_low_priority_stays_one_and_is_not_given_up_before_its_turn(
     logged: Callable[[], str],
 ) -> None:
     request = {"recording_id": FIRST}
-    worklist.check_in(60, f"recording#{FIRST}", request, "details_missing", low=True)
+    worklist.check_in(
+        AnyRequest(f"recording#{FIRST}", request), "details_missing", low_priority=True
+    )
     clock.advance(20 * 86_400)
     tick()
     assert len(received()) == 1
@@ -536,7 +556,7 @@ def test_a_check_of_low_priority_stays_one_and_is_not_given_up_before_its_turn(
 
     clock.advance(120)
 
-    assert [check.low for check in worklist.due(10)] == [True]
+    assert [check.low_priority for check in worklist.due(10)] == [True]
     tick()
     assert "check given up" in logged()
 
@@ -556,7 +576,9 @@ def test_switched_off_what_was_to_be_archived_is_settled(
 ) -> None:
     for name in ("ARCHIVE_QUEUE_URL", "URGENT_ARCHIVE_QUEUE_URL"):
         monkeypatch.setattr(follow_up, name, "")
-    worklist.check_in(60, f"archive#{FIRST}", ARCHIVE, "media_unavailable", DEADLINE)
+    worklist.check_in(
+        AnyRequest(f"archive#{FIRST}", ARCHIVE), "media_unavailable", deadline=DEADLINE
+    )
     clock.advance(60)
 
     tick()
@@ -572,7 +594,7 @@ def test_an_erasure_is_asked_for_where_the_files_can_be_reached(
     received: Received,
     archive_queues: dict[str, Any],
 ) -> None:
-    worklist.check_in(60, f"erase#{FIRST}", ERASE, "erasing")
+    worklist.check_in(AnyRequest(f"erase#{FIRST}", ERASE), "erasing")
     clock.advance(60)
 
     tick()
@@ -590,7 +612,7 @@ def test_switched_off_an_erasure_is_gone_on_with_by_who_can_erase_rows(
 ) -> None:
     for name in ("ARCHIVE_QUEUE_URL", "URGENT_ARCHIVE_QUEUE_URL"):
         monkeypatch.setattr(follow_up, name, "")
-    worklist.check_in(60, f"erase#{FIRST}", ERASE, "erasing")
+    worklist.check_in(AnyRequest(f"erase#{FIRST}", ERASE), "erasing")
     clock.advance(60)
 
     tick()

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import ingest_recording
-from doubles import API_TOKEN, APP_ID, Clock, Context, sample
+from doubles import API_TOKEN, APP_ID, AnyRequest, Clock, Context, sample
 from realtimekit_simulator import (
     Delay,
     Drop,
@@ -237,7 +237,9 @@ def test_a_meeting_that_was_not_recorded_costs_one_request(
     simulator.world.end_session(session)
     message = ended(session.meeting.id, session.id, source=source)
     if source == "follow_up":
-        worklist.check_in(60, f"session#{session.meeting.id}#{session.id}", message, "unavailable")
+        worklist.check_in(
+            AnyRequest(f"session#{session.meeting.id}#{session.id}", message), "unavailable"
+        )
 
     handle(message)
 
@@ -473,7 +475,7 @@ def test_a_sync_of_what_is_unknown_leaves_no_check_and_takes_none_away(
     sync: Callable[[str], object],
 ) -> None:
     unknown, waiting = "97cb480d-5840-4528-ace3-919b5e386c68", str(UUID(int=7, version=4))
-    worklist.check_in(60, f"recording#{waiting}", {"recording_id": waiting}, "unavailable")
+    worklist.check_in(AnyRequest(f"recording#{waiting}", {"recording_id": waiting}), "unavailable")
 
     for recording_id in (unknown, waiting):
         with pytest.raises(NotFoundError):
@@ -1020,7 +1022,7 @@ def test_an_erasure_of_files_out_of_reach_is_said_and_not_done(
     state = {"state": "archived", "bucket": "former", "key": "k", "size": 1, "archived_at": "x"}
     before = catalogue.record_archive(recording.id, {"video": state})
     message = {"task": "erase", "recording_id": recording.id}
-    worklist.check_in(60, f"erase#{recording.id}", message, "erasing")
+    worklist.check_in(AnyRequest(f"erase#{recording.id}", message), "erasing")
 
     assert handle({"v": 1, "source": "follow_up", **message}) == []
 
@@ -1055,7 +1057,7 @@ def test_a_check_of_a_row_that_is_final_already_is_settled_when_it_is_asked_for(
     recording = simulator.world.record_meeting()
     handle(about(recording.id))
     key = f"recording#{recording.id}"
-    worklist.check_in(60, key, {"recording_id": recording.id}, "not_final")
+    worklist.check_in(AnyRequest(key, {"recording_id": recording.id}), "not_final")
 
     handle(about(recording.id, source="follow_up"))
 

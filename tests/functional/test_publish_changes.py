@@ -79,7 +79,7 @@ def handle(
         boto3.client("sqs").create_queue(QueueName=name)
     monkeypatch.setattr(publish_changes, "worklist", worklist)
     monkeypatch.setattr(publish_changes, "utcnow", clock)
-    publish_changes.remembered.clear()
+    publish_changes.queued.clear()
 
     def handle(*records: dict[str, Any]) -> list[str]:
         answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
@@ -531,7 +531,7 @@ def test_a_foreign_row_holds_up_nobody_and_is_counted(
     assert [event["detail-type"] for event in published()] == ["Recording Catalogued"]
     log = logged()
     assert '"ChangeSkipped":[4.0]' in log.replace(" ", "")
-    assert "change passed over" in log
+    assert "change skipped" in log
 
 
 def test_a_row_that_was_the_owners_is_catalogued_when_it_is_taken_over(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,18 @@ from botocore.exceptions import ClientError
 from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
-from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample, state_of, tracks
+from doubles import (
+    API_TOKEN,
+    APP_ID,
+    ROOT,
+    AnyRequest,
+    Clock,
+    Context,
+    s3_fails,
+    sample,
+    state_of,
+    tracks,
+)
 from realtimekit_simulator import (
     Overlay,
     Recording,
@@ -32,6 +43,7 @@ from realtimekit_simulator import (
     html,
     rate_limited,
 )
+from recordings import problems
 from recordings.archive import Archive
 from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
@@ -352,7 +364,7 @@ def test_nothing_that_is_logged_is_secret(
 
 def test_every_kind_of_trouble_has_its_answer() -> None:
     for kind in RealtimeKitError.__subclasses__():
-        assert serve_catalogue.trouble(kind("x")).status_code in (502, 503)
+        assert problems.not_fetched(kind("x")).status in (502, 503)
 
 
 # --- reading ---
@@ -415,6 +427,24 @@ def test_what_no_route_expects_is_refused(
 
     assert (reply.status, reply.body["parameter"]) == (400, parameter)
     assert simulator.requests == []
+
+
+@pytest.mark.parametrize("body", ["", "{}", " {} \n", "null"])
+def test_an_empty_body_counts_as_none(api: Call, body: str) -> None:
+    assert api("GET", "/recordings", body=body).status == 200
+    assert api("POST", f"{ONE}/sync", UNKNOWN_ID, body=body).status == 404
+
+
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_an_offset_whose_plus_became_a_space_is_told_how_to_write_it(api: Call, name: str) -> None:
+    """API Gateway decodes a query string's + to a space."""
+    reply = api("GET", "/recordings", query={name: "2026-06-03T10:00:00 02:00"})
+
+    assert (reply.status, reply.body["parameter"]) == (400, name)
+    assert (
+        reply.body["detail"]
+        == f"{name} has a space before its offset: write the + as %2B in a URL."
+    )
 
 
 # --- the list ---
@@ -888,7 +918,7 @@ def test_one_artifact_is_linked_by_its_name(api: Call, archived: Callable[..., R
 def test_an_owners_attributes_are_shown_whatever_their_type() -> None:
     row = {"digest": b"\0\1", "topics": {"b", "a"}, "weight": Decimal("1.5")}
 
-    reply = serve_catalogue.answer(HTTPStatus.OK, row)
+    reply = problems.answer(HTTPStatus.OK, row)
 
     assert json.loads(str(reply.body)) == {"digest": "AAE=", "topics": ["a", "b"], "weight": 1.5}
 
@@ -1047,7 +1077,7 @@ def test_checks_that_were_given_up_go_with_what_is_erased(
     for key in keys:
         hint = {"title": "Salaries"}
         request = {"recording_id": recording.id, "hint": hint}
-        worklist.check_in(60, key, request, "not_found")
+        worklist.check_in(AnyRequest(key, request), "not_found")
     clock.advance(60)
     for check in worklist.due(10):
         worklist.give_up(check)
@@ -1062,7 +1092,9 @@ def test_what_is_not_catalogued_cannot_be_erased(
     api: Call, worklist: Worklist, checks: Checks
 ) -> None:
     """Its check may be the only one that will have it catalogued."""
-    worklist.check_in(60, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "unavailable")
+    worklist.check_in(
+        AnyRequest(f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}), "unavailable"
+    )
 
     assert api("DELETE", ONE, UNKNOWN_ID).status == 404
 
@@ -1079,7 +1111,7 @@ def test_while_files_are_being_archived_the_erasure_waits_and_the_row_is_closed(
 ) -> None:
     recording = archived()
     key = f"archive#{recording.id}"
-    run = worklist.claim(key, {"task": "archive"}, "2026-06-10T10:30:00.000Z", 930)
+    run = worklist.claim(AnyRequest(key, {"task": "archive"}), "2026-06-10T10:30:00.000Z", 930)
     assert run
 
     reply = api("DELETE", ONE, recording.id)
@@ -1261,7 +1293,11 @@ def test_checks_that_nobody_follows_up_are_something_to_look_at(
 ) -> None:
     """The clock of health is the real one."""
     worklist._now = lambda: datetime.now(UTC)
-    worklist.check_in(-seconds, f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}, "cause")
+    worklist.check_in(
+        AnyRequest(f"recording#{UNKNOWN_ID}", {"recording_id": UNKNOWN_ID}),
+        "cause",
+        seconds=-seconds,
+    )
 
     part = api("GET", "/health").body["parts"]["work_table"]
 
@@ -1360,6 +1396,13 @@ def test_a_sweep_is_asked_for_and_can_be_watched(api: Call) -> None:
 
 def test_a_sweep_ends_now_unless_it_says_when(api: Call) -> None:
     assert ask_for_sweep(api, **{"from": "2026-06-01"}).body["to"] == "2026-06-03T10:30:00.000Z"
+
+
+def test_a_sweep_that_begins_in_the_future_is_refused_by_its_from(api: Call) -> None:
+    reply = ask_for_sweep(api, **{"from": "2026-06-04"})
+
+    assert (reply.status, reply.body["parameter"]) == (400, "from")
+    assert reply.body["detail"] == "from is in the future: a sweep without to ends now."
 
 
 @pytest.mark.parametrize(
@@ -1521,6 +1564,39 @@ def test_every_route_of_the_template_is_in_the_document_and_the_other_way_round(
         for method in [route.method]
     }
     assert routes == documented - {("/webhooks/realtimekit", "post")}
+
+
+def examples_of(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every example in a part of the document, with its schema."""
+    if isinstance(node, dict):
+        if "schema" in node and "example" in node:
+            yield node["schema"], node["example"]
+        if isinstance(node.get("examples"), list):
+            yield from ((node, example) for example in node["examples"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            yield from examples_of(part)
+
+
+def test_every_example_of_the_document_is_what_its_schema_says() -> None:
+    examples = list(examples_of(DOCUMENT["paths"])) + list(examples_of(DOCUMENT["components"]))
+
+    assert len(examples) > 30
+    for schema, example in examples:
+        whole = {**schema, "components": DOCUMENT["components"]}
+        OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).validate(example)
+
+
+def test_every_problem_status_has_an_example() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            for status, response in (
+                operation["responses"].items() if method != "parameters" else ()
+            ):
+                problem = resolved(response).get("content", {}).get("application/problem+json")
+                if problem and (path, status) != ("/webhooks/realtimekit", "503"):
+                    assert problem["example"]["status"] == int(status), (path, method, status)
 
 
 def test_every_problem_that_the_document_names_is_one() -> None:

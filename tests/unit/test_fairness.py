@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import archive_recording
-from doubles import Clock
+from doubles import AnyRequest, Clock
 from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
 from recordings.worklist import Worklist
@@ -49,7 +49,12 @@ class Service:
             _, n = self.files.popleft()
             if wait := self.archive.take():
                 self.refused += 1
-                self.worklist.check_in(wait, f"archive#{n}", {"n": n}, "budget_spent", DEADLINE)
+                self.worklist.check_in(
+                    AnyRequest(f"archive#{n}", {"n": n}),
+                    "budget_spent",
+                    seconds=wait,
+                    deadline=DEADLINE,
+                )
             else:
                 self.worklist.settle(f"archive#{n}")
 
@@ -58,7 +63,9 @@ class Service:
             sent_at = self.webhooks.popleft()
             key = f"recording#{sent_at}"
             if wait := self.news.take():
-                self.worklist.check_in(max(60, wait), key, {"n": sent_at}, "budget_spent")
+                self.worklist.check_in(
+                    AnyRequest(key, {"n": sent_at}), "budget_spent", seconds=max(60, wait)
+                )
             else:
                 self.worklist.settle(key)
                 self.waits.append(second - sent_at)
