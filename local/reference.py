@@ -49,7 +49,7 @@ def commands() -> Iterator[str]:
     yield ""
     yield "Each command's own help, as `--help` prints it."
     for names, command in _commands(("realtimekit-recordings",), command_line):
-        settings: Any = command_line.context_settings | {"terminal_width": 100}
+        settings: Any = {**command_line.context_settings, "terminal_width": 100}
         context = click.Context(command, info_name=" ".join(names), **settings)
         yield ""
         yield f"## {' '.join(names)}"
