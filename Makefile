@@ -115,7 +115,7 @@ plain-package: $(TESTS) $(SAM)
 check: $(TESTS) $(SAM) $(SECURITY) ## Check format, lint, types, the template and the OpenAPI document
 	@.venv/bin/ruff format --check --quiet . || { echo "Some files are not formatted. Format them with: make format"; exit 1; }
 	@.venv/bin/ruff check --quiet .
-	@.venv/bin/mypy functions realtimekit_recordings realtimekit_simulator local bench
+	@.venv/bin/mypy functions realtimekit_recordings realtimekit_simulator local bench tests
 	@.venv-sam/bin/sam validate --lint --region us-east-1
 	@CKV_PARSE_ERROR_FAIL=true .venv-security/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
 	@.venv/bin/python -m openapi_spec_validator functions/openapi.json

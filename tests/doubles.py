@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -187,7 +188,7 @@ def s3_fails(
         if reads_body:
             request.body.read()
         error = f"<Error><Code>{code}</Code><Message>simulated fault</Message></Error>"
-        return AWSResponse(request.url, status, {}, _Raw(error.encode()))
+        return AWSResponse(request.url, status, HTTPHeaders(), _Raw(error.encode()))
 
     s3.meta.events.register_first(f"before-send.s3.{operation}", refuse)
     try:

@@ -78,13 +78,14 @@ def test_an_endpoint_is_what_the_whole_of_boto3_makes_it_in_every_partition(
     package: Path,
 ) -> None:
     session = boto3.Session()
+    client: Any = boto3.client
     regions = [
         session.get_available_regions("dynamodb", partition)[0]
         for partition in session.get_available_partitions()
         if session.get_available_regions("dynamodb", partition)
     ]
     whole = [
-        f"{region} {service} {boto3.client(service, region_name=region).meta.endpoint_url}"
+        f"{region} {service} {client(service, region_name=region).meta.endpoint_url}"
         for region in regions
         for service in sorted(SERVICES)
     ]

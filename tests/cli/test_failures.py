@@ -31,7 +31,7 @@ def failure(run):
         assert result.stdout == ""
         assert result.stderr.startswith("Error: ")
         assert result.stderr.count("\n") == 1
-        return result.stderr.removeprefix("Error: ").rstrip("\n")
+        return str(result.stderr).removeprefix("Error: ").rstrip("\n")
 
     return failure
 

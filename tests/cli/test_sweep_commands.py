@@ -282,9 +282,15 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(
 
 
 def test_each_line_says_something_new(backfill: Run, sweep_api: Upstream) -> None:
-    moving = {"counts": {"seen": 1500, "missing": 2, "repaired": 2}, "fraction": 0.25}
-    pace = {"recordings_per_minute": 3000, "estimated_end_at": "2026-06-03T10:42:10.000Z"}
-    waiting = {"cause": "budget_spent", "not_before": "2026-06-03T10:32:00.000Z"}
+    moving: dict[str, Any] = {
+        "counts": {"seen": 1500, "missing": 2, "repaired": 2},
+        "fraction": 0.25,
+    }
+    pace: dict[str, Any] = {
+        "recordings_per_minute": 3000,
+        "estimated_end_at": "2026-06-03T10:42:10.000Z",
+    }
+    waiting: dict[str, Any] = {"cause": "budget_spent", "not_before": "2026-06-03T10:32:00.000Z"}
     sweep_api.says(
         QUEUED,
         says("queued"),

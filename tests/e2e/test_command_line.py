@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -227,7 +228,7 @@ def test_dead_letters_are_told_and_redriven_and_purged(
     assert (all_others.exit_code, all_others.stdout) == (0, "ingest: 1 sent again\n")
     assert (purged.exit_code, purged.stdout) == (0, "Deleted 1 of 1.\n")
     for dead in recordings:
-        assert wait_for(lambda dead=dead: stack.row(dead))
+        assert wait_for(functools.partial(stack.row, dead))
     assert run("dead-letters", "list", "--json").stdout == ""
 
 

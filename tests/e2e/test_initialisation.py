@@ -38,7 +38,7 @@ SETTINGS = {
     "MEDIA_HOSTS": "storage.googleapis.com",
     "POWERTOOLS_METRICS_NAMESPACE": "tests",
 }
-RECORDING = {
+RECORDING: dict[str, Any] = {
     "id": "e4b06ce6-0741-47a8-bce4-2c8218072e8c",
     "status": "UPLOADED",
     "session_id": None,
@@ -108,7 +108,12 @@ def asked(wire: Wire) -> list[str]:
 def warmed_up(wire: Wire, requests: int) -> list[str]:
     """What is asked until so many requests were: on a slow machine a function does not wait."""
     at_first: list[str] = []
-    wait_for(lambda: at_first.extend(asked(wire)) or len(at_first) >= requests)
+
+    def are_enough() -> bool:
+        at_first.extend(asked(wire))
+        return len(at_first) >= requests
+
+    wait_for(are_enough)
     return at_first
 
 

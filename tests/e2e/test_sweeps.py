@@ -164,7 +164,11 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
         wait_for(lambda: is_told() and deployed.is_idle(), 1500)
     # Nobody asks for the details of what is repaired, so that a second sweep finds what the first left.
     with time_flies(deployed), deployed.without_schedules():
-        happenings = {4: kill_the_sweeper, 9: list_late, 13: kill_the_sweeper}
+        happenings: dict[int, Callable[[], object]] = {
+            4: kill_the_sweeper,
+            9: list_late,
+            13: kill_the_sweeper,
+        }
         simulator.faults.add(OnPage(happenings), path="/recordings$", times=None)
         report = swept(deployed, since)
         assert happenings == {}

@@ -66,7 +66,12 @@ def test_a_meetings_webhooks_make_its_row_and_subscribers_hear_of_each_change_on
     assert row["meeting_title"] == "Weekly sync"
     assert row["organization_id"] == fresh.simulator.world.organization_id
     heard: list[tuple[str, str]] = []
-    wait_for(lambda: heard.extend(fresh.heard(queue)) or len(heard) >= 2)
+
+    def heard_two() -> bool:
+        heard.extend(fresh.heard(queue))
+        return len(heard) >= 2
+
+    wait_for(heard_two)
     assert sorted(heard) == [
         ("Recording Catalogued", recording.id),
         ("Recording Uploaded", recording.id),

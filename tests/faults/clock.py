@@ -72,7 +72,7 @@ class SharedClock:
     def install_sleep(self) -> None:
         """Also let time pass while this process sleeps, and be what its time-outs are counted in."""
         time.monotonic = self.time
-        time.sleep = self.advance
+        time.sleep = self.advance  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

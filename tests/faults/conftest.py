@@ -40,7 +40,8 @@ def simulated(
     plan = Plan(seed, meetings if has_faults else 6, faults=has_faults)
     folder = tmp_path_factory.mktemp("faults")
     clock = SharedClock.create(folder / "clock", ORIGIN)
-    world = World(clock=clock, seed=seed, reveals_secrets=True)
+    # A SharedClock behaves like a Clock, and other processes read it too.
+    world = World(clock=clock, seed=seed, reveals_secrets=True)  # type: ignore[arg-type]
     plan.populate(world)
     settings = {"UpstreamRequestsPer5Minutes": str(PER_5_MINUTES), "ArchivePartMiB": "5"}
     print(f"To see this again: make soak SEED={seed} MEETINGS={meetings}")

@@ -116,7 +116,7 @@ class StreamSource:
 
     def _read(self) -> None:
         """An iterator is good for a quarter of an hour, and the stream's memory for a day."""
-        last = self.records[-1]["dynamodb"] if self.records else {"SequenceNumber": ""}
+        last: Any = self.records[-1]["dynamodb"] if self.records else {"SequenceNumber": ""}
         now = self._clock.time()
         if now - self._read_at > 800:
             start = {"ShardIteratorType": "TRIM_HORIZON"}

@@ -224,7 +224,7 @@ class Plan:
 
         options, invoked_at = self._options(chance), moment(chance.uniform(0, 0.2))
         if certain:
-            uploaded = {"realtimekit_bucket": True, "storage_config": None}
+            uploaded: dict[str, Any] = {"realtimekit_bucket": True, "storage_config": None}
             options = replace(options, **uploaded, outcome=Status.UPLOADED, **certain)
         recording = world.start_recording(session, options, allow_multiple=True, at=invoked_at)
         if chance.random() < 0.3:
@@ -312,7 +312,7 @@ class Plan:
             chance = self.chance("api", number)
             begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
             if number % 6 == 2:
-                at = chance.uniform(begun - 60, over + HOUR)
+                at: float | None = chance.uniform(begun - 60, over + HOUR)
                 yield ApiRequest(at=at, method="POST", recording_id=recording.id)
             if number % 6 == ERASED:
                 ats = [None, chance.uniform(begun, over), chance.uniform(over, over + DAY)]

@@ -264,7 +264,7 @@ def is_uploaded(recording: Recording) -> bool:
 
 def written(time: datetime | None) -> str | None:
     """As a row has it."""
-    return time and f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z" if time else None
 
 
 def reason(said: Any) -> Row | None:
@@ -279,7 +279,8 @@ def reason(said: Any) -> Row | None:
 def storage(recording: Recording) -> Row | None:
     """Where RealtimeKit put it, never how to get in."""
     config = recording.options.storage_config
-    return config and {name: config[name] for name in ("type", "bucket", "region", "path")}
+    names = ("type", "bucket", "region", "path")
+    return {name: config[name] for name in names} if config else None
 
 
 def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
@@ -290,7 +291,7 @@ def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
         yield kind, {"kind": kind} | ({"file_name": recording.file_name} if is_external else {})
     for artifact in recording.artifacts:
         size = {"file_size": artifact.size} if artifact.kind == "video" else {}
-        entry = {"kind": artifact.kind, "file_name": artifact.file_name}
+        entry: Row = {"kind": artifact.kind, "file_name": artifact.file_name}
         if "download_url_expiry" not in recording.options.never_set:
             entry["url_expires_at"] = written(recording.at(FAR).expires_at)
         if artifact.participant_id:

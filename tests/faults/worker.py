@@ -83,7 +83,7 @@ def be_patient() -> None:
     def patient(session: URLLib3Session, *_: Any, **options: Any) -> None:
         init(session, **{**options, "timeout": (60, 600)})
 
-    URLLib3Session.__init__ = patient  # type: ignore[method-assign]
+    URLLib3Session.__init__ = patient  # type: ignore[method-assign, assignment]
 
 
 def work(order: Mapping[str, Any], channel: socket.socket) -> None:
@@ -108,7 +108,7 @@ def limit_threads(most: int) -> None:
     def limited(pool: ThreadPoolExecutor, *_: Any, **options: Any) -> None:
         init(pool, most)
 
-    ThreadPoolExecutor.__init__ = limited  # type: ignore[method-assign]
+    ThreadPoolExecutor.__init__ = limited  # type: ignore[method-assign, assignment]
 
 
 def invoke(handler: Any, event: Any, context: Context) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def handle(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         records = [{"messageId": str(n), "body": body} for n, body in enumerate(bodies)]
         answer = archive_recording.handler(
             {"Records": records},
-            context or Context(remaining_ms=900_000),  # type: ignore[arg-type]
+            context or Context(remaining_ms=900_000),
         )
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 

@@ -51,7 +51,7 @@ def tick(
 ) -> Callable[[], None]:
     monkeypatch.setattr(follow_up, "worklist", worklist)
     monkeypatch.setattr(follow_up, "utcnow", clock)
-    return lambda: follow_up.handler(sample("follow-up.schedule-tick"), context)  # type: ignore[arg-type]
+    return lambda: follow_up.handler(sample("follow-up.schedule-tick"), context)
 
 
 def waiting(queue: Any) -> int:

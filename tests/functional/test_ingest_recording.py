@@ -71,7 +71,7 @@ def handle(ingestion: Ingestion, context: Context, monkeypatch: pytest.MonkeyPat
             }
             for n, body in enumerate(bodies)
         ]
-        answer = ingest_recording.handler({"Records": records}, context)  # type: ignore[arg-type]
+        answer = ingest_recording.handler({"Records": records}, context)
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     return handle
@@ -1106,7 +1106,7 @@ def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
     body = json.dumps(about("97cb480d-5840-4528-ace3-919b5e386c68"))
     record = {"messageId": "1", "body": body, "attributes": {"SentTimestamp": str(SENT_AT)}}
 
-    answer = ingest_recording.handler({"Records": [record]}, context)  # type: ignore[arg-type]
+    answer = ingest_recording.handler({"Records": [record]}, context)
 
     assert answer == {"batchItemFailures": []}
     a_day_on = Worklist(work_table, lambda: utcnow() + timedelta(days=1))

@@ -55,7 +55,7 @@ def bus(dynamodb: Any) -> Any:
     )
     pattern = json.dumps({"source": ["realtimekit.recordings"]})
     events.put_rule(Name="all", EventBusName="EventBus", EventPattern=pattern)
-    target = {
+    target: Any = {
         "Id": "queue",
         "Arn": queue.attributes["QueueArn"],
         "SqsParameters": {"MessageGroupId": "all"},
@@ -82,7 +82,7 @@ def handle(
     publish_changes.queued.clear()
 
     def handle(*records: dict[str, Any]) -> list[str]:
-        answer = publish_changes.handler({"Records": list(records)}, context)  # type: ignore[arg-type]
+        answer = publish_changes.handler({"Records": list(records)}, context)
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     return handle

@@ -72,7 +72,7 @@ def deliver(
         event["multiValueHeaders"] = signed if headers is None else headers
         event["body"] = base64.b64encode(raw).decode() if encoded else raw.decode()
         event["isBase64Encoded"] = encoded
-        answer = receive_webhook.handler(event, context)  # type: ignore[arg-type]
+        answer = receive_webhook.handler(event, context)
         return Reply(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
 
     return deliver
@@ -90,7 +90,7 @@ def test_the_samples_are_queued(deliver: Deliver, queued: Queued, name: str) -> 
 
     assert reply.status == 202
     assert reply.body == {"status": "queued"}
-    expected = {
+    expected: dict[str, dict[str, Any]] = {
         "meeting-ended": {"meeting_id": MEETING_ID, "session_id": SESSION_ID},
         "recording-status-update": {
             "recording_id": RECORDING_ID,
@@ -202,7 +202,7 @@ def test_a_body_that_is_not_utf8_is_a_400(deliver: Deliver, queued: Queued) -> N
 def test_a_body_whose_encoding_is_broken_is_a_400(deliver: Deliver, context: Context) -> None:
     event = {**sample("receive-webhook.meeting-ended"), "body": "%", "isBase64Encoded": True}
 
-    assert receive_webhook.handler(event, context)["statusCode"] == 400  # type: ignore[arg-type]
+    assert receive_webhook.handler(event, context)["statusCode"] == 400
 
 
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 10 * 1024 * 1024])

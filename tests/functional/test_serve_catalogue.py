@@ -160,7 +160,7 @@ def api(
     ) -> Reply:
         path = {name: identifier or "" for name in re.findall(r"{(\w+)}", resource)}
         event = api_event(method, resource, query or {}, headers or {}, body, **path)
-        answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
+        answer = serve_catalogue.handler(event, context)
         given = {name: values[0] for name, values in answer["multiValueHeaders"].items()}
         reply = Reply(
             answer["statusCode"],
@@ -328,7 +328,7 @@ def test_without_a_table_the_answer_is_a_503(
 def test_a_route_that_is_not_there_is_a_problem_too(call: Call, context: Context) -> None:
     event = {**sample("serve-catalogue.get-recording"), "resource": "/elsewhere"}
 
-    answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
+    answer = serve_catalogue.handler(event, context)
 
     assert answer["statusCode"] == 404
     assert json.loads(answer["body"])["title"] == "Not Found"
@@ -342,7 +342,7 @@ def test_behind_a_custom_domain_with_a_base_path_it_is_the_same(
     event = sample("serve-catalogue.get-recording")
     event["path"] = f"/meetings{event['path']}"
 
-    answer = serve_catalogue.handler(event, context)  # type: ignore[arg-type]
+    answer = serve_catalogue.handler(event, context)
 
     assert answer["statusCode"] == 200
 
@@ -510,7 +510,7 @@ def test_the_sample_of_a_list_is_answered(
 ) -> None:
     answer = serve_catalogue.handler(
         sample("serve-catalogue.list-recordings"),
-        context,  # type: ignore[arg-type]
+        context,
     )
 
     assert answer["statusCode"] == 200
@@ -1365,7 +1365,7 @@ def test_a_bucket_in_another_region_is_told_since_its_links_never_work(
         aws_secret_access_key="test",
         config=Config(proxies={}),
     )
-    location = {"LocationConstraint": "us-west-2"}
+    location: Any = {"LocationConstraint": "us-west-2"}
     elsewhere.create_bucket(Bucket=bucket, CreateBucketConfiguration=location)
 
     reply = api("GET", "/health")

@@ -38,7 +38,7 @@ from recordings.messages import ArchiveRequest, Source
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.rows import unsettled
 from recordings.sweeper import Sweeper
-from recordings.sweeps import State, Sweep, Sweeps, UnfinishedError
+from recordings.sweeps import State, Sweep, Sweeps, Trigger, UnfinishedError
 from recordings.worklist import Worklist, utcnow
 
 NOW = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
@@ -66,7 +66,7 @@ def tick(
     monkeypatch.setattr(sweep_recordings, "utcnow", clock)
 
     def run(kind: str = "tick") -> None:
-        sweep_recordings.handler(sample(f"sweep-recordings.{kind}"), context)  # type: ignore[arg-type]
+        sweep_recordings.handler(sample(f"sweep-recordings.{kind}"), context)
 
     return run
 
@@ -551,7 +551,10 @@ def test_a_page_larger_than_any_is_nonsense(
         tick()
 
     report = done(sweeps, sweep)
-    assert (report.state, report.reason) == (State.FAILED, "more than 16777216 bytes")
+    assert (report.state, report.reason) == (
+        State.FAILED,
+        "the answer has more than 16777216 bytes",
+    )
 
 
 def test_a_retry_after_is_obeyed(
@@ -737,7 +740,7 @@ def test_what_schedules_ask_for_comes_before_a_long_sweep(
 ) -> None:
     first = request_sweep()
     clock.advance(1)
-    hourly = sweeps.schedule(sweep_recordings.Trigger.HOURLY, timedelta(hours=6))
+    hourly = sweeps.schedule(Trigger.HOURLY, timedelta(hours=6))
 
     assert hourly is not None
     assert [one.sweep_id for one in sweeps.unfinished()] == [hourly.sweep_id, first.sweep_id]
@@ -1112,7 +1115,7 @@ def test_a_sweep_that_is_cancelled_under_a_ticks_hands_is_told_as_it_was_left(
                     sweeps.cancel(sweep.sweep_id)
             return 60_000
 
-    sweep_recordings.handler(sample("sweep-recordings.tick"), Patient())  # type: ignore[arg-type]
+    sweep_recordings.handler(sample("sweep-recordings.tick"), Patient())
 
     assert done(sweeps, sweep).state is State.CANCELLED
     assert '"message":"sweep cancelled"' in logged()
@@ -1239,7 +1242,12 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
     sweep = request_sweep(since=NOW - timedelta(minutes=48))
     steps = iter([False, False, False, False, True])
     clock.advance(60)
-    sweeper.sweep(sweep, lambda: (clock.advance(20), next(steps))[1])
+
+    def should_stop() -> bool:
+        clock.advance(20)
+        return next(steps)
+
+    sweeper.sweep(sweep, should_stop)
 
     report = done(sweeps, sweep).report(clock())
 
@@ -1264,7 +1272,7 @@ def refuse_row(dynamodb: Any) -> Iterator[Callable[[str], None]]:
             body = params["body"]
             if b"RecordingsTable" in body and recording_id.encode() in body:
                 message = "Item size to update has exceeded the maximum allowed size"
-                error = {"Code": "ValidationException", "Message": message}
+                error: Any = {"Code": "ValidationException", "Message": message}
                 raise ClientError({"Error": error}, model.name)
 
         dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", refuse)
@@ -1428,6 +1436,6 @@ def test_the_function_leaves_half_of_its_budget_to_others(
     UpstreamBudget(work_table, APP_ID, 21 * used, utcnow).close(300)
     sweep = sweep_recordings.sweeps.request(FIRST, NOW, dry_run=False)
 
-    sweep_recordings.handler(sample("sweep-recordings.tick"), context)  # type: ignore[arg-type]
+    sweep_recordings.handler(sample("sweep-recordings.tick"), context)
 
     assert done(sweep_recordings.sweeps, sweep).cause == cause

@@ -111,7 +111,7 @@ class Receiver:
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: list[int | Response | None] = []
-        self._server = Server("127.0.0.1", 0, self._application)
+        self._server = Server("127.0.0.1", 0, IncomingRequest.application(self._respond))
         self.url = f"http://127.0.0.1:{self._server.port}/webhook"
 
     @property
@@ -124,8 +124,7 @@ class Receiver:
     def stop(self) -> None:
         self._server.stop()
 
-    @IncomingRequest.application
-    def _application(self, request: IncomingRequest) -> Response:
+    def _respond(self, request: IncomingRequest) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.posts.append(Post(headers, request.get_data()))
         answer = self.answers.pop(0) if self.answers else 200

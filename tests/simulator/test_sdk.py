@@ -1,5 +1,7 @@
 """Simulated answers, validated by Cloudflare's SDK in its strict mode."""
 
+from typing import Any
+
 import cloudflare
 import pytest
 
@@ -182,5 +184,6 @@ def test_knows_the_errors(simulator, world, sdk, app):
     with pytest.raises(cloudflare.InternalServerError):
         sdk.recordings.get_recordings(**app)
 
-    assert unknown.value.body["error"]["code"] == 404
+    body: Any = unknown.value.body
+    assert body["error"]["code"] == 404
     assert forbidden.value.errors[0].code == unauthorized.value.errors[0].code == 10000

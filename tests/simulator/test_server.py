@@ -78,6 +78,7 @@ def test_runs_by_itself_until_terminated(pool, receiver, eventually):
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
     ) as process:
+        assert process.stdout is not None
         lines = dict(process.stdout.readline().split() for _ in range(3))
         response = pool.request(
             "GET", f"{lines['app']}/recordings", headers={"Authorization": "Bearer another"}

@@ -51,8 +51,8 @@ def bodies(world, webhooks):
 
 def sample(world, **options):
     """Record the documentation's meeting, from ten to half past, from its first second on."""
-    options = RecordingOptions(start_delay=0, **options)
-    return world.record_meeting(started_at=TEN, duration=1800, options=options)
+    recording_options = RecordingOptions(start_delay=0, **options)
+    return world.record_meeting(started_at=TEN, duration=1800, options=recording_options)
 
 
 def meeting_of(recording, **times):

@@ -1,7 +1,10 @@
 """RealtimeKit's webhook API over HTTP and by the SDK, and the published key."""
 
+from typing import Any
+
 import cloudflare
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from realtimekit_simulator import (
@@ -14,7 +17,7 @@ from realtimekit_simulator import (
 )
 from realtimekit_simulator import error as realtimekit_error
 
-NINE = [
+NINE: list[Any] = [
     "meeting.started",
     "meeting.ended",
     "meeting.participantJoined",
@@ -26,7 +29,11 @@ NINE = [
     "meeting.summary",
 ]
 UNKNOWN = "97cb480d-5840-4528-ace3-919b5e386c68"
-HOOK = {"name": "Ours", "url": "https://example.com/hook", "events": ["meeting.ended"]}
+HOOK: dict[str, Any] = {
+    "name": "Ours",
+    "url": "https://example.com/hook",
+    "events": ["meeting.ended"],
+}
 
 
 @pytest.fixture
@@ -153,7 +160,7 @@ class TestRegistration:
 
 
 def test_the_sdk_manages_webhooks_at_its_strictest(simulator, world):
-    app = {"account_id": world.account_id, "app_id": world.app_id}
+    app: dict[str, Any] = {"account_id": world.account_id, "app_id": world.app_id}
     with cloudflare.Cloudflare(
         api_token=DEFAULT_TOKEN,
         base_url=simulator.api_url,
@@ -186,7 +193,9 @@ class TestKey:
         assert content == {"success": True, "data": {}, "message": ""}
         assert pem.startswith("-----BEGIN PUBLIC KEY-----\n")
         assert pem.endswith("\n-----END PUBLIC KEY-----")
-        assert load_pem_public_key(pem.encode()).key_size == 2048
+        key = load_pem_public_key(pem.encode())
+        assert isinstance(key, RSAPublicKey)
+        assert key.key_size == 2048
 
     def test_stays_until_rotated(self, simulator, pool):
         def published():

@@ -50,7 +50,7 @@ def test_the_connection_is_used_again(http: urllib3.PoolManager, upstream: Upstr
     for _ in range(3):
         fetch(http, upstream.url)
 
-    assert http.connection_from_url(upstream.url).num_connections == 1  # type: ignore[attr-defined]
+    assert http.connection_from_url(upstream.url).num_connections == 1
 
 
 def test_a_byte_too_many_is_refused(http: urllib3.PoolManager, upstream: Upstream) -> None:

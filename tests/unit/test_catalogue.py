@@ -118,18 +118,18 @@ def test_the_same_again_writes_nothing(catalogue: Catalogue) -> None:
 
 def test_a_url_signed_anew_is_no_news(catalogue: Catalogue) -> None:
     catalogue.upsert(UPLOADED, NOON)
-    resigned = replace(VIDEO, url=VIDEO.url + "2")
+    resigned = replace(VIDEO, url=f"{VIDEO.url}2")
 
     assert not catalogue.upsert(replace(UPLOADED, artifacts=(resigned,)), later(5)).changed
 
 
 def test_a_url_that_lives_longer_is_news(catalogue: Catalogue) -> None:
     catalogue.upsert(UPLOADED, NOON)
-    renewed = replace(VIDEO, url=VIDEO.url + "2", url_expires_at=EXPIRY + timedelta(days=1))
+    renewed = replace(VIDEO, url=f"{VIDEO.url}2", url_expires_at=EXPIRY + timedelta(days=1))
 
     row = catalogue.upsert(replace(UPLOADED, artifacts=(renewed,)), later(5)).row
 
-    assert row["artifacts"]["video"]["url"] == VIDEO.url + "2"
+    assert row["artifacts"]["video"]["url"] == f"{VIDEO.url}2"
     assert row["artifacts"]["video"]["url_expires_at"] == "2026-06-11T10:30:00.000Z"
 
 
@@ -600,12 +600,12 @@ def test_an_expired_file_that_is_offered_for_longer_is_news(catalogue: Catalogue
     row = row_of(catalogue, VIDEO)
     expired = catalogue.record_archive(row["recording_id"], {"video": EXPIRED})
     assert expired is not None
-    prolonged = replace(VIDEO, url=VIDEO.url + "2", url_expires_at=EXPIRY + timedelta(days=7))
+    prolonged = replace(VIDEO, url=f"{VIDEO.url}2", url_expires_at=EXPIRY + timedelta(days=7))
 
     merged = catalogue.merged(expired, replace(UPLOADED, artifacts=(prolonged,)), later(5))
 
     assert news(expired, merged) == {"artifacts"}
-    signed_anew = replace(VIDEO, url=VIDEO.url + "3")
+    signed_anew = replace(VIDEO, url=f"{VIDEO.url}3")
     merged = catalogue.merged(expired, replace(UPLOADED, artifacts=(signed_anew,)), later(5))
     assert news(expired, merged) == set()
 

@@ -642,7 +642,7 @@ def test_an_abort_that_is_refused_is_said(copier: Copier, upload: Upload, s3: An
 
 
 def test_an_upload_is_read_back_as_it_was_written(upload: Upload) -> None:
-    others = {"etag": None, "replaces": True, "size": None, "is_stuck": True}
+    others: dict[str, Any] = {"etag": None, "replaces": True, "size": None, "is_stuck": True}
     for one in (upload, *(replace(upload, **{name: value}) for name, value in others.items())):
         assert Upload.of(one.fields()) == one
 

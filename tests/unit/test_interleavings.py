@@ -124,7 +124,7 @@ def numbers() -> Iterator[str]:
 
 
 one_table = settings(
-    max_examples=min(60, settings.default.max_examples),
+    max_examples=min(60, settings().max_examples),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -136,7 +136,7 @@ def said(row: Item | None) -> Item:
 
 def upserts(
     catalogue: Catalogue, recording_id: str, life: Sequence[str], looks: Sequence[Look]
-) -> list[Callable[[], None]]:
+) -> list[Callable[[], object]]:
     """An answer that is of an earlier moment may have been asked for later."""
     return [
         lambda look=look: catalogue.upsert(  # type: ignore[misc]

@@ -72,7 +72,7 @@ FIELDS = st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 2))
 
 
 @settings(
-    max_examples=min(40, settings.default.max_examples),
+    max_examples=min(40, settings().max_examples),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
