@@ -1,9 +1,10 @@
 # The first run of a target sets up the environments that the target needs, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check audit format lock build deploy clean
+.PHONY: help demo up put-event request invoke test test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check audit reference format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
+DEPLOYED_PYTHON ?= $(RUNTIME)
 ARCHITECTURE ?= arm64
 PORT ?= 0
 REALTIMEKIT_PORT ?= 0
@@ -26,6 +27,7 @@ SAM := .venv-sam/.ready
 RIC := .venv-runtime/.ready
 SECURITY := .venv-security/.ready
 MUTANTS := .venv-mutants/.ready
+DEPLOYED := .venv-deployed/.ready
 DYNALITE := .local/dynalite/node_modules/dynalite/cli.js
 # `sam deploy --guided` saves its answers here. They include the account's ID, so git ignores the file.
 DEPLOYMENTS := samconfig.local.toml
@@ -79,6 +81,10 @@ test-dynalite: $(TESTS) $(DYNALITE) ## Run the tests that use tables against ano
 mutants: $(MUTANTS) ## List the small faults in a module that its tests do not notice [MODULE=worklist ARGS="*is_urgent*"]
 	@.venv-mutants/bin/python tests/mutants.py $(MODULE) $(if $(ARGS),'$(ARGS)')
 
+test-deployed: PYTHON = $(DEPLOYED_PYTHON)
+test-deployed: $(DEPLOYED) ## Run the unit and functional tests on the Python that is deployed by default [DEPLOYED_PYTHON=python3.13]
+	@.venv-deployed/bin/python -m pytest -n $(WORKERS) --hypothesis-profile quick tests/unit tests/functional
+
 soak: $(TESTS) ## Run the fault tests with many meetings; an odd seed repeats its run exactly [SEED=1 MEETINGS=2000]
 	@.venv/bin/python -m pytest tests/faults --timeout 0 --seed $(SEED) --meetings $(MEETINGS)
 
@@ -109,13 +115,18 @@ plain-package: $(TESTS) $(SAM)
 check: $(TESTS) $(SAM) $(SECURITY) ## Check format, lint, types, the template and the OpenAPI document
 	@.venv/bin/ruff format --check --quiet . || { echo "Some files are not formatted. Format them with: make format"; exit 1; }
 	@.venv/bin/ruff check --quiet .
-	@.venv/bin/mypy functions local realtimekit_recordings bench
+	@.venv/bin/mypy functions realtimekit_recordings realtimekit_simulator local bench
 	@.venv-sam/bin/sam validate --lint --region us-east-1
-	@.venv-security/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
+	@CKV_PARSE_ERROR_FAIL=true .venv-security/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
 	@.venv/bin/python -m openapi_spec_validator functions/openapi.json
+	@.venv/bin/python -m local.reference --check
+	@.venv/bin/codespell
 
 audit: $(SECURITY) ## Check the dependencies and the deployment tools for known vulnerabilities (queries pypi.org)
 	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt
+
+reference: $(TESTS) ## Write docs/reference from the template, the command line and the OpenAPI document
+	@.venv/bin/python -m local.reference
 
 format: $(TESTS) ## Format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
@@ -136,7 +147,7 @@ deploy: build ## Build, then deploy to AWS; sam asks for the settings [RUNTIME= 
 		$(if $(STACK),--stack-name $(STACK))
 
 clean: ## Remove all environments, builds and caches
-	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .venv-deployed .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- builds for this machine ---
@@ -178,6 +189,10 @@ $(TESTS): tests/requirements.txt $(LOCAL)
 	@echo "Setting up $(@D) for tests"
 	@$(@D)/bin/pip install --quiet -r tests/requirements.txt
 	@touch $@
+
+$(DEPLOYED): tests/requirements.txt local/requirements.txt requirements.in requirements.txt
+	$(call create,requirements.txt,local/requirements.txt)
+	@$(@D)/bin/pip install --quiet -r tests/requirements.txt
 
 $(SAM): local/sam-requirements.txt
 	$(call create,local/sam-requirements.txt)

@@ -26,9 +26,9 @@ from typing import Any
 
 import boto3
 
-from local.simulator import DEFAULT_TOKEN, Clock, RecordingOptions, Simulator, World
-from local.simulator.world import UNSERVED_MEDIA
 from local.template import load
+from realtimekit_simulator import DEFAULT_TOKEN, Clock, RecordingOptions, Simulator, World
+from realtimekit_simulator.world import UNSERVED_MEDIA
 
 from . import capacity
 from .dynamodb import ConditionFailedError, Tables
@@ -53,9 +53,10 @@ from concurrent.futures import ThreadPoolExecutor
 import urllib3
 import sweep_recordings as sweep
 from recordings.realtimekit import ApiToken, RealtimeKit
-from recordings.worklist import UpstreamBudget, utcnow
+from recordings.budget import UpstreamBudget
+from recordings.worklist import utcnow
 THREADS = 8
-catalogue = sweep.sweeping.ingestion.catalogue
+catalogue = sweep.sweeper.ingestion.catalogue
 realtimekit = RealtimeKit(
     sweep.APP_URL,
     ApiToken(sweep.boto3.client("secretsmanager"), sweep.API_TOKEN_SECRET_ARN),

@@ -20,7 +20,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from local.simulator import (
+from local.stack import ROOT, SEED, LocalStack, parameters
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     HOST_ENDED_MEETING,
     Clock,
@@ -28,7 +29,6 @@ from local.simulator import (
     TimelineEvent,
     World,
 )
-from local.stack import ROOT, SEED, LocalStack, parameters
 
 from .runtime import Runtime
 from .units import Units

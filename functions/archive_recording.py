@@ -24,7 +24,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages
 from recordings.archive import S3_CONFIG, Archive, NotErasedError, label
-from recordings.archiving import Archiving, Outcome
+from recordings.archiver import Archiver, Outcome
+from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
@@ -32,7 +33,7 @@ from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -69,7 +70,7 @@ tls = ssl.create_default_context()
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
-archiving = Archiving(
+archiver = Archiver(
     realtimekit=RealtimeKit(
         APP_URL,
         token,
@@ -84,7 +85,7 @@ archiving = Archiving(
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
-    warm_up(logger.warning, token.value, connect(dynamodb), archiving.realtimekit.connect)
+    warm_up(logger.warning, token.value, connect(dynamodb), archiver.realtimekit.connect)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -130,7 +131,7 @@ def erase(request: EraseRequest) -> None:
     An erasure that fails is not a failed message: its check comes back for it, ever more rarely.
     """
     erasure = Erasure(
-        catalogue=archiving.catalogue, worklist=archiving.worklist, archive=archiving.archive
+        catalogue=archiver.catalogue, worklist=archiver.worklist, archive=archiver.archive
     )
     try:
         row = erasure.erase(request)
@@ -146,7 +147,7 @@ def erase(request: EraseRequest) -> None:
 def archive(request: ArchiveRequest, context: LambdaContext) -> None:
     """Archive what can be archived, and say what became of it."""
     seconds = context.get_remaining_time_in_millis() // 1000 + LEASE_MARGIN_SECONDS
-    outcome = archiving.archive_recording(
+    outcome = archiver.archive_recording(
         request,
         seconds,
         lambda: context.get_remaining_time_in_millis() < MARGIN_MS,

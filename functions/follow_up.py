@@ -42,7 +42,7 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 
 # What the default budget lets through in a minute, and spread over it: the budget is counted in
 # windows of 15 seconds, and what meets a spent one waits for another tick.
-MOST_CHECKS = 180
+MAX_CHECKS = 180
 SPREAD_SECONDS = 55
 SQS_BATCH = 10
 
@@ -62,7 +62,7 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """A tick; what the event says does not matter. Raises at its end what went wrong in it."""
-    due = worklist.due(MOST_CHECKS)
+    due = worklist.due(MAX_CHECKS)
     now = utcnow()
     measure(due, now)
     troubles: list[Exception] = []
@@ -139,7 +139,7 @@ def queue_of(request: Request, check: Check, now: datetime) -> str:
 def ask_again(queue_url: str, checks: list[Check], troubles: list[Exception]) -> None:
     """Put checks on a queue, spread over the minute. Raises at the first batch that is not sent."""
     # Of files that have time a tick takes a third as many (`Worklist.due`).
-    a_minute = MOST_CHECKS // 3 if queue_url == ARCHIVE_QUEUE_URL else MOST_CHECKS
+    a_minute = MAX_CHECKS // 3 if queue_url == ARCHIVE_QUEUE_URL else MAX_CHECKS
     for start in range(0, len(checks), SQS_BATCH):
         delay = min(start * SPREAD_SECONDS // a_minute, SPREAD_SECONDS)
         send(queue_url, checks[start : start + SQS_BATCH], delay, troubles)

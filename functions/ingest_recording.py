@@ -18,7 +18,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from recordings import messages
-from recordings.catalogue import Catalogue, is_erased
+from recordings.budget import UpstreamBudget
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
@@ -38,8 +39,9 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnavailableError,
 )
+from recordings.rows import is_erased
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import Worklist
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -50,7 +52,7 @@ ARCHIVING = os.environ["ARCHIVING"] == "on"
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 
 # Enough for one more session: its list (20 s), a page that was begun then (14 s), and the rows.
-LEAST_TIME_MS = 45_000
+MIN_TIME_MS = 45_000
 
 logger = Logger(service="ingest_recording")
 metrics = Metrics(service="recordings")
@@ -92,7 +94,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for one in asked:
         request = one.request
         logger.set_correlation_id(request.correlation_id)
-        out_of_time = context.get_remaining_time_in_millis() < LEAST_TIME_MS
+        out_of_time = context.get_remaining_time_in_millis() < MIN_TIME_MS
         try:
             if isinstance(request, EraseRequest):
                 erase(request)

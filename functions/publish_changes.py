@@ -23,9 +23,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings import messages, stored
-from recordings.catalogue import deadline, expiry, to_archive
 from recordings.dynamodb import Table, UnwritableError, unmarshal
-from recordings.messages import ArchiveRequest, Event, Source
+from recordings.events import EVENT_SOURCE, Event, derive_events
+from recordings.messages import ArchiveRequest, Source
+from recordings.rows import deadline, expiry, to_archive
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, is_urgent, utcnow
 
@@ -39,8 +40,8 @@ ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
 URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 
 # PutEvents takes ten entries, of 256 KB together.
-MOST_ENTRIES = 10
-MOST_BYTES = 240_000
+MAX_ENTRIES = 10
+MAX_BYTES = 240_000
 TRIES = 3
 
 # As long as the queue may take before `follow_up` asks as well.
@@ -132,7 +133,7 @@ def change(images: Mapping[str, Any]) -> Change:
         request = ArchiveRequest(
             recording_id=new["recording_id"], deadline=expiry(new), source=Source.CATALOGUE
         )
-    return Change(images["SequenceNumber"], request, deadline(new), messages.events(old, new))
+    return Change(images["SequenceNumber"], request, deadline(new), derive_events(old, new))
 
 
 def archive_all(changes: list[Change]) -> list[str]:
@@ -194,9 +195,9 @@ def take(changes: list[Told]) -> list[Told]:
     batch: list[Told] = []
     taken: set[str] = set()
     size = 0
-    for sequence_number, event in changes[:MOST_ENTRIES]:
+    for sequence_number, event in changes[:MAX_ENTRIES]:
         size += len(event.detail.encode())
-        if event.recording_id in taken or (batch and size > MOST_BYTES):
+        if event.recording_id in taken or (batch and size > MAX_BYTES):
             break
         taken.add(event.recording_id)
         batch.append((sequence_number, event))
@@ -225,7 +226,7 @@ def entry(event: Event) -> PutEventsRequestEntryTypeDef:
     """As PutEvents takes it."""
     return {
         "EventBusName": EVENT_BUS_NAME,
-        "Source": messages.EVENT_SOURCE,
+        "Source": EVENT_SOURCE,
         "DetailType": event.type,
         "Detail": event.detail,
     }

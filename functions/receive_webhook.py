@@ -31,7 +31,7 @@ WEBHOOK_KEY_URL = os.environ["WEBHOOK_KEY_URL"]
 WEBHOOK_PUBLIC_KEY = os.environ["WEBHOOK_PUBLIC_KEY"]
 
 # RealtimeKit's events are a few kilobytes.
-LARGEST_BODY = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 
 logger = Logger(service="receive_webhook")
 metrics = Metrics(service="recordings")
@@ -77,7 +77,7 @@ class BodyTooLargeError(Exception):
 def read(event: dict[str, Any]) -> bytes:
     """The exact bytes that were sent: the signature is of them, not of what they mean."""
     body = event.get("body") or ""
-    if len(body) > LARGEST_BODY * 4 / 3:
+    if len(body) > MAX_BODY_BYTES * 4 / 3:
         raise BodyTooLargeError("the body is larger than any event")
     try:
         raw = (
@@ -85,7 +85,7 @@ def read(event: dict[str, Any]) -> bytes:
         )
     except (binascii.Error, UnicodeEncodeError):
         raise MalformedEventError("the body's encoding is broken") from None
-    if len(raw) > LARGEST_BODY:
+    if len(raw) > MAX_BODY_BYTES:
         raise BodyTooLargeError("the body is larger than any event")
     return raw
 

@@ -26,16 +26,19 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import links, listing, sweeps
+from recordings import listing, sweeps
 from recordings.archive import S3_CONFIG, Archive, NotErasedError
-from recordings.catalogue import Catalogue, ConflictError, is_erased, public
+from recordings.budget import UpstreamBudget
+from recordings.catalogue import Catalogue, ConflictError
 from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.health import FAILING, Health
 from recordings.ingestion import Ingestion
-from recordings.listing import BadParameterError, Listing
+from recordings.links import GONE, download_links, linked_artifacts
+from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
+from recordings.parameters import BadParameterError, parse_number, single_values
 from recordings.realtimekit import (
     ApiToken,
     NotFoundError,
@@ -44,9 +47,10 @@ from recordings.realtimekit import (
     ThrottledError,
     UnavailableError,
 )
-from recordings.sweeps import MOST_OPEN, State, Sweeps, TooManySweepsError, UnfinishedError
+from recordings.rows import is_erased, public
+from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -66,7 +70,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 # When the check that a failed sync, or an erasure, leaves behind is due.
 CHECK_SECONDS = 60
-LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS = 900, 60, 3600
+LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
 logger = Logger(service="serve_catalogue")
 metrics = Metrics(service="recordings")
@@ -160,19 +164,17 @@ def get_recording(recording_id: str) -> Response[str]:
 def link_recording(recording_id: str) -> Response[str]:
     """Where its files can be downloaded, for a short time; all of them, or the `artifact`."""
     checked = parsed_id(recording_id, "expires_in", "artifact")
-    given = listing.single(parameters(), ("expires_in", "artifact"))
-    seconds = listing.number(
-        given, "expires_in", LINK_SECONDS, LEAST_LINK_SECONDS, MOST_LINK_SECONDS
-    )
+    given = single_values(parameters(), ("expires_in", "artifact"))
+    seconds = parse_number(given, "expires_in", LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS)
     row = catalogue.get(checked)
     if row is None:
         return not_catalogued()
     if is_erased(row):
         return erased()
     only = given.get("artifact")
-    if only is not None and only not in links.artifacts(row):
+    if only is not None and only not in linked_artifacts(row):
         raise BadParameterError("artifact", "is none of this recording's")
-    found, missing = links.links(row, archive(), seconds, utcnow(), only)
+    found, missing = download_links(row, archive(), seconds, utcnow(), only)
     if found:
         # The names of tracks hold the ids of participants.
         logger.info("links given", recording_id=checked, count=len(found))
@@ -180,7 +182,7 @@ def link_recording(recording_id: str) -> Response[str]:
         # Credentials, for whoever asked and for nobody on the way.
         return answer(HTTPStatus.OK, body, {"Cache-Control": "no-store"})
     reasons = ", ".join(sorted({one["reason"] for one in missing}))
-    if {one["reason"] for one in missing} <= links.GONE:
+    if {one["reason"] for one in missing} <= GONE:
         return problem(HTTPStatus.GONE, f"There is no file any more: {reasons}.")
     return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {reasons}.")
 
@@ -232,7 +234,7 @@ def erase_recording(recording_id: str) -> Response[str]:
 @app.post("/sweeps")
 def request_sweep() -> Response[str]:
     """Have RealtimeKit's list held against the catalogue, from the next minute on."""
-    listing.single(query(), ())
+    single_values(query(), ())
     since, until, dry_run = sweeps.parse(app.current_event.decoded_body or "", utcnow())
     try:
         sweep = work.request(since, until, dry_run=dry_run)
@@ -244,7 +246,8 @@ def request_sweep() -> Response[str]:
         )
     except TooManySweepsError:
         return problem(
-            HTTPStatus.CONFLICT, f"There are {MOST_OPEN} unfinished sweeps; cancel some, or wait."
+            HTTPStatus.CONFLICT,
+            f"There are {MAX_OPEN_SWEEPS} unfinished sweeps; cancel some, or wait.",
         )
     logger.info("sweep requested", sweep_id=sweep.sweep_id, dry_run=dry_run)
     location = {"Location": f"/sweeps/{sweep.sweep_id}"}
@@ -254,8 +257,8 @@ def request_sweep() -> Response[str]:
 @app.get("/sweeps")
 def list_sweeps() -> Response[str]:
     """A page of the sweeps of the last month, the newest first."""
-    given = listing.single(parameters(), ("limit", "cursor"))
-    limit = listing.number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MOST_LISTED)
+    given = single_values(parameters(), ("limit", "cursor"))
+    limit = parse_number(given, "limit", listing.DEFAULT_LIMIT, 1, listing.MAX_LISTED)
     before = sweeps.place(given["cursor"]) if "cursor" in given else None
     found, place = work.newest(limit, before)
     now = utcnow()
@@ -287,7 +290,7 @@ def cancel_sweep(sweep_id: str) -> Response[str]:
 @app.get("/health")
 def report_health() -> Response[str]:
     """Whether all that the service stands on can be reached: 503 if something cannot."""
-    listing.single(parameters(), ())
+    single_values(parameters(), ())
     report = Health(
         token=token,
         realtimekit=ingestion.realtimekit,
@@ -304,7 +307,7 @@ def report_health() -> Response[str]:
 @app.get("/openapi.json")
 def describe_api() -> Response[str]:
     """The OpenAPI document of all this."""
-    listing.single(parameters(), ())
+    single_values(parameters(), ())
     document = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
     return Response(HTTPStatus.OK, JSON, document)
 
@@ -354,7 +357,7 @@ def parameters() -> dict[str, list[str]]:
 
 def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
     """The id in the path, of a request with no other query parameters than those known."""
-    listing.single(parameters(), known)
+    single_values(parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
     logger.set_correlation_id(checked)

@@ -20,6 +20,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from recordings.archive import Archive
+from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
@@ -30,10 +31,10 @@ from recordings.realtimekit import (
     UnavailableError,
     UnintelligibleError,
 )
-from recordings.sweeping import Sweeping
+from recordings.sweeper import Sweeper
 from recordings.sweeps import State, Sweep, Sweeps, Trigger
 from recordings.warmup import connect, warm_up
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -59,7 +60,7 @@ quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 sweeps = Sweeps(work_table, APP_ID)
-sweeping = Sweeping(
+sweeper = Sweeper(
     ingestion=Ingestion(
         realtimekit=RealtimeKit(
             APP_URL,
@@ -122,7 +123,7 @@ def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
         if out_of_time():
             break
         try:
-            now = sweeping.sweep(sweep, out_of_time)
+            now = sweeper.sweep(sweep, out_of_time)
         except Exception as error:
             logger.exception("sweep interrupted", sweep_id=sweep.sweep_id)
             interruptions.append(error)

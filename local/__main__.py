@@ -17,10 +17,7 @@ from typing import Any
 
 import urllib3
 
-from . import stack
-from .api_page import ApiPage
-from .aws import MinistackError
-from .simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Clock,
     DeliveryRules,
@@ -28,6 +25,10 @@ from .simulator import (
     Simulator,
     World,
 )
+
+from . import stack
+from .api_page import ApiPage
+from .aws import MinistackError
 from .stack import ROOT, SEED, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"

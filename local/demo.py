@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import urllib3
 
-from .simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     HOST_ENDED_MEETING,
     Clock,
@@ -29,6 +29,7 @@ from .simulator import (
     Simulator,
     World,
 )
+
 from .stack import SEED, LocalStack, parameters
 
 Found = TypeVar("Found")

@@ -21,9 +21,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from realtimekit_simulator import Simulator
+
 from . import template
 from .aws import Ministack
-from .simulator import Simulator
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef

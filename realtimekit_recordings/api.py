@@ -23,7 +23,7 @@ TIMEOUT = urllib3.Timeout(connect=5, read=30)
 RETRIES = urllib3.Retry(
     3, status_forcelist=(429, 502, 503, 504), backoff_factor=0.5, redirect=False
 )
-MOST_LISTED = 100
+MAX_LISTED = 100
 # No request left this machine, or none reached the API.
 NOT_SENT = (
     urllib3.exceptions.NewConnectionError,
@@ -130,7 +130,7 @@ class Api:
     ) -> Iterator[dict[str, Any]]:
         cursor: dict[str, str] = {}
         while limit is None or limit > 0:
-            size = MOST_LISTED if limit is None else min(limit, MOST_LISTED)
+            size = MAX_LISTED if limit is None else min(limit, MAX_LISTED)
             page = self._get(f"/{name}", {**filters, "limit": str(size), **cursor})
             yield from page[name]
             if "next_cursor" not in page:

@@ -26,7 +26,7 @@ MOST = 10_000
 # What is held is hidden from others. A command that is killed cannot give it back; this can.
 HOLD_SECONDS = 120
 # SQS took 256 KB in one call of SendMessageBatch for years; not every place takes more by now.
-MOST_BYTES = 240_000
+MAX_BYTES = 240_000
 POLL_SECONDS = 1
 
 _RUNNING = ("RUNNING", "CANCELLING")
@@ -477,7 +477,7 @@ class DeadLetters:
 def _sendable(letters: list[DeadLetter]) -> list[list[DeadLetter]]:
     """In one call, or one by one where they are too large together."""
     size = sum(len(one.body.encode()) for one in letters)
-    return [letters] if size <= MOST_BYTES else [[one] for one in letters]
+    return [letters] if size <= MAX_BYTES else [[one] for one in letters]
 
 
 def _refusal(verb: str, failed: Sequence[Mapping[str, Any]]) -> str | None:

@@ -21,7 +21,7 @@ from .api import Api, ApiError
 from .sweep_report import UNFINISHED, Report, minute, percent
 
 # In a row; some minutes, at the usual interval.
-MOST_FAILURES = 30
+MAX_FAILURES = 30
 # Without a terminal, a line for each twentieth.
 STEPS = 20
 
@@ -48,7 +48,7 @@ def _looks(api: Api, sweep: Report, interval: float) -> Iterator[tuple[Report, s
             failures, trouble = 0, ""
         except ApiError as error:
             failures += 1
-            if not error.transient or failures == MOST_FAILURES:
+            if not error.transient or failures == MAX_FAILURES:
                 raise
             trouble = f"{error} It is asked again."
         yield sweep, trouble

@@ -13,15 +13,26 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("tests", "local", "realtimekit_recordings", "bench", "events", "docs", "template.yaml")
+COPIED = (
+    "tests",
+    "local",
+    "realtimekit_simulator",
+    "realtimekit_recordings",
+    "bench",
+    "events",
+    "docs",
+    "template.yaml",
+)
 
 TESTS = {
-    "answers": "unit/test_answers unit/test_realtimekit unit/test_webhook",
+    "bounded_http": "unit/test_bounded_http unit/test_realtimekit unit/test_webhook",
     "archive": "unit/test_archive functional/test_archive_recording",
-    "archiving": "functional/test_archive_recording",
+    "archiver": "functional/test_archive_recording",
+    "budget": "unit/test_worklist unit/test_fairness",
     "catalogue": "unit/test_catalogue unit/test_interleavings functional/test_ingest_recording",
     "dynamodb": "unit/test_catalogue unit/test_worklist unit/test_listing",
     "erasure": "functional/test_archive_recording functional/test_serve_catalogue",
+    "events": "unit/test_messages functional/test_publish_changes",
     "health": "functional/test_serve_catalogue",
     "ingestion": "functional/test_ingest_recording",
     "links": "functional/test_serve_catalogue",
@@ -29,8 +40,10 @@ TESTS = {
     "media": "unit/test_media_downloads functional/test_archive_recording",
     "messages": "unit/test_messages functional/test_follow_up functional/test_publish_changes",
     "model": "unit/test_model unit/test_webhook",
+    "parameters": "unit/test_listing functional/test_serve_catalogue",
     "realtimekit": "unit/test_realtimekit functional/test_ingest_recording",
-    "sweeping": "functional/test_sweep_recordings",
+    "rows": "unit/test_catalogue unit/test_stored unit/test_interleavings",
+    "sweeper": "functional/test_sweep_recordings",
     "sweeps": "functional/test_sweep_recordings functional/test_serve_catalogue",
     "warmup": "unit/test_warmup",
     "webhook": "unit/test_webhook functional/test_receive_webhook",

@@ -15,9 +15,9 @@ import pytest
 
 import rights
 from doubles import ROOT
-from recordings import archiving, media, realtimekit, webhook
-from recordings.catalogue import RETENTION
+from recordings import archiver, media, realtimekit, webhook
 from recordings.listing import LISTED
+from recordings.rows import RETENTION
 
 FUNCTIONS = ROOT / "functions"
 Resources = Mapping[str, Any]
@@ -700,8 +700,8 @@ def emitted_metrics() -> set[str]:
     named = re.findall(r'(?:add_metric|_observe)\(\s*"(\w+)"', source)
     tabled = re.findall(r'\("(\w+)", sweep\.', source)
     statuses = {realtimekit._class_of(status) for status in (0, 200, 302, 404, 429, 500)}
-    archive = {archiving.OUT_OF_TIME, archiving.NOT_OFFERED, archiving.NOT_THERE}
-    archive |= {archiving.COPY_LOST}
+    archive = {archiver.OUT_OF_TIME, archiver.NOT_OFFERED, archiver.NOT_THERE}
+    archive |= {archiver.COPY_LOST}
     own = {cause.title().replace("_", "") for cause in archive}
     upstream = causes(realtimekit.RealtimeKitError)
     return {

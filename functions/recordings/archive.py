@@ -35,10 +35,10 @@ PART_SIZE = 64 * 1024 * 1024
 # What is read into memory before it is sent: as many as are in flight, and two more.
 BUFFERED_PART_SIZE = 16 * 1024 * 1024
 # S3 takes no smaller one, but as the last.
-SMALLEST_PART_SIZE = 5 * 1024 * 1024
+MIN_PART_SIZE = 5 * 1024 * 1024
 PARTS_IN_FLIGHT = 4
-MOST_PARTS = 10_000
-LONGEST_FILE_NAME = 150
+MAX_PARTS = 10_000
+MAX_FILE_NAME_LENGTH = 150
 
 S3_CONFIG: Mapping[str, Any] = {
     # The checksum of the whole is given with the completion; none of a part is needed, and signing
@@ -197,10 +197,10 @@ class Archive:
     def _part_size_for(self, file: MediaFile, in_small_parts: bool) -> int:
         largest = self._part_size
         if in_small_parts:
-            largest = SMALLEST_PART_SIZE
+            largest = MIN_PART_SIZE
         elif not file.has_ranges or self._wants_checksums():
             largest = min(largest, BUFFERED_PART_SIZE)
-        return max(largest, -(-(file.size or 0) // MOST_PARTS))
+        return max(largest, -(-(file.size or 0) // MAX_PARTS))
 
     def _wants_checksums(self) -> bool:
         """Return whether S3 demands a checksum of each part: where the bucket has Object Lock.
@@ -363,7 +363,7 @@ class Archive:
                     raise
         except OutOfTimeError:
             has_gained = any(_is_done(future) for future in futures)
-            can_shrink = upload.part_size > SMALLEST_PART_SIZE
+            can_shrink = upload.part_size > MIN_PART_SIZE
             raise OutOfTimeError(is_stuck=can_shrink and not has_gained) from None
         return sent
 
@@ -376,7 +376,7 @@ class Archive:
         chunks = file.stream(require_time)
         with ThreadPoolExecutor(1) as thread, contextlib.closing(chunks):
             for number, data in enumerate(_in_parts(chunks, upload.part_size), start=1):
-                if number > MOST_PARTS:
+                if number > MAX_PARTS:
                     raise WrongLengthError("longer than S3 takes in parts of this size")
                 if under_way:
                     sent.append(under_way.result())
@@ -520,7 +520,7 @@ class _Body:
         self._chunks.close()
 
 
-def key(row: Mapping[str, Any], artifact_name: str) -> str:
+def object_key(row: Mapping[str, Any], artifact_name: str) -> str:
     """Where a recording's file goes: `<app>/<yyyy>/<mm>/<dd>/<recording id>/<kind>/<file name>`.
 
     The same each time, and no other file's: the recording's id is in it, and names that lose
@@ -576,13 +576,13 @@ def locations(row: Mapping[str, Any], bucket: str) -> tuple[list[str], list[str]
 def safe_name(name: str) -> str:
     """A file's name of letters, digits, and `._-` only; different names stay different."""
     safe = re.sub(r"[^0-9A-Za-z._-]", "_", name).lstrip(".")
-    if name and safe == name and len(name) <= LONGEST_FILE_NAME:
+    if name and safe == name and len(name) <= MAX_FILE_NAME_LENGTH:
         return name
     stem, dot, suffix = safe.rpartition(".")
     if not stem or len(suffix) > 10:
         stem, dot, suffix = safe, "", ""
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"{stem[: LONGEST_FILE_NAME - 30]}-{digest}{dot}{suffix}".lstrip("-")
+    return f"{stem[: MAX_FILE_NAME_LENGTH - 30]}-{digest}{dot}{suffix}".lstrip("-")
 
 
 def label(artifact: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OK, DEGRADED, FAILING = "ok", "degraded", "failing"
 
 # `follow_up` runs each minute; checks that have been due for so long are not followed up.
-LONGEST_OVERDUE_SECONDS = 900
+MAX_OVERDUE_SECONDS = 900
 _SOME_ID = "00000000-0000-4000-8000-000000000000"
 
 Part = dict[str, Any]
@@ -78,7 +78,7 @@ class Health:
         if oldest is None:
             return {"status": OK, "seconds_overdue": 0}
         overdue = int((self.now() - datetime.fromisoformat(oldest)).total_seconds())
-        status = DEGRADED if overdue > LONGEST_OVERDUE_SECONDS else OK
+        status = DEGRADED if overdue > MAX_OVERDUE_SECONDS else OK
         return {"status": status, "seconds_overdue": overdue}
 
     def _queues(self) -> Part:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from recordings import messages
-from recordings.catalogue import RETENTION, Catalogue, Upserted, is_erased
+from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import Item
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.rows import RETENTION, is_erased
 from recordings.worklist import Worklist, utcnow
 
 NOT_FINAL = "not_final"
@@ -29,10 +30,10 @@ _LIVE = 3600
 _UPLOADING = 300
 # Of a meeting's list, the newest first: a session's recordings are next to each other, but for
 # those of another at the same time; and after so many newer ones there are none to come.
-_MOST_AFTER = 100
-_MOST_BEFORE = 1000
+_MAX_OTHERS_AFTER = 100
+_MAX_OTHERS_BEFORE = 1000
 # One row that cannot be written is that row's trouble; several are the table's.
-_MOST_FAILED = 3
+_MAX_FAILED_WRITES = 3
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
@@ -90,10 +91,10 @@ class Ingestion:
         asked_at = self.now()
         rows = []
         failed: list[Exception] = []
-        strangers, most = 0, _MOST_BEFORE
+        strangers, most = 0, _MAX_OTHERS_BEFORE
         for recording in self.realtimekit.recordings(meeting_id=request.meeting_id):
             if request.session_id in (None, recording.session_id):
-                strangers, most = 0, _MOST_AFTER
+                strangers, most = 0, _MAX_OTHERS_AFTER
             elif strangers == most:
                 break
             else:
@@ -104,7 +105,7 @@ class Ingestion:
                 rows.append(self.ingest_listed(recording, asked_at, request.source))
             except Exception as error:
                 failed.append(error)
-                if len(failed) == _MOST_FAILED:
+                if len(failed) == _MAX_FAILED_WRITES:
                     break
         if failed:
             raise failed[0]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import catalogue as rows
+from recordings import rows
 from recordings.archive import Archive
 from recordings.dynamodb import Item
 from recordings.model import RecordingStatus, timestamp
@@ -21,13 +21,13 @@ ASK_BY_NAME = "ask_by_name"
 
 # An answer of Lambda's holds 6 MB: these, and what is missing of 6,000 files, with room for the
 # escapes that JSON in JSON needs.
-MOST_BYTES = 4_000_000
+MAX_BYTES = 4_000_000
 
 GONE = frozenset({NO_FILE, EXPIRED})
 """The reasons that will not pass."""
 
 
-def links(
+def download_links(
     row: Item, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
 ) -> tuple[list[Item], list[Item]]:
     """A link for each file that can be downloaded, and a reason for each that cannot.
@@ -39,8 +39,8 @@ def links(
     """
     found: list[Item] = []
     missing: list[Item] = []
-    room = MOST_BYTES
-    for name, artifact in artifacts(row).items():
+    room = MAX_BYTES
+    for name, artifact in linked_artifacts(row).items():
         if only not in (None, name):
             continue
         known: Item = {key: artifact[key] for key in ("kind", "file_name") if key in artifact}
@@ -54,7 +54,7 @@ def links(
     return found, missing
 
 
-def artifacts(row: Item) -> dict[str, Item]:
+def linked_artifacts(row: Item) -> dict[str, Item]:
     """The row's artifacts in the order of their names; a recording without any has one to come."""
     known: dict[str, Item] = row.get("artifacts") or rows.placeholder(row)
     return dict(sorted(known.items()))

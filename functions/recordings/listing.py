@@ -15,16 +15,24 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from recordings.dynamodb import Item, Table
-from recordings.model import RecordingStatus, timestamp, uuid
+from recordings.model import RecordingStatus, timestamp
+from recordings.parameters import (
+    BadParameterError,
+    parse_choice,
+    parse_id,
+    parse_number,
+    parse_time,
+    single_values,
+)
 
 DEFAULT_LIMIT = 20
-MOST_LISTED = 100
+MAX_LISTED = 100
 # Some 250 KB of an index: a quarter of what DynamoDB gives in one answer.
-MOST_READ = 1000
+MAX_ROWS_READ = 1000
 
 LISTED = (
     "recording_id",
@@ -46,19 +54,8 @@ _DIGEST_BYTES = 9
 _POSITION = re.compile(
     r"(?P<invoked_at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)(?P<recording_id>[0-9a-f-]{36})"
 )
-_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d))?", re.ASCII
-)
 _FIRST, _LAST = "0000-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"
 _FILTERS = ("meeting_id", "session_id", "status", "archived")
-
-
-class BadParameterError(ValueError):
-    """Raised for a parameter that cannot be; `parameter` is its name."""
-
-    def __init__(self, parameter: str, reason: str) -> None:
-        super().__init__(f"{parameter} {reason}")
-        self.parameter = parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +98,7 @@ class Listing:
         """Up to `limit` recordings, from the first after `after`.
 
         What is added meanwhile shifts nothing: a page begins where the last one ended. A page is
-        short if there are no more, or if `MOST_READ` rows had to be read for it.
+        short if there are no more, or if `MAX_ROWS_READ` rows had to be read for it.
         """
         index, key, value = self._index(query)
         condition = f"#{key} = :{key} AND #invoked_at BETWEEN :since AND :until"
@@ -116,7 +113,7 @@ class Listing:
         read = 0
         while True:
             # One more than the page holds tells whether there is another.
-            size = min(MOST_READ - read, max(4 * limit, read)) if where else limit + 1
+            size = min(MAX_ROWS_READ - read, max(4 * limit, read)) if where else limit + 1
             rows, last = self._table.query(
                 index,
                 condition,
@@ -130,7 +127,7 @@ class Listing:
             read += size
             if len(found) > limit:
                 return self._page(query, found[:limit], _position(found[limit - 1]))
-            if last is None or read >= MOST_READ:
+            if last is None or read >= MAX_ROWS_READ:
                 return self._page(query, found, _position(last) if last else None)
             after = _position(last)
 
@@ -181,76 +178,22 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
 
     Raises `BadParameterError`.
     """
-    given = single(parameters, ("from", "to", "order", "limit", "cursor", *_FILTERS))
+    given = single_values(parameters, ("from", "to", "order", "limit", "cursor", *_FILTERS))
     query = Query(
-        meeting_id=_id(given, "meeting_id"),
-        session_id=_id(given, "session_id"),
-        status=_one_of(given, "status", tuple(RecordingStatus)),
-        archived=_one_of(given, "archived", ("yes", "partly", "no")),
-        order=_one_of(given, "order", ("newest", "oldest")) or "newest",
+        meeting_id=parse_id(given, "meeting_id"),
+        session_id=parse_id(given, "session_id"),
+        status=parse_choice(given, "status", tuple(RecordingStatus)),
+        archived=parse_choice(given, "archived", ("yes", "partly", "no")),
+        order=parse_choice(given, "order", ("newest", "oldest")) or "newest",
     )
     if "from" in given:
-        query = replace(query, since=timestamp(time(given, "from")))
+        query = replace(query, since=timestamp(parse_time(given, "from")))
     if "to" in given:
         # Exclusive, so that adjoining windows share nothing; rows' times are in milliseconds.
-        until = time(given, "to") - timedelta(milliseconds=1)
+        until = parse_time(given, "to") - timedelta(milliseconds=1)
         query = replace(query, until=timestamp(until))
     if query.since > query.until:
         raise BadParameterError("from", "is not before to")
-    limit = number(given, "limit", DEFAULT_LIMIT, 1, MOST_LISTED)
+    limit = parse_number(given, "limit", DEFAULT_LIMIT, 1, MAX_LISTED)
     after = position(query, given["cursor"]) if "cursor" in given else None
     return query, limit, after
-
-
-def single(parameters: Mapping[str, Sequence[str]], known: Sequence[str]) -> dict[str, str]:
-    """Each parameter's one value. Raises `BadParameterError` for unknown and doubled ones."""
-    for name, values in parameters.items():
-        if name not in known:
-            listed = ", ".join(sorted(known)) or "none"
-            raise BadParameterError(name[:50], f"is not a parameter here; there are: {listed}")
-        if len(values) != 1:
-            raise BadParameterError(name, "is given more than once")
-    return {name: values[0] for name, values in parameters.items()}
-
-
-def number(given: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """An integer within its limits. Raises `BadParameterError`."""
-    if name not in given:
-        return default
-    if not re.fullmatch(r"[0-9]{1,9}", given[name]) or not least <= int(given[name]) <= most:
-        raise BadParameterError(name, f"is not a whole number from {least} to {most}")
-    return int(given[name])
-
-
-def _id(given: Mapping[str, str], name: str) -> str | None:
-    if name not in given:
-        return None
-    if (checked := uuid(given[name])) is None:
-        raise BadParameterError(name, "is not a UUID")
-    return checked
-
-
-def _one_of(given: Mapping[str, str], name: str, known: Sequence[str]) -> str | None:
-    if name in given and given[name] not in known:
-        raise BadParameterError(name, f"is none of {', '.join(known)}")
-    return given.get(name)
-
-
-def time(given: Mapping[str, Any], name: str) -> datetime:
-    """A date, which is its beginning in UTC, or a time with its offset. Raises
-    `BadParameterError`."""
-    said = given[name]
-    try:
-        if not (isinstance(said, str) and _TIME.fullmatch(said)):
-            raise ValueError
-        at = datetime.fromisoformat(said)
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        if not 1 < at.year < 9999:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise BadParameterError(
-            name,
-            "is neither a date nor a time with its offset, such as 2026-06-03 or"
-            " 2026-06-03T10:00:00Z",
-        ) from None
-    return at

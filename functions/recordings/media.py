@@ -34,7 +34,7 @@ import urllib3
 CHUNK_SIZE = 262_144
 _SLOW_CHUNK_SIZE = 65_536
 # In ten thousand parts S3 takes more; a day's recording is a thousandth of it.
-LARGEST_FILE = 5 * 1024**4
+MAX_FILE_BYTES = 5 * 1024**4
 
 # A stall is shorter than the margin that a function leaves before its time is over.
 TIMEOUT = urllib3.Timeout(connect=5, read=10)
@@ -43,8 +43,8 @@ TIMEOUT = urllib3.Timeout(connect=5, read=10)
 _RECORD_SIZE = 16_384
 _FAST_BYTES_PER_SECOND = 1_000_000
 _PROBED = 512
-_MOST_REDIRECTS = 3
-_MOST_FRUITLESS = 3
+_MAX_REDIRECTS = 3
+_MAX_FRUITLESS_READS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 _MEDIA_TYPES = re.compile(
@@ -234,7 +234,7 @@ class Media:
         self, url: str, headers: dict[str, str], accepted: tuple[int, ...], require_time: Check
     ) -> urllib3.BaseHTTPResponse:
         """Return the answer with its body unread; follow redirects, raise other statuses."""
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             require_time()
             try:
                 response = self._request(url, {"Accept-Encoding": "identity", **headers})
@@ -393,7 +393,7 @@ class _Answer:
         self._require_length(expected)
 
     def _require_length(self, expected: _Expected) -> None:
-        if self.size is not None and self.size > LARGEST_FILE:
+        if self.size is not None and self.size > MAX_FILE_BYTES:
             raise WrongLengthError("longer than S3 takes")
         if expected.is_urgent:
             return
@@ -430,7 +430,7 @@ class _Answer:
         return self._is_chunked or self._length is not None
 
     def _raw(self, require_time: Check) -> Generator[bytes, None, None]:
-        left = LARGEST_FILE if self._length is None else self._length - len(self._first)
+        left = MAX_FILE_BYTES if self._length is None else self._length - len(self._first)
         yield self._first
         while left:
             require_time()
@@ -497,7 +497,7 @@ class MediaFile:
                         yield chunk
             except MediaUnavailableError:
                 fruitless = 0 if start > before else fruitless + 1
-                if fruitless == _MOST_FRUITLESS:
+                if fruitless == _MAX_FRUITLESS_READS:
                     raise
 
     def stream(self, require_time: Check = _allow) -> Generator[bytes, None, None]:

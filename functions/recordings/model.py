@@ -20,13 +20,13 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
-LONGEST_TEXT = 1024
+MAX_TEXT_BYTES = 1024
 """Bytes kept of any text; a sort key of DynamoDB must not be longer than this."""
 
-LONGEST_URL = 8 * 1024
-MOST_FILES = 10_000
-MOST_BYTES_OF_FILES = 16 * 1024 * 1024
-MOST_VALUES = 200_000
+MAX_URL_BYTES = 8 * 1024
+MAX_FILES = 10_000
+MAX_FILES_BYTES = 16 * 1024 * 1024
+MAX_VALUES = 200_000
 """Values in one JSON text. An answer of 16 MiB that is one has fewer: each of its files takes three
 values and half a kilobyte, most of that for a presigned URL."""
 
@@ -34,7 +34,7 @@ values and half a kilobyte, most of that for a presigned URL."""
 # 0001-01-01, the zero of Go, and 1970-01-01, that of Unix).
 _FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_LARGEST_NUMBER = Decimal(10**15)
+_MAX_NUMBER = Decimal(10**15)
 
 
 class RecordingStatus(StrEnum):
@@ -62,7 +62,7 @@ _KINDS = {"mp3": "audio", "aac": "audio", "m4a": "audio"}
 _FILES_OF_LAYER = ("download_urls", "downloadUrls", "links")
 _URL_OF_FILE = ("download_url", "downloadUrl", "url")
 # The answer, the list in it, a layer, its files, and a file: and a level more.
-_DEEPEST = 6
+_MAX_DEPTH = 6
 
 
 class MalformedRecordingError(ValueError):
@@ -97,8 +97,8 @@ class Recording:
     RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`;
     keys that were not said are absent. An UPLOADED recording without artifacts has no file at all.
 
-    Of the files of one answer the first `MOST_FILES` are kept, and no more than
-    `MOST_BYTES_OF_FILES` of their names and URLs; `files_left_out` is how many were not.
+    Of the files of one answer the first `MAX_FILES` are kept, and no more than
+    `MAX_FILES_BYTES` of their names and URLs; `files_left_out` is how many were not.
     """
 
     recording_id: str
@@ -204,10 +204,10 @@ def load_json(encoded: str | bytes) -> Any:
     """Return what a JSON text says, its fractions as `Decimal`.
 
     Raises `ValueError` or `ArithmeticError` for what is no JSON, is nested without end, or has more
-    than `MOST_VALUES`: a value takes up to thirty times the memory of its bytes.
+    than `MAX_VALUES`: a value takes up to thirty times the memory of its bytes.
     """
     marks = (",", "[", "{") if isinstance(encoded, str) else (b",", b"[", b"{")
-    if sum(map(encoded.count, marks)) > MOST_VALUES:  # type: ignore[arg-type]
+    if sum(map(encoded.count, marks)) > MAX_VALUES:  # type: ignore[arg-type]
         raise ValueError("more values than any answer has")
     try:
         return json.loads(encoded, parse_float=Decimal)
@@ -220,7 +220,7 @@ def text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     # A lone surrogate is legal in JSON and not in UTF-8: DynamoDB could not store it.
-    clean = value.encode("utf-8", "replace").strip()[:LONGEST_TEXT]
+    clean = value.encode("utf-8", "replace").strip()[:MAX_TEXT_BYTES]
     return clean.decode("utf-8", "ignore").strip() or None
 
 
@@ -275,7 +275,7 @@ def _number(value: object) -> int | Decimal | None:
         return None
     try:
         number = Decimal(str(value).strip())
-        if not (number.is_finite() and 0 <= number < _LARGEST_NUMBER):
+        if not (number.is_finite() and 0 <= number < _MAX_NUMBER):
             return None
     except InvalidOperation:
         return None
@@ -463,7 +463,7 @@ def _bounded(files: Iterator[_TrackFile]) -> tuple[list[_TrackFile], int]:
     size = 0
     for file in files:
         size += len(file.layer) + len(file.file_name) + len(file.url or "")
-        if len(kept) == MOST_FILES or size > MOST_BYTES_OF_FILES:
+        if len(kept) == MAX_FILES or size > MAX_FILES_BYTES:
             return kept, 1 + sum(1 for _ in files)
         kept.append(file)
     return kept, 0
@@ -476,7 +476,7 @@ def _track_files(download: object) -> Iterator[_TrackFile]:
     (RealtimeKit docs, track recording). Seen were the same list in an object's `links`, with layers
     that have no name, and with a `custom_participant_id` in each file; and `links` of plain URLs.
     """
-    for place, leaf in _leaves(download, _Place(), _DEEPEST):
+    for place, leaf in _leaves(download, _Place(), _MAX_DEPTH):
         fields = _object(leaf)
         said = leaf if isinstance(leaf, str) else _first(fields, *_URL_OF_FILE)
         url = _url(said)
@@ -532,7 +532,7 @@ def _url(value: object) -> str | None:
 
     What is not ASCII in it is percent-encoded, as RFC 3987 has it, and so is a space; but no host.
     """
-    if not isinstance(value, str) or len(value) > LONGEST_URL:
+    if not isinstance(value, str) or len(value) > MAX_URL_BYTES:
         return None
     encoded = quote(value.strip(), safe=string.punctuation, errors="surrogatepass")
     try:
@@ -540,7 +540,7 @@ def _url(value: object) -> str | None:
     except ValueError:
         return None
     is_absolute = parts.scheme in ("https", "http") and parts.netloc and "%" not in parts.netloc
-    return encoded if is_absolute and len(encoded) <= LONGEST_URL else None
+    return encoded if is_absolute and len(encoded) <= MAX_URL_BYTES else None
 
 
 def _path(url: object) -> str | None:

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.answers import Answer, AnswerTooLargeError, fetch
+from recordings.bounded_http import Answer, AnswerTooLargeError, fetch
 from recordings.model import MalformedRecordingError, Recording, load_json, text, uuid
 
 if TYPE_CHECKING:
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 TIMEOUT = urllib3.Timeout(connect=2, read=6)
 # As long as one whose every packet comes in time may take, and at most six seconds more: the last
 # packet is waited for.
-LONGEST_ANSWER_SECONDS = 8
+MAX_ANSWER_SECONDS = 8
 # A page of a hundred TRACK recordings, with a URL of a kilobyte for each of a hundred files, is
 # less; and so is one recording of 5,000 files with URLs of two kilobytes.
-LARGEST_ANSWER = 16 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 PAGE_SIZE = 100
 # No maximum is documented: where a page of a hundred is refused, one of so many is asked for.
 SMALLER_PAGE_SIZE = 25
-MOST_PAGES = 100
-LONGEST_LIST_SECONDS = 20
+MAX_PAGES = 100
+MAX_LIST_SECONDS = 20
 
 # "blocked for the next five minutes" (Cloudflare docs, API rate limits), where a 429 says no time.
 PENALTY_SECONDS = 300
-LONGEST_RETRY_AFTER = 3600
+MAX_RETRY_AFTER_SECONDS = 3600
 REREAD_SECONDS = 30
 
 _AUTHENTICATION_ERROR = 10000
@@ -341,7 +341,7 @@ class RealtimeKit:
 
     def _pages(self, filters: Mapping[str, str]) -> Iterator[_Page]:
         """Yield all pages. Whether they count from 0 or 1 is not documented: page 1 tells."""
-        deadline = time.monotonic() + LONGEST_LIST_SECONDS
+        deadline = time.monotonic() + MAX_LIST_SECONDS
         number, page = 1, self._page(filters, 1)
         if page.total and (not page.items or page.start > 1):
             number, page = 0, self._page(filters, 0)
@@ -350,8 +350,8 @@ class RealtimeKit:
             if page.total and page.end >= page.total:
                 return
             number, previous = number + 1, page
-            if number > MOST_PAGES:
-                raise UnintelligibleError(f"a list of more than {MOST_PAGES} pages")
+            if number > MAX_PAGES:
+                raise UnintelligibleError(f"a list of more than {MAX_PAGES} pages")
             if time.monotonic() > deadline:
                 raise UnavailableError("the list takes too long")
             page = self._page(filters, number)
@@ -435,8 +435,8 @@ class RealtimeKit:
             fields=fields,
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=self._timeout,
-            most_bytes=LARGEST_ANSWER,
-            most_seconds=LONGEST_ANSWER_SECONDS,
+            most_bytes=MAX_ANSWER_BYTES,
+            most_seconds=MAX_ANSWER_SECONDS,
             may_repeat=lambda: self._budget.take() == 0,
         )
 
@@ -548,4 +548,4 @@ def _retry_after(header: str | None) -> int | None:
         seconds = urllib3.Retry().parse_retry_after(header)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
-    return max(1, min(int(seconds), LONGEST_RETRY_AFTER))
+    return max(1, min(int(seconds), MAX_RETRY_AFTER_SECONDS))

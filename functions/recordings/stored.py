@@ -16,9 +16,9 @@ from typing import Any
 
 from recordings import packing
 from recordings.dynamodb import Item
-from recordings.model import LONGEST_TEXT, uuid
+from recordings.model import MAX_TEXT_BYTES, uuid
 
-LARGEST_MAP = 64 * 1024
+MAX_MAP_BYTES = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
 
 _PACKED = "artifacts_packed"
@@ -50,7 +50,7 @@ def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:
     if "artifacts" not in values:
         return values, removed
     packed = None
-    if packing.size(values["artifacts"]) > LARGEST_MAP:
+    if packing.size(values["artifacts"]) > MAX_MAP_BYTES:
         packed = packing.pack(values["artifacts"])
     if packed is None:
         return values, [*removed, _PACKED]
@@ -77,7 +77,7 @@ def is_time(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value.encode("utf-8", "replace")) <= LONGEST_TEXT
+    return isinstance(value, str) and 0 < len(value.encode("utf-8", "replace")) <= MAX_TEXT_BYTES
 
 
 def _is_integer(value: object) -> bool:

@@ -20,18 +20,18 @@ from typing import Any, Self
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.listing import BadParameterError, time
 from recordings.model import timestamp
+from recordings.parameters import BadParameterError, parse_time
 from recordings.worklist import Now, utcnow
 
-MOST_OPEN = 20
+MAX_OPEN_SWEEPS = 20
 """So many sweeps may wait or be under way; one more is refused."""
 
 _KEPT_FOR = timedelta(days=30)
 # Each tick is a minute.
 _STUCK_AFTER = timedelta(minutes=30)
 # One a day, and one an hour for twelve hours if all of them are stuck.
-_MOST_SCHEDULED = 15
+_MAX_SCHEDULED = 15
 _OPEN, _ENDED = "sweep", "swept"
 _LEASE = {"work_id": "sweeper"}
 _PLACE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z[0-9a-f-]{36}")
@@ -71,7 +71,7 @@ class UnfinishedError(Exception):
 
 
 class TooManySweepsError(Exception):
-    """Raised where there are `MOST_OPEN` unfinished sweeps already."""
+    """Raised where there are `MAX_OPEN_SWEEPS` unfinished sweeps already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +186,12 @@ class Sweep:
         if elapsed:
             pace["recordings_per_minute"] = round(self.counts.seen * 60 / elapsed.total_seconds())
         # At the very beginning it would be a guess, of centuries perhaps.
-        if self.is_open and elapsed and fraction >= _LEAST_ESTIMATED:
+        if self.is_open and elapsed and fraction >= _MIN_ESTIMATED_FRACTION:
             pace["estimated_end_at"] = timestamp(now + elapsed * (1 - fraction) / fraction)
         return pace
 
 
-_LEAST_ESTIMATED = 0.001
+_MIN_ESTIMATED_FRACTION = 0.001
 _TIMES = (
     "since",
     "until",
@@ -221,7 +221,7 @@ class Sweeps:
             is_same = (other.since, other.until, other.dry_run) == (since, until, dry_run)
             if is_same and not other.is_stuck(now):
                 raise UnfinishedError(other.sweep_id)
-        if len(unfinished) >= MOST_OPEN:
+        if len(unfinished) >= MAX_OPEN_SWEEPS:
             raise TooManySweepsError
         sweep = self._new(str(uuid4()), Trigger.REQUEST, since, until, dry_run=dry_run)
         self._create(sweep)
@@ -264,7 +264,7 @@ class Sweeps:
 
     def unfinished(self) -> list[Sweep]:
         """Those of schedules first, for they are short; then those that wait longest."""
-        found = self._page(_OPEN, MOST_OPEN + _MOST_SCHEDULED, None, backwards=False)
+        found = self._page(_OPEN, MAX_OPEN_SWEEPS + _MAX_SCHEDULED, None, backwards=False)
         return sorted(found, key=lambda sweep: (sweep.trigger is Trigger.REQUEST, sweep.created_at))
 
     def newest(self, limit: int, before: str | None = None) -> tuple[list[Sweep], str | None]:
@@ -391,8 +391,8 @@ def parse(body: str, now: datetime) -> tuple[datetime, datetime, bool]:
     dry_run = said.get("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadParameterError("dry_run", "is neither true nor false")
-    since = time(said, "from")
-    until = time(said, "to") if "to" in said else now
+    since = parse_time(said, "from")
+    until = parse_time(said, "to") if "to" in said else now
     if until > now:
         raise BadParameterError("to", "is in the future")
     if since >= until:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from recordings.answers import Answer, fetch
+from recordings.bounded_http import Answer, fetch
 from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
 from recordings.model import MalformedRecordingError, Recording, text, uuid
 
@@ -34,12 +34,12 @@ RECORDING_STATUS_UPDATE = "recording.statusUpdate"
 REFRESH_SECONDS = 3600
 REFETCH_SECONDS = 60
 TIMEOUT = urllib3.Timeout(connect=1, read=2)
-LONGEST_ANSWER_SECONDS = 3
-LARGEST_ANSWER = 65_536
+MAX_ANSWER_SECONDS = 3
+MAX_ANSWER_BYTES = 65_536
 
 # RSA of 1,024 to 4,096 bits.
 _SIGNATURE_SIZES = (128, 256, 384, 512)
-_MOST_KEYS = 3
+_MAX_KEYS = 3
 KEY_URL = re.compile(
     r"https://([0-9a-z-]+\.)*(cloudflare\.com|dyte\.io)(:443)?/[0-9A-Za-z._~/-]*"
     r"|http://(127\.0\.0\.1|localhost)(:[0-9]+)?/[0-9A-Za-z._~/-]*"
@@ -142,8 +142,8 @@ class PublicKeys:
                 self._http,
                 self._url,
                 timeout=TIMEOUT,
-                most_bytes=LARGEST_ANSWER,
-                most_seconds=LONGEST_ANSWER_SECONDS,
+                most_bytes=MAX_ANSWER_BYTES,
+                most_seconds=MAX_ANSWER_SECONDS,
             )
         except urllib3.exceptions.HTTPError as error:
             raise KeyUnavailableError(f"no answer: {type(error).__name__}") from error
@@ -151,7 +151,7 @@ class PublicKeys:
         if not keys:
             raise KeyUnavailableError(f"HTTP {answer.status} without a public key")
         known = {key.public_numbers(): key for key in (*keys, *self._fetched)}
-        self._fetched = tuple(known.values())[:_MOST_KEYS]
+        self._fetched = tuple(known.values())[:_MAX_KEYS]
         self._refresh_at = self._clock() + REFRESH_SECONDS
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import timestamp
 
-FIRST_INTERVAL = 60
-LONGEST_INTERVAL = 3600
+FIRST_INTERVAL_SECONDS = 60
+MAX_INTERVAL_SECONDS = 3600
 NOT_FOUND = "not_found"
 CLAIMED = "claimed"
 AGAIN = "asked_again"
@@ -234,7 +234,12 @@ class Worklist:
             "expires_at": _expiry(now + _KEPT_FOR),
             **({"deadline": deadline} if deadline else {}),
         }
-        first = {"since": timestamp(now), "hint": {}, "interval": FIRST_INTERVAL, "attempts": 0}
+        first = {
+            "since": timestamp(now),
+            "hint": {},
+            "interval": FIRST_INTERVAL_SECONDS,
+            "attempts": 0,
+        }
         kept = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in first)
         row = self._table.update(
             {"work_id": _check_id(key)},
@@ -257,7 +262,7 @@ class Worklist:
         Raises `ClaimLostError`.
         """
         if seconds is None:
-            seconds = min(FIRST_INTERVAL << min(check.attempts, 10), LONGEST_INTERVAL)
+            seconds = min(FIRST_INTERVAL_SECONDS << min(check.attempts, 10), MAX_INTERVAL_SECONDS)
         values = {"cause": cause, "progress": progress}
         self._let_go(check, values, seconds, "attribute_not_exists(#again)")
 
@@ -339,7 +344,7 @@ class Worklist:
 
     def advance(self, check: Check) -> None:
         """It was asked for: due again after twice the time, unless it is settled by then."""
-        interval = min(2 * check.interval, LONGEST_INTERVAL)
+        interval = min(2 * check.interval, MAX_INTERVAL_SECONDS)
         self._change(
             check,
             "SET #pending = :pending, #due_at = :due_at, #interval = :interval,"
@@ -371,78 +376,6 @@ class Worklist:
         key, seen = {"work_id": _check_id(check.key)}, {"seen_due_at": check.due_at}
         with contextlib.suppress(ConditionFailedError):
             self._table.update(key, expression, {**values, **seen}, "#due_at = :seen_due_at")
-
-
-class UpstreamBudget:
-    """How many requests all functions together may send to RealtimeKit in any five minutes.
-
-    Counted in windows of 15 seconds. Any five minutes touch at most 21 of them, so each has room
-    for a 21st of the limit: it holds wherever the five minutes begin. With a `share` below 1 a
-    request is only taken while no more than that part of the window is used up, by whomever: the
-    rest is for others.
-    """
-
-    WINDOW_SECONDS = 15
-    _WINDOWS = 21
-
-    def __init__(
-        self,
-        table: Table,
-        app_id: str,
-        per_5_minutes: int,
-        now: Now = utcnow,
-        *,
-        share: float = 1,
-    ) -> None:
-        self._table = table
-        self._app_id = app_id
-        self._per_window = per_5_minutes // self._WINDOWS
-        # Of one request in a window half is still one.
-        self._room = max(1, int(self._per_window * share))
-        self._now = now
-        self.used = 0.0
-
-    def take(self) -> int:
-        """Take one request. 0, or the seconds until the next window where this one is used up.
-
-        `used` is how much of the window was then used up, by all, in percent.
-        """
-        now = self._now().timestamp()
-        window = int(now // self.WINDOW_SECONDS)
-        try:
-            row = self._table.update(
-                {"work_id": self._window_id(window)},
-                "SET #expires_at = :expires_at ADD #used :one",
-                {"expires_at": self._window_expiry(window), "one": 1, "room": self._room},
-                "attribute_not_exists(#used) OR #used < :room",
-            )
-        except ConditionFailedError:
-            self.used = 100 * self._room / self._per_window
-            return max(1, round((window + 1) * self.WINDOW_SECONDS - now))
-        self.used = 100 * row["used"] / self._per_window
-        return 0
-
-    def close(self, seconds: int) -> None:
-        """Use up the windows of so many seconds: what a 429 says to one copy holds for all.
-
-        At most 24 windows, six minutes: longer than Cloudflare's penalty of five.
-        """
-        first = int(self._now().timestamp() // self.WINDOW_SECONDS)
-        windows = range(first, first + min(seconds // self.WINDOW_SECONDS, 23) + 1)
-        self._table.put_many(
-            {
-                "work_id": self._window_id(window),
-                "used": self._per_window,
-                "expires_at": self._window_expiry(window),
-            }
-            for window in windows
-        )
-
-    def _window_id(self, window: int) -> str:
-        return f"budget#{self._app_id}#{window}"
-
-    def _window_expiry(self, window: int) -> int:
-        return (window + 1) * self.WINDOW_SECONDS + 3600
 
 
 def _lane(
@@ -534,7 +467,7 @@ def _check(row: Item, now: datetime) -> Check:
         due_at=row["due_at"],
         since=_time(row.get("since")) or now,
         not_found_since=_time(row.get("not_found_since")),
-        interval=_whole(row.get("interval"), 1, LONGEST_INTERVAL),
+        interval=_whole(row.get("interval"), 1, MAX_INTERVAL_SECONDS),
         attempts=_whole(row.get("attempts"), 0, sys.maxsize),
         deadline=deadline if isinstance(deadline, str) else None,
         lease=lease if isinstance(lease, str) else None,

@@ -21,9 +21,9 @@ from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
 from moto import mock_aws
 
-from local.simulator import Clock, Simulator, World
-from local.simulator.registrations import Webhook
 from realtimekit_recordings.__main__ import main
+from realtimekit_simulator import Clock, Simulator, World
+from realtimekit_simulator.registrations import Webhook
 
 STACK_NAME = "realtimekit-recordings"
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k"

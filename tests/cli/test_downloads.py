@@ -14,7 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
-from local.simulator import (
+from realtimekit_recordings import api as api_module
+from realtimekit_recordings import download as download_module
+from realtimekit_recordings.__main__ import main
+from realtimekit_recordings.api import Api, ApiError
+from realtimekit_recordings.connections import Connections
+from realtimekit_recordings.download import Download, DownloadError
+from realtimekit_simulator import (
     Chunked,
     Effect,
     Headers,
@@ -27,13 +33,7 @@ from local.simulator import (
     Truncate,
     storage_failure,
 )
-from local.simulator import MediaFile as Source
-from realtimekit_recordings import api as api_module
-from realtimekit_recordings import download as download_module
-from realtimekit_recordings.__main__ import main
-from realtimekit_recordings.api import Api, ApiError
-from realtimekit_recordings.connections import Connections
-from realtimekit_recordings.download import Download, DownloadError
+from realtimekit_simulator import MediaFile as Source
 
 MIB = 1024 * 1024
 

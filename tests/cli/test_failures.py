@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.simulator import (
+from realtimekit_simulator import (
     Answer,
     Drop,
     Overlay,

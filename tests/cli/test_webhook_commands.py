@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from local.simulator import DEFAULT_TOKEN, Overlay, rate_limited
+from realtimekit_simulator import DEFAULT_TOKEN, Overlay, rate_limited
 
 URL = "http://127.0.0.1:8787/v1/webhooks/realtimekit"
 OLD_URL = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/v1/webhooks/realtimekit"

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from local.simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Recording, Simulator, World
 from local.stack import ROOT, SEED, LocalStack, parameters
+from realtimekit_simulator import DEFAULT_TOKEN, Clock, DeliveryRules, Recording, Simulator, World
 
 Found = TypeVar("Found")
 BUILT_TEMPLATE = ROOT / ".local/build/template.yaml"

@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 
 from doubles import ROOT
 from local.api_page import ApiPage
-from local.simulator import RecordingOptions
 from realtimekit_recordings.api import signed_headers
+from realtimekit_simulator import RecordingOptions
 
 from .conftest import Deployment, deployment, wait_for
 

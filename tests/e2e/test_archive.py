@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Effect,
     Kind,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from local.simulator import Recording, RecordingOptions
 from realtimekit_recordings.__main__ import main
+from realtimekit_simulator import Recording, RecordingOptions
 
 from .conftest import Deployment, deployment, wait_for
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from local.simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Kind,
     Recording,

@@ -13,7 +13,7 @@ from typing import Any
 import flask
 import pytest
 
-from local.simulator import Effect, Recording, Simulator
+from realtimekit_simulator import Effect, Recording, Simulator
 
 from .conftest import Deployment, deployment, kill_runtime, wait_for
 from .test_main_job import updated

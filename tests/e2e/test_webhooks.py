@@ -12,8 +12,8 @@ from typing import Any
 import urllib3
 
 from doubles import Signer
-from local.simulator import Recording, error
-from local.simulator.delivery import Delivery, Outcome
+from realtimekit_simulator import Recording, error
+from realtimekit_simulator.delivery import Delivery, Outcome
 
 from .conftest import Deployment, wait_for
 

@@ -10,8 +10,8 @@ from faults.clock import SharedClock
 from faults.plan import ORIGIN, Plan
 from faults.simulation import Simulation
 from faults.workers import Workers
-from local.simulator import DEFAULT_TOKEN, Simulator, World
 from local.stack import ROOT, LocalStack, parameters
+from realtimekit_simulator import DEFAULT_TOKEN, Simulator, World
 
 PER_5_MINUTES = 210
 """A budget of requests that is spent now and then."""

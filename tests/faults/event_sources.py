@@ -18,7 +18,7 @@ from typing import Any
 
 from faults.clock import SharedClock
 
-MOST_RECEIVES = 5
+MAX_RECEIVES = 5
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class QueueSource:
         self.bodies |= {message["MessageId"]: message["Body"] for message in found}
         receives = [int(one["Attributes"]["ApproximateReceiveCount"]) for one in found]
         # Whatever is out of order is in order again before a message is given up.
-        spared = max(receives, default=0) >= MOST_RECEIVES - 1
+        spared = max(receives, default=0) >= MAX_RECEIVES - 1
         event = {"Records": [self._record(message) for message in found]}
         done: Callable[[Any], None] = lambda answer: self._done(found, answer)  # noqa: E731
         return Invocation(self._function, event, done, spared) if found else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local.simulator import (
+from realtimekit_simulator import (
     HOST_ENDED_MEETING,
     Chunked,
     Delay,

@@ -22,14 +22,14 @@ from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
 from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, ApiRequest, Delivery, Plan, Troubles
 from faults.workers import PATIENCE_SECONDS, Reply, Request, Worker, Workers
-from local.simulator import SigningKey, Simulator
 from local.stack import ROOT, LocalStack
+from realtimekit_simulator import SigningKey, Simulator
 
 CONCURRENCY = 4
 # What a request to AWS takes.
 STEP_SECONDS = 0.02
 # RealtimeKit's to deliver an event, as Dyte documented them, a second apart.
-MOST_ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 # An erasure that was not accepted is asked for again, by whoever is bound to it.
 ASKED_AGAIN_SECONDS = 600
 # Without an answer of the function API Gateway gives one: a 503, says the template.
@@ -355,7 +355,7 @@ class Simulation:
     def _answered(self, delivery: Delivery, answer: Any) -> None:
         answer = answer or NO_ANSWER
         self.answers.append((delivery, answer))
-        if answer["statusCode"] >= 500 and delivery.attempt < MOST_ATTEMPTS:
+        if answer["statusCode"] >= 500 and delivery.attempt < MAX_ATTEMPTS:
             again = replace(delivery, attempt=delivery.attempt + 1)
             self._deliver_at(self._clock.time() + 1, again)
 

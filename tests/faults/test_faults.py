@@ -20,7 +20,7 @@ from boto3.dynamodb.types import TypeDeserializer
 
 from faults.plan import AWS_FAULTS, CANARY, CERTAIN_RECORDINGS, KEPT_CONNECTIONS
 from faults.simulation import POISON, Simulation
-from local.simulator import Artifact, Kind, Recording, Status, World
+from realtimekit_simulator import Artifact, Kind, Recording, Status, World
 
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
 RANKS = {"INVOKED": 1, "RECORDING": 2, "PAUSED": 2, "UPLOADING": 3, "UPLOADED": 4, "ERRORED": 4}

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 import archive_recording
 from doubles import API_TOKEN, Clock, Context, s3_fails, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Chunked,
     Delay,
     Drop,
@@ -38,13 +38,14 @@ from local.simulator import (
 )
 from recordings import messages
 from recordings.archive import Archive
-from recordings.archive import key as archive_key
-from recordings.archiving import Archiving
-from recordings.catalogue import Catalogue, expiry, unsettled
+from recordings.archive import object_key as archive_key
+from recordings.archiver import Archiver
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, Source
 from recordings.model import Artifact
+from recordings.rows import expiry, unsettled
 from recordings.worklist import Worklist
 
 MIB = 1024 * 1024
@@ -67,9 +68,9 @@ def message(recording_id: str, deadline: str = "2026-06-10T10:30:00.000Z") -> st
 
 
 @pytest.fixture
-def handle(archiving: Archiving, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def handle(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Give the function messages; the ids of those that stay on the queue."""
-    monkeypatch.setattr(archive_recording, "archiving", archiving)
+    monkeypatch.setattr(archive_recording, "archiver", archiver)
 
     def handle(*bodies: str, context: Context | None = None) -> list[str]:
         records = [{"messageId": str(n), "body": body} for n, body in enumerate(bodies)]
@@ -83,11 +84,11 @@ def handle(archiving: Archiving, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 
 @pytest.fixture
-def invoke(archiving: Archiving, handle: Invoke) -> Invoke:
+def invoke(archiver: Archiver, handle: Invoke) -> Invoke:
     """Have a catalogued recording's files archived."""
 
     def invoke(recording: Recording, **options: Any) -> list[str]:
-        row = archiving.catalogue.get(recording.id)
+        row = archiver.catalogue.get(recording.id)
         assert row
         return handle(message(recording.id, expiry(row)), **options)
 
@@ -95,14 +96,14 @@ def invoke(archiving: Archiving, handle: Invoke) -> Invoke:
 
 
 @pytest.fixture
-def record(simulator: Simulator, archiving: Archiving) -> Record:
+def record(simulator: Simulator, archiver: Archiver) -> Record:
     """A recording that is catalogued."""
 
     def record(**options: Any) -> Recording:
         options = {"file_size": MIB, **options}
         recording = simulator.world.record_meeting(options=RecordingOptions(**options))
-        seen = archiving.realtimekit.recording(recording.id)
-        archiving.catalogue.upsert(seen, archiving.now())
+        seen = archiver.realtimekit.recording(recording.id)
+        archiver.catalogue.upsert(seen, archiver.now())
         return recording
 
     return record
@@ -244,12 +245,12 @@ def test_what_is_not_uploaded_has_nothing_to_be_archived(
     record: Record,
     invoke: Invoke,
     simulator: Simulator,
-    archiving: Archiving,
+    archiver: Archiver,
     checks: Checks,
     status: str,
 ) -> None:
     recording = simulator.world.record_meeting(status=status)  # type: ignore[arg-type]
-    archiving.catalogue.upsert(archiving.realtimekit.recording(recording.id), archiving.now())
+    archiver.catalogue.upsert(archiver.realtimekit.recording(recording.id), archiver.now())
 
     assert invoke(recording) == []
 
@@ -415,14 +416,14 @@ def test_whatever_the_storage_does_no_object_but_a_check_is_left(
 def test_a_host_that_is_not_allowed_is_not_asked(
     record: Record,
     invoke: Invoke,
-    archiving: Archiving,
+    archiver: Archiver,
     simulator: Simulator,
     checks: Checks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = record()
-    strict = replace(archiving, media=Media((".r2.cloudflarestorage.com",)))
-    monkeypatch.setattr(archive_recording, "archiving", strict)
+    strict = replace(archiver, media=Media((".r2.cloudflarestorage.com",)))
+    monkeypatch.setattr(archive_recording, "archiver", strict)
 
     assert invoke(recording) == []
 
@@ -536,7 +537,7 @@ def test_a_page_is_not_archived_however_near_the_deadline_is(
 def test_after_a_run_without_a_part_the_next_one_has_smaller_parts(
     record: Record,
     invoke: Invoke,
-    archiving: Archiving,
+    archiver: Archiver,
     archived: Archived,
     s3: Any,
     bucket: str,
@@ -546,7 +547,7 @@ def test_after_a_run_without_a_part_the_next_one_has_smaller_parts(
 ) -> None:
     recording = record(file_size=12 * MIB)
     large = Archive(s3, bucket, part_size=12 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiving", replace(archiving, archive=large))
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=large))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.CreateMultipartUpload", context.turn)
     invoke(recording, context=context)
@@ -665,7 +666,7 @@ class Hourglass(Context):
 def test_a_run_out_of_time_leaves_what_it_has_and_the_next_goes_on(
     record: Record,
     invoke: Invoke,
-    archiving: Archiving,
+    archiver: Archiver,
     archived: Archived,
     s3: Any,
     bucket: str,
@@ -677,7 +678,7 @@ def test_a_run_out_of_time_leaves_what_it_has_and_the_next_goes_on(
 ) -> None:
     recording = record(file_size=12 * MIB)
     one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiving", replace(archiving, archive=one_by_one))
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
 
@@ -716,7 +717,7 @@ def test_a_run_without_time_copies_nothing_and_is_due_at_once(
 def test_a_copy_of_what_is_not_the_same_file_any_more_begins_anew(
     record: Record,
     invoke: Invoke,
-    archiving: Archiving,
+    archiver: Archiver,
     archived: Archived,
     s3: Any,
     bucket: str,
@@ -728,7 +729,7 @@ def test_a_copy_of_what_is_not_the_same_file_any_more_begins_anew(
     """Or of what cannot be had from its middle any more."""
     recording = record(file_size=12 * MIB)
     one_by_one = Archive(s3, bucket, part_size=5 * MIB, parts_in_flight=1)
-    monkeypatch.setattr(archive_recording, "archiving", replace(archiving, archive=one_by_one))
+    monkeypatch.setattr(archive_recording, "archiver", replace(archiver, archive=one_by_one))
     context = Hourglass(remaining_ms=900_000)
     s3.meta.events.register("after-call.s3.UploadPart", context.turn)
     invoke(recording, context=context)
@@ -1192,12 +1193,12 @@ def test_what_was_gone_before_we_heard_of_it_is_no_loss_of_ours(
     archived: Archived,
     clock: Clock,
     simulator: Simulator,
-    archiving: Archiving,
+    archiver: Archiver,
     logged: Logged,
 ) -> None:
     recording = simulator.world.record_meeting()
     advance(clock, simulator, RETENTION + DAY)
-    archiving.catalogue.upsert(archiving.realtimekit.recording(recording.id), clock())
+    archiver.catalogue.upsert(archiver.realtimekit.recording(recording.id), clock())
 
     invoke(recording)
 
@@ -1313,7 +1314,7 @@ def test_what_was_over_when_realtimekit_last_answered_is_tried_without_asking_it
 
 
 @pytest.fixture
-def with_more(record: Record, archiving: Archiving) -> Callable[..., Recording]:
+def with_more(record: Record, archiver: Archiver) -> Callable[..., Recording]:
     """A recording of tracks of which RealtimeKit named more than it offers."""
 
     def with_more(count: int, **more: Any) -> Recording:
@@ -1322,9 +1323,9 @@ def with_more(record: Record, archiving: Archiving) -> Callable[..., Recording]:
         late = tuple(
             Artifact(name=f"track/default/{name}", kind="track", file_name=name) for name in names
         )
-        seen = archiving.realtimekit.recording(recording.id)
+        seen = archiver.realtimekit.recording(recording.id)
         said = replace(seen, artifacts=(*seen.artifacts, *late), **more)
-        archiving.catalogue.upsert(said, archiving.now())
+        archiver.catalogue.upsert(said, archiver.now())
         return recording
 
     return with_more
@@ -1627,13 +1628,13 @@ def test_a_file_that_expires_while_its_recording_is_erased_is_the_erasures(
     checks: Checks,
     clock: Clock,
     simulator: Simulator,
-    archiving: Archiving,
+    archiver: Archiver,
     meanwhile: Meanwhile,
 ) -> None:
     recording = simulator.world.record_meeting()
     advance(clock, simulator, RETENTION + 60)
-    archiving.catalogue.upsert(archiving.realtimekit.recording(recording.id), clock())
-    meanwhile(lambda: archiving.catalogue.begin_erasure(recording.id, clock()))
+    archiver.catalogue.upsert(archiver.realtimekit.recording(recording.id), clock())
+    meanwhile(lambda: archiver.catalogue.begin_erasure(recording.id, clock()))
 
     assert invoke(recording) == []
 
@@ -1705,13 +1706,13 @@ def test_an_erasure_of_files_in_another_archive_is_noted_and_no_failed_message(
     invoke: Invoke,
     handle: Invoke,
     worklist: Worklist,
-    archiving: Archiving,
+    archiver: Archiver,
     checks: Checks,
 ) -> None:
     recording = record()
     invoke(recording)
     state = {"state": "archived", "bucket": "another", "key": "k", "size": 1}
-    archiving.catalogue.record_archive(recording.id, {"video": state})
+    archiver.catalogue.record_archive(recording.id, {"video": state})
     request = {"task": "erase", "recording_id": recording.id}
     worklist.check_in(60, f"erase#{recording.id}", request, "erasing")
 

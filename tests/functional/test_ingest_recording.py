@@ -15,7 +15,7 @@ import pytest
 
 import ingest_recording
 from doubles import API_TOKEN, APP_ID, Clock, Context, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Delay,
     Drop,
     Effect,
@@ -35,12 +35,13 @@ from local.simulator import (
     rate_limited,
     unsuccessful,
 )
+from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import RecordingRequest, Source
 from recordings.realtimekit import NotFoundError, Observe, UnavailableError
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 Handle = Callable[..., list[str]]
 Checks = Callable[[], dict[str, str]]

@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError
 
 import publish_changes
 from doubles import Clock, Context, drained, sample
-from recordings import messages, packing
+from recordings import packing
 from recordings.dynamodb import Table
+from recordings.events import derive_events
 from recordings.model import uuid
 from recordings.worklist import Worklist
 
@@ -231,7 +232,7 @@ def test_no_attribute_that_is_a_credential_or_personal_can_be_told() -> None:
         "storage": {"bucket": "canary"},
     }
 
-    [catalogued, uploaded] = messages.events(None, row)
+    [catalogued, uploaded] = derive_events(None, row)
 
     assert "canary" not in catalogued.detail + uploaded.detail
 

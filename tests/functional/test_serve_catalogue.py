@@ -21,7 +21,7 @@ from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
 from doubles import API_TOKEN, APP_ID, ROOT, Clock, Context, s3_fails, sample, state_of, tracks
-from local.simulator import (
+from realtimekit_simulator import (
     Overlay,
     Recording,
     RecordingOptions,
@@ -33,7 +33,7 @@ from local.simulator import (
     rate_limited,
 )
 from recordings.archive import Archive
-from recordings.archiving import Archiving
+from recordings.archiver import Archiver
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
@@ -637,7 +637,7 @@ def test_what_is_erased_is_in_no_list(api: Call, some: list[Recording]) -> None:
 
 @pytest.fixture
 def archived(
-    simulator: Simulator, ingestion: Ingestion, archiving: Archiving
+    simulator: Simulator, ingestion: Ingestion, archiver: Archiver
 ) -> Callable[..., Recording]:
     """A recording with its files in the archive."""
 
@@ -651,7 +651,7 @@ def archived(
             deadline="2026-06-10T10:30:00.000Z",
             source=Source.CATALOGUE,
         )
-        archiving.archive_recording(request, 900, lambda: False, lambda names: None)
+        archiver.archive_recording(request, 900, lambda: False, lambda names: None)
         return recording
 
     return archived
@@ -958,7 +958,7 @@ def test_what_is_erased_is_gone_in_all_versions_and_only_a_tombstone_is_left(
 
 
 def test_what_realtimekit_put_into_our_bucket_is_erased_too_and_its_neighbours_are_not(
-    api: Call, simulator: Simulator, archiving: Archiving, s3: Any, bucket: str
+    api: Call, simulator: Simulator, archiver: Archiver, s3: Any, bucket: str
 ) -> None:
     storage = {"type": "aws", "bucket": bucket, "region": "eu-central-1", "path": "meetings"}
     options = RecordingOptions(realtimekit_bucket=False, storage_config=storage)
@@ -966,12 +966,12 @@ def test_what_realtimekit_put_into_our_bucket_is_erased_too_and_its_neighbours_a
     key = f"meetings/{recording.file_name}"
     for name in (key, f"{key}.bak"):
         s3.put_object(Bucket=bucket, Key=name, Body=b"video")
-    seen = archiving.realtimekit.recording(recording.id)
-    archiving.catalogue.upsert(seen, archiving.now())
+    seen = archiver.realtimekit.recording(recording.id)
+    archiver.catalogue.upsert(seen, archiver.now())
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
+    archiver.archive_recording(request, 900, lambda: False, lambda names: None)
 
     assert api("DELETE", ONE, recording.id).status == 200
 
@@ -992,7 +992,7 @@ def test_what_is_erased_is_not_brought_back(
     archived: Callable[..., Recording],
     catalogue: Catalogue,
     ingestion: Ingestion,
-    archiving: Archiving,
+    archiver: Archiver,
     checks: Checks,
     s3: Any,
     bucket: str,
@@ -1009,7 +1009,7 @@ def test_what_is_erased_is_not_brought_back(
     request = ArchiveRequest(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
-    archiving.archive_recording(request, 900, lambda: False, lambda names: None)
+    archiver.archive_recording(request, 900, lambda: False, lambda names: None)
     assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None
 
     assert catalogue.get(recording.id) == tombstone

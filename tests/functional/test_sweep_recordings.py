@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 import rights
 import sweep_recordings
 from doubles import API_TOKEN, APP_ID, Answer, Clock, Context, Upstream, s3_fails, sample
-from local.simulator import (
+from realtimekit_simulator import (
     Effect,
     Overlay,
     Recording,
@@ -29,15 +29,17 @@ from local.simulator import (
     rate_limited,
 )
 from recordings.archive import Archive
-from recordings.archiving import Archiving
-from recordings.catalogue import Catalogue, unsettled
+from recordings.archiver import Archiver
+from recordings.budget import UpstreamBudget
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
 from recordings.realtimekit import ApiToken, RealtimeKit
-from recordings.sweeping import Sweeping
+from recordings.rows import unsettled
+from recordings.sweeper import Sweeper
 from recordings.sweeps import State, Sweep, Sweeps, UnfinishedError
-from recordings.worklist import UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Worklist, utcnow
 
 NOW = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
 FIRST = NOW - timedelta(days=2)
@@ -51,15 +53,15 @@ def sweeps(work_table: Table, clock: Clock) -> Sweeps:
 
 
 @pytest.fixture
-def sweeping(ingestion: Ingestion, sweeps: Sweeps, archive: Archive, clock: Clock) -> Sweeping:
-    return Sweeping(ingestion=ingestion, sweeps=sweeps, archive=archive, now=clock)
+def sweeper(ingestion: Ingestion, sweeps: Sweeps, archive: Archive, clock: Clock) -> Sweeper:
+    return Sweeper(ingestion=ingestion, sweeps=sweeps, archive=archive, now=clock)
 
 
 @pytest.fixture
 def tick(
-    sweeping: Sweeping, sweeps: Sweeps, clock: Clock, context: Context, monkeypatch: Any
+    sweeper: Sweeper, sweeps: Sweeps, clock: Clock, context: Context, monkeypatch: Any
 ) -> Tick:
-    monkeypatch.setattr(sweep_recordings, "sweeping", sweeping)
+    monkeypatch.setattr(sweep_recordings, "sweeper", sweeper)
     monkeypatch.setattr(sweep_recordings, "sweeps", sweeps)
     monkeypatch.setattr(sweep_recordings, "utcnow", clock)
 
@@ -70,13 +72,13 @@ def tick(
 
 
 @pytest.fixture
-def use(tick: Tick, sweeping: Sweeping, monkeypatch: Any) -> Callable[[RealtimeKit], None]:
+def use(tick: Tick, sweeper: Sweeper, monkeypatch: Any) -> Callable[[RealtimeKit], None]:
     """Let another client ask RealtimeKit."""
 
     def replaced(realtimekit: RealtimeKit) -> None:
-        ingestion = replace(sweeping.ingestion, realtimekit=realtimekit)
-        changed = replace(sweeping, ingestion=ingestion)
-        monkeypatch.setattr(sweep_recordings, "sweeping", changed)
+        ingestion = replace(sweeper.ingestion, realtimekit=realtimekit)
+        changed = replace(sweeper, ingestion=ingestion)
+        monkeypatch.setattr(sweep_recordings, "sweeper", changed)
 
     return replaced
 
@@ -652,7 +654,7 @@ def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     last_words: int,
 ) -> None:
     """One thread, so that the n-th write is always the same."""
-    monkeypatch.setattr("recordings.sweeping._AT_A_TIME", 1)
+    monkeypatch.setattr("recordings.sweeper._AT_A_TIME", 1)
     in_pages_of(simulator, 3)
     recordings = recorded(simulator, 7)
     sweep = request_sweep()
@@ -822,13 +824,11 @@ def test_what_somebody_asks_for_is_no_lost_webhook(
 # --- the bucket ---
 
 
-def archived(
-    archiving: Archiving, ingestion: Ingestion, recording: Recording, deadline: str
-) -> None:
+def archived(archiver: Archiver, ingestion: Ingestion, recording: Recording, deadline: str) -> None:
     listed = ingestion.realtimekit.recording(recording.id)
     ingestion.catalogue.upsert(listed, ingestion.now())
     request = ArchiveRequest(recording_id=recording.id, deadline=deadline, source=Source.CATALOGUE)
-    outcome = archiving.archive_recording(request, 60, lambda: False, lambda names: None)
+    outcome = archiver.archive_recording(request, 60, lambda: False, lambda names: None)
     assert outcome.done["video"]["state"] == "archived"
 
 
@@ -842,7 +842,7 @@ def test_the_report_tells_what_the_bucket_holds_and_what_it_lacks(
     sweeps: Sweeps,
     simulator: Simulator,
     ingestion: Ingestion,
-    archiving: Archiving,
+    archiver: Archiver,
     s3: Any,
     bucket: str,
 ) -> None:
@@ -853,7 +853,7 @@ def test_the_report_tells_what_the_bucket_holds_and_what_it_lacks(
     )
     world.record_meeting(started_at=FIRST + timedelta(hours=3), options=SMALL)
     for recording in (kept, deleted):
-        archived(archiving, ingestion, recording, LATER)
+        archived(archiver, ingestion, recording, LATER)
     row = ingestion.catalogue.get(deleted.id)
     assert row is not None
     s3.delete_object(Bucket=bucket, Key=row["artifacts"]["video"]["archive"]["key"])
@@ -872,7 +872,7 @@ def test_schedules_look_into_the_bucket_when_realtimekits_own_copy_is_about_to_g
     sweeps: Sweeps,
     simulator: Simulator,
     ingestion: Ingestion,
-    archiving: Archiving,
+    archiver: Archiver,
     s3: Any,
     bucket: str,
     age: float,
@@ -880,7 +880,7 @@ def test_schedules_look_into_the_bucket_when_realtimekits_own_copy_is_about_to_g
 ) -> None:
     start = NOW - timedelta(days=age)
     recording = simulator.world.record_meeting(started_at=start, options=SMALL)
-    archived(archiving, ingestion, recording, LATER)
+    archived(archiver, ingestion, recording, LATER)
     row = ingestion.catalogue.get(recording.id)
     assert row is not None
     s3.delete_object(Bucket=bucket, Key=row["artifacts"]["video"]["archive"]["key"])
@@ -957,8 +957,8 @@ def test_a_recording_that_never_had_a_file_is_neither_at_risk_nor_lost(
     assert (counts.not_archived, counts.at_risk, counts.expired, counts.archived) == (0, 0, 0, 0)
     # It is looked for all the same, for RealtimeKit may offer it late.
     clock.advance(600)
-    archiving = [check for check in worklist.due(10) if check.key.startswith("archive#")]
-    assert [check.deadline for check in archiving] == [None]
+    waiting = [check for check in worklist.due(10) if check.key.startswith("archive#")]
+    assert [check.deadline for check in waiting] == [None]
 
 
 def test_an_expired_file_that_the_list_offers_for_longer_is_to_be_archived_again(
@@ -996,12 +996,12 @@ def test_with_archiving_off_the_bucket_is_no_matter(
     tick: Tick,
     request_sweep: Ask,
     sweeps: Sweeps,
-    sweeping: Sweeping,
+    sweeper: Sweeper,
     simulator: Simulator,
     checks: Checks,
     monkeypatch: Any,
 ) -> None:
-    monkeypatch.setattr(sweep_recordings, "sweeping", replace(sweeping, archive=None))
+    monkeypatch.setattr(sweep_recordings, "sweeper", replace(sweeper, archive=None))
     recorded(simulator, 1)
     old = NOW - timedelta(days=9)
     recorded(simulator, 1, old)
@@ -1067,7 +1067,7 @@ def test_no_secret_is_stored_or_logged(
 def test_a_cancelled_sweep_stops_and_what_it_wrote_stays(
     tick: Tick,
     request_sweep: Ask,
-    sweeping: Sweeping,
+    sweeper: Sweeper,
     sweeps: Sweeps,
     simulator: Simulator,
     catalogue: Catalogue,
@@ -1084,7 +1084,7 @@ def test_a_cancelled_sweep_stops_and_what_it_wrote_stays(
             sweeps.cancel(sweep.sweep_id)
         return False
 
-    after = sweeping.sweep(sweep, cancel_soon)
+    after = sweeper.sweep(sweep, cancel_soon)
 
     assert after.state is State.CANCELLED
     assert done(sweeps, sweep).state is State.CANCELLED
@@ -1175,11 +1175,11 @@ def test_what_s3_fails_at_is_done_by_the_next_tick(
     sweeps: Sweeps,
     simulator: Simulator,
     ingestion: Ingestion,
-    archiving: Archiving,
+    archiver: Archiver,
     s3: Any,
 ) -> None:
     recording = simulator.world.record_meeting(started_at=FIRST, options=SMALL)
-    archived(archiving, ingestion, recording, LATER)
+    archived(archiver, ingestion, recording, LATER)
     sweep = request_sweep()
 
     with s3_fails(s3, "HeadObject", 503, "SlowDown"), pytest.raises(ClientError):
@@ -1232,7 +1232,7 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
     tick: Tick,
     request_sweep: Ask,
     sweeps: Sweeps,
-    sweeping: Sweeping,
+    sweeper: Sweeper,
     simulator: Simulator,
     clock: Clock,
 ) -> None:
@@ -1241,7 +1241,7 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
     sweep = request_sweep(since=NOW - timedelta(minutes=48))
     steps = iter([False, False, False, False, True])
     clock.advance(60)
-    sweeping.sweep(sweep, lambda: (clock.advance(20), next(steps))[1])
+    sweeper.sweep(sweep, lambda: (clock.advance(20), next(steps))[1])
 
     report = done(sweeps, sweep).report(clock())
 

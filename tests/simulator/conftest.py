@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from werkzeug.wrappers import Request as IncomingRequest
 from werkzeug.wrappers import Response
 
-from local.simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Clock,
     DeliveryRules,
@@ -20,7 +20,7 @@ from local.simulator import (
     Webhooks,
     World,
 )
-from local.simulator.server import Server
+from realtimekit_simulator.server import Server
 
 Request = Callable[..., urllib3.BaseHTTPResponse]
 

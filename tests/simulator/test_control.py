@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.simulator import DEFAULT_TOKEN
+from realtimekit_simulator import DEFAULT_TOKEN
 
 
 def test_index_explains_itself(control):

@@ -8,7 +8,7 @@ import pytest
 import urllib3
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError
 
-from local.simulator import (
+from realtimekit_simulator import (
     Answer,
     Delay,
     Drop,

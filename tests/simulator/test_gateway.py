@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.simulator import DEFAULT_TOKEN
+from realtimekit_simulator import DEFAULT_TOKEN
 
 AUTHENTICATION_ERROR = {
     "success": False,

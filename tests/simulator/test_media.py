@@ -13,7 +13,7 @@ import pytest
 import urllib3
 from urllib3.exceptions import IncompleteRead, ProtocolError
 
-from local.simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Chunked,
     Effect,
@@ -34,7 +34,7 @@ from local.simulator import (
     html,
     storage_failure,
 )
-from local.simulator.media import wanted
+from realtimekit_simulator.media import wanted
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -3,8 +3,15 @@
 import cloudflare
 import pytest
 
-from local.simulator import DEFAULT_TOKEN, HOST_ENDED_MEETING, Kind, RecordingOptions, Status, World
-from local.simulator import error as realtimekit_error
+from realtimekit_simulator import (
+    DEFAULT_TOKEN,
+    HOST_ENDED_MEETING,
+    Kind,
+    RecordingOptions,
+    Status,
+    World,
+)
+from realtimekit_simulator import error as realtimekit_error
 
 STORAGE = {"type": "aws", "bucket": "ours", "region": "eu-central-1", "path": "a/b"}
 SECRETS = {"access_key": "canary-access-key", "secret": "canary-secret"}

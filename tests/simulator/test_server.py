@@ -14,7 +14,7 @@ import pytest
 import urllib3
 
 from doubles import end_with_parent
-from local.simulator import DEFAULT_TOKEN, Delay, Simulator
+from realtimekit_simulator import DEFAULT_TOKEN, Delay, Simulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +74,7 @@ def _expect_a_cut(pool, url):
 
 
 def test_runs_by_itself_until_terminated(pool, receiver, eventually):
-    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--token", "another"]
+    command = [sys.executable, "-m", "realtimekit_simulator", "--port", "0", "--token", "another"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
     ) as process:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from local.simulator import HOST_ENDED_MEETING, Kind, RecordingOptions, Status, Undocumented
+from realtimekit_simulator import HOST_ENDED_MEETING, Kind, RecordingOptions, Status, Undocumented
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
 UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"

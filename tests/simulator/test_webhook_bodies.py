@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from local.simulator import (
+from realtimekit_simulator import (
     ALL_PARTICIPANTS_LEFT,
     EVENTS,
     HOST_ENDED_MEETING,

@@ -4,7 +4,7 @@ import cloudflare
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from local.simulator import (
+from realtimekit_simulator import (
     DEFAULT_TOKEN,
     ConflictError,
     InvalidWebhookError,
@@ -12,7 +12,7 @@ from local.simulator import (
     Simulator,
     UnknownError,
 )
-from local.simulator import error as realtimekit_error
+from realtimekit_simulator import error as realtimekit_error
 
 NINE = [
     "meeting.started",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from werkzeug.wrappers import Response
 
-from local.simulator import (
+from realtimekit_simulator import (
     Clock,
     DeliveryRules,
     RecordingOptions,

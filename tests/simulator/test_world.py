@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from local.simulator import (
+from realtimekit_simulator import (
     HOST_ENDED_MEETING,
     Clock,
     ConflictError,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles import s3_fails
-from local.simulator import (
+from realtimekit_simulator import (
     Answer,
     Chunked,
     Effect,
@@ -30,18 +30,18 @@ from local.simulator import (
     Simulator,
     Truncate,
 )
-from local.simulator import MediaFile as Source
+from realtimekit_simulator import MediaFile as Source
 from recordings.archive import (
-    LONGEST_FILE_NAME,
-    MOST_PARTS,
+    MAX_FILE_NAME_LENGTH,
+    MAX_PARTS,
     Archive,
     OutOfTimeError,
     Stored,
     Upload,
     UploadLostError,
     crc32_combine,
-    key,
     label,
+    object_key,
     safe_name,
 )
 from recordings.media import Media, MediaChangedError, MediaFile, MediaUnavailableError
@@ -212,8 +212,8 @@ def test_a_very_long_file_has_longer_parts(
 
     upload = begun(archive, file)
 
-    assert upload.part_size * MOST_PARTS >= size
-    assert upload.part_size * (MOST_PARTS - 1) < size
+    assert upload.part_size * MAX_PARTS >= size
+    assert upload.part_size * (MAX_PARTS - 1) < size
 
 
 def test_memory_does_not_grow_with_the_file(
@@ -694,11 +694,11 @@ FOLDER = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13/2026/06/03/97cb480d-5840-4528-ace
     ],
 )
 def test_a_key_says_app_date_recording_kind_and_name(name: str, expected: str) -> None:
-    assert key(ROW, name) == f"{FOLDER}/{expected}"
+    assert object_key(ROW, name) == f"{FOLDER}/{expected}"
 
 
 def test_a_name_that_would_climb_stays_where_it_is() -> None:
-    found = key(ROW, "track/../../etc")
+    found = object_key(ROW, "track/../../etc")
 
     assert found.startswith(f"{FOLDER}/track/")
     assert ".." not in found.split("/")
@@ -707,13 +707,13 @@ def test_a_name_that_would_climb_stays_where_it_is() -> None:
 def test_a_recording_whose_time_is_not_known_goes_where_it_was_first_seen() -> None:
     row = {name: value for name, value in ROW.items() if name != "invoked_at"}
 
-    assert "/2026/06/04/" in key(row, "video")
+    assert "/2026/06/04/" in object_key(row, "video")
 
 
 def test_two_recordings_of_one_meeting_do_not_collide() -> None:
     other = {**ROW, "recording_id": "00000000-0000-4000-8000-000000000001"}
 
-    assert key(ROW, "video") != key(other, "video")
+    assert object_key(ROW, "video") != object_key(other, "video")
 
 
 @pytest.mark.parametrize(
@@ -740,7 +740,7 @@ def test_logs_call_a_track_by_a_hash_and_others_by_their_name() -> None:
 @given(st.text(), st.text())
 def test_names_are_safe_and_different_ones_stay_different(one: str, other: str) -> None:
     assert re.fullmatch(r"[0-9A-Za-z_-][0-9A-Za-z._-]*", safe_name(one))
-    assert len(safe_name(one)) <= LONGEST_FILE_NAME
+    assert len(safe_name(one)) <= MAX_FILE_NAME_LENGTH
     assert (safe_name(one) == safe_name(other)) is (one == other)
 
 

@@ -11,18 +11,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from recordings.catalogue import (
-    Catalogue,
-    ConflictError,
-    deadline,
-    expiry,
-    news,
-    public,
-    to_archive,
-    unsettled,
-)
+from recordings.catalogue import Catalogue, ConflictError
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
+from recordings.rows import deadline, expiry, news, public, to_archive, unsettled
 
 NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
 EXPIRY = datetime(2026, 6, 10, 10, 30, tzinfo=UTC)

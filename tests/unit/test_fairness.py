@@ -6,15 +6,16 @@ from collections import deque
 
 import archive_recording
 from doubles import Clock
+from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
-from recordings.worklist import UpstreamBudget, Worklist
+from recordings.worklist import Worklist
 
 DEADLINE = "2026-06-10T10:30:00.000Z"
 FILES = 600
 SECONDS = 240
 WEBHOOK_EVERY = 3
 TICK_EVERY = 60
-MOST_CHECKS = 180
+MAX_CHECKS = 180
 # As many runs at a time as `ArchiveConcurrency` allows; each takes a second.
 AT_A_TIME = 5
 
@@ -33,7 +34,7 @@ class Service:
         self.refused = 0
 
     def tick(self, second: int) -> None:
-        for n, check in enumerate(self.worklist.due(MOST_CHECKS)):
+        for n, check in enumerate(self.worklist.due(MAX_CHECKS)):
             self.worklist.advance(check)
             asked = int(check.request["n"])
             if check.deadline:

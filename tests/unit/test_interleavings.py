@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubles import APP_ID
-from recordings.catalogue import Catalogue, is_erased, unsettled
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
+from recordings.rows import is_erased, unsettled
 
 START = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
 LIVES = [
@@ -122,7 +123,10 @@ def numbers() -> Iterator[str]:
     return (f"00000000-0000-4000-8000-{n:012}" for n in range(1_000_000))
 
 
-one_table = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_table = settings(
+    max_examples=min(60, settings.default.max_examples),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def said(row: Item | None) -> Item:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from doubles import APP_ID
 from recordings import listing
 from recordings.dynamodb import Table
-from recordings.listing import BadParameterError, Listing, Position, Query, cursor, parse, position
+from recordings.listing import Listing, Position, Query, cursor, parse, position
 from recordings.model import uuid
+from recordings.parameters import BadParameterError
 
 MEETINGS = [f"00000000-0000-4000-8000-{n:012}" for n in range(2)]
 STATUSES = ["UPLOADED", "ERRORED", "RECORDING"]
@@ -70,7 +71,10 @@ def pages(
 FIELDS = st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 2))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(40, settings.default.max_examples),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     before=st.lists(FIELDS, max_size=12),
     added=st.lists(FIELDS, max_size=12),
@@ -126,7 +130,7 @@ def test_whatever_is_added_between_pages_nothing_is_skipped_and_nothing_comes_tw
 def test_a_rare_status_does_not_read_the_whole_index_for_one_page(
     recordings_table: Table, put: Put, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_READ", 30)
+    monkeypatch.setattr(listing, "MAX_ROWS_READ", 30)
     for number in range(50):
         put(number, (number % 60, 0, 1 if number == 3 else 0))
     read: list[int] = []

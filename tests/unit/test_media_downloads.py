@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from doubles import Answer, Upstream
-from local.simulator import (
+from realtimekit_simulator import (
     Delay,
     Drop,
     Effect,
@@ -671,7 +671,7 @@ def test_chunks_without_their_end_are_never_the_whole(
         b"".join(file.stream())
 
 
-GZIPPED = gzip.compress(MP4[:700]) + gzip.compress(MP4[700:])
+GZIPPED = gzip.compress(MP4[:700], mtime=0) + gzip.compress(MP4[700:], mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -684,6 +684,7 @@ GZIPPED = gzip.compress(MP4[:700]) + gzip.compress(MP4[700:])
         ("gzip", MP4, len(MP4)),
         ("aws-chunked", MP4, len(MP4)),
     ],
+    ids=["gzip", "gzip, its size", "x-gzip", "deflate", "no gzip", "aws-chunked"],
 )
 def test_a_compressed_body_is_decoded_and_a_label_that_lies_is_not_believed(
     media: Media, upstream: Upstream, coding: str, body: bytes, size: int | None
@@ -707,7 +708,11 @@ def test_an_encoding_that_we_cannot_decode_is_kept_with_its_name(
     assert file.content_encoding == "br"
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"<html></html>"), gzip.compress(MP4)[:-9]])
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b"<html></html>", mtime=0), gzip.compress(MP4, mtime=0)[:-9]],
+    ids=["a page", "half a file"],
+)
 def test_a_compressed_page_or_half_a_file_is_no_recording(
     media: Media, upstream: Upstream, body: bytes
 ) -> None:

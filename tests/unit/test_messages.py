@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from recordings import messages
+from recordings.events import EventType, derive_events
 from recordings.messages import (
     ArchiveRequest,
     EraseRequest,
-    EventType,
     Hint,
     MalformedMessageError,
     RecordingRequest,
@@ -279,9 +279,9 @@ def test_subscribers_are_told_when_the_last_file_is_archived_and_where_all_are()
     before, partly = row(1, video=None, audio=None), row(2, video=ARCHIVED, audio=None)
     whole = row(3, video=ARCHIVED, audio={**ARCHIVED, "key": "b.mp3"})
 
-    assert messages.events(before, partly) == []
-    [event] = messages.events(partly, whole)
-    assert messages.events(whole, {**whole, "version": 4}) == []
+    assert derive_events(before, partly) == []
+    [event] = derive_events(partly, whole)
+    assert derive_events(whole, {**whole, "version": 4}) == []
 
     assert event.type == EventType.ARCHIVED
     detail = json.loads(event.detail)
@@ -302,17 +302,17 @@ def test_subscribers_are_told_of_files_that_are_lost_each_once() -> None:
     before, one = row(1, video=None, audio=None), row(2, video=EXPIRED, audio=None)
     two = row(3, video=EXPIRED, audio=EXPIRED)
 
-    [first] = messages.events(before, one)
-    [second] = messages.events(one, two)
+    [first] = derive_events(before, one)
+    [second] = derive_events(one, two)
 
     assert first.type == second.type == EventType.EXPIRED
     assert json.loads(first.detail)["expired"] == ["video"]
     assert json.loads(second.detail)["expired"] == ["audio", "video"]
-    assert messages.events(two, {**two, "version": 4}) == []
+    assert derive_events(two, {**two, "version": 4}) == []
 
 
 def test_files_that_are_elsewhere_are_no_archive() -> None:
-    assert messages.events(row(1, video=None), row(2, video=EXTERNAL)) == []
+    assert derive_events(row(1, video=None), row(2, video=EXTERNAL)) == []
 
 
 @pytest.mark.parametrize("letter", ["n", "ж", "会"])
@@ -320,7 +320,7 @@ def test_an_event_of_very_many_files_fits(letter: str) -> None:
     names = {f"track/{letter * 1000}/{n:04}": {**ARCHIVED, "key": "k" * 1000} for n in range(400)}
     before = row(1, **dict.fromkeys(names))
 
-    [event] = messages.events(before, row(2, **names))
+    [event] = derive_events(before, row(2, **names))
 
     assert json.loads(event.detail)["artifact_count"] == 400
     assert len(event.detail.encode()) < 240_000
@@ -334,9 +334,9 @@ def test_subscribers_are_told_of_an_erasure_once_and_only_of_whom() -> None:
         "erased_at": "2026-06-04T09:00:00.000Z",
     }
 
-    assert messages.events(row(3, video=ARCHIVED), before) == []
-    [event] = messages.events(before, tombstone)
-    assert messages.events(tombstone, tombstone) == []
+    assert derive_events(row(3, video=ARCHIVED), before) == []
+    [event] = derive_events(before, tombstone)
+    assert derive_events(tombstone, tombstone) == []
 
     assert event.type == EventType.ERASED
     assert json.loads(event.detail) == {"id": f"{RECORDING_ID}#5", **tombstone}
@@ -380,11 +380,11 @@ def test_a_change_that_subscribers_are_not_told_of_is_no_event() -> None:
     before = {**row(1, video=None), "status": "RECORDING"}
     after = {**row(2, video=None), "status": "UPLOADING"}
 
-    assert messages.events(before, after) == []
+    assert derive_events(before, after) == []
 
 
 def test_a_new_row_is_catalogued_before_it_is_final() -> None:
-    catalogued, uploaded = messages.events(None, row(1, video=None))
+    catalogued, uploaded = derive_events(None, row(1, video=None))
 
     assert catalogued.type == EventType.CATALOGUED
     assert uploaded.type == EventType.UPLOADED
@@ -397,7 +397,7 @@ def test_a_new_row_is_catalogued_before_it_is_final() -> None:
 
 
 def test_a_duration_may_be_no_whole_number_of_seconds() -> None:
-    [event] = messages.events(
+    [event] = derive_events(
         {**row(1), "status": "UPLOADING"}, {**row(2), "duration_seconds": Decimal("1800.5")}
     )
 
@@ -407,7 +407,7 @@ def test_a_duration_may_be_no_whole_number_of_seconds() -> None:
 def test_a_row_without_files_that_is_said_to_be_archived_has_none_to_tell_of() -> None:
     before = {"recording_id": RECORDING_ID, "status": "UPLOADED", "version": 1}
 
-    [event] = messages.events(before, {**before, "version": 2, "archived": "yes"})
+    [event] = derive_events(before, {**before, "version": 2, "archived": "yes"})
 
     assert json.loads(event.detail)["artifact_count"] == 0
     assert json.loads(event.detail)["artifacts"] == []
@@ -419,8 +419,6 @@ def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told
     names = [f"{number:02}".ljust(2996, "x") for number in range(50)]
     names[0] += longer_by * "x"
 
-    [event] = messages.events(
-        row(1, **dict.fromkeys(names)), row(2, **dict.fromkeys(names, EXPIRED))
-    )
+    [event] = derive_events(row(1, **dict.fromkeys(names)), row(2, **dict.fromkeys(names, EXPIRED)))
 
     assert json.loads(event.detail)["expired"] == sorted(names)[:told_of]

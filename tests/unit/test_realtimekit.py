@@ -15,7 +15,7 @@ import urllib3
 from botocore.config import Config
 
 from doubles import API_TOKEN, Answer, Upstream
-from local.simulator import Drop, Simulator
+from realtimekit_simulator import Drop, Simulator
 from recordings.realtimekit import (
     TIMEOUT,
     ApiToken,

@@ -12,9 +12,11 @@ import pytest
 
 from doubles import APP_ID, state_of, tracks
 from recordings import messages, packing, stored
-from recordings.catalogue import Catalogue, expiry, news, public, unsettled
+from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError, unmarshal
+from recordings.events import derive_events
 from recordings.model import Recording
+from recordings.rows import expiry, news, public, unsettled
 
 NOON = datetime(2026, 6, 3, 12, 0, tzinfo=UTC)
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
@@ -58,7 +60,7 @@ def test_five_thousand_archived_files_fit_into_a_row(catalogue: Catalogue, dynam
     assert catalogue.get(RECORDING_ID) == row
     assert not catalogue.upsert(recording, NOON).changed
     [event] = [
-        one for one in messages.events({**row, "archived": "no"}, row) if "Archived" in one.type
+        one for one in derive_events({**row, "archived": "no"}, row) if "Archived" in one.type
     ]
     detail = json.loads(event.detail)
     assert (detail["artifact_count"], len(detail["artifacts"])) == (5000, 50)
@@ -224,7 +226,7 @@ def use(row: dict[str, Any]) -> None:
         json.dumps({"v": 1, "source": "catalogue", "task": "archive", **KEY, "deadline": deadline})
     )
     for old in ({}, stored.read(ROW)):
-        for event in messages.events(old, read):
+        for event in derive_events(old, read):
             assert len(event.detail.encode()) < 240_000
     merged = Catalogue(None, APP_ID).merged(read, UPLOADED, NOON)  # type: ignore[arg-type]
     news(read, merged)

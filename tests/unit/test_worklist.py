@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from doubles import Clock
+from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
-from recordings.worklist import Check, ClaimLostError, UpstreamBudget, Worklist, utcnow
+from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 KEY = "recording#97cb480d-5840-4528-ace3-919b5e386c68"
 REQUEST = {"recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}

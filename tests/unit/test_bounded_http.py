@@ -15,14 +15,14 @@ import pytest
 import urllib3
 
 from doubles import Answer, Upstream
-from recordings import answers
-from recordings.answers import UnboundedAnswerError
+from recordings import bounded_http
+from recordings.bounded_http import UnboundedAnswerError
 
 MIB = 1024 * 1024
 
 
-def fetch(http: urllib3.PoolManager, url: str, **bounds: float) -> answers.Answer:
-    return answers.fetch(
+def fetch(http: urllib3.PoolManager, url: str, **bounds: float) -> bounded_http.Answer:
+    return bounded_http.fetch(
         http,
         url,
         timeout=urllib3.Timeout(connect=1, read=1),
@@ -200,7 +200,7 @@ def test_a_request_is_not_repeated_without_leave(http: urllib3.PoolManager) -> N
         fetch(http, server.url)
 
         with pytest.raises(urllib3.exceptions.ProtocolError):
-            answers.fetch(
+            bounded_http.fetch(
                 http,
                 server.url,
                 timeout=urllib3.Timeout(connect=1, read=1),

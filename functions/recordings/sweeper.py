@@ -24,10 +24,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from recordings import catalogue as rows
-from recordings import messages
+from recordings import messages, rows
 from recordings.archive import Archive
-from recordings.catalogue import ConflictError, is_erased, news, unsettled
+from recordings.catalogue import ConflictError
 from recordings.dynamodb import Item, UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.messages import ArchiveRequest, Source
@@ -38,6 +37,7 @@ from recordings.realtimekit import (
     RealtimeKitError,
     UnintelligibleError,
 )
+from recordings.rows import is_erased, news, unsettled
 from recordings.sweeps import Counts, State, Sweep, SweepEndedError, Sweeps, Trigger
 from recordings.worklist import PATIENCE, is_urgent
 
@@ -45,15 +45,15 @@ ARCHIVE_FORGOTTEN = "archive_forgotten"
 INTERRUPTED = "interrupted"
 UNWRITABLE = "unwritable"
 
-MOST_EXAMPLES = 20
+MAX_EXAMPLES = 20
 # A webhook of what ended just now may be on its way.
 IN_FLIGHT = timedelta(minutes=10)
 # An answer that makes no sense may be a proxy's; three in a row are RealtimeKit's.
-_MOST_NONSENSE = 3
+_MAX_NONSENSE_ANSWERS = 3
 # What a schedule began is left to the next, and the alarm for a failed one tells.
 _PATIENCE_OF_SCHEDULES = timedelta(hours=12)
-_MOST_PAGES = 1_000_000
-_MOST_PASSES = 2
+_MAX_PAGES = 1_000_000
+_MAX_PASSES = 2
 _AT_A_TIME = 8
 _SOON = 60
 # Of a page that does not number its items.
@@ -93,7 +93,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweeping:
+class Sweeper:
     """Works on sweeps; without an `archive` the bucket is not looked at."""
 
     ingestion: Ingestion
@@ -166,7 +166,7 @@ class Sweeping:
             "not_before": error.retry_after and now + timedelta(seconds=error.retry_after),
         }
         is_late = now - sweep.created_at > _patience(sweep)
-        if notes.get("nonsense", 0) >= _MOST_NONSENSE or is_late:
+        if notes.get("nonsense", 0) >= _MAX_NONSENSE_ANSWERS or is_late:
             waits = {"state": State.FAILED, "cause": error.cause, "reason": str(error)}
         return self.sweeps.save(replace(sweep, progress=notes, trying_since=None, **waits))
 
@@ -346,7 +346,7 @@ def _sought(
     low, high = (notes["low"], number) if reaches else (number, notes["high"])
     if reaches or notes["phase"] == "halving":
         return _paging(high) if high - low <= 1 else {"phase": "halving", "low": low, "high": high}
-    if high > _MOST_PAGES:
+    if high > _MAX_PAGES:
         raise UnintelligibleError("the list has no end")
     return {"phase": "searching", "low": low, "high": 2 * high}
 
@@ -389,7 +389,7 @@ def _completed(sweep: Sweep, first: ListPage) -> Sweep:
         return replace(sweep, state=State.COMPLETED)
     counts = sweep.counts
     complete = last - before + 1 <= counts.seen + counts.unreadable
-    if complete or notes["passes"] >= _MOST_PASSES:
+    if complete or notes["passes"] >= _MAX_PASSES:
         return replace(sweep, state=State.COMPLETED, complete=complete)
     again = _EACH_PASS + (("missing", "behind") if sweep.dry_run else ())
     return replace(
@@ -501,5 +501,5 @@ def _with_examples(
     for kind, ids in found.items():
         if ids:
             merged[kind] = list(dict.fromkeys([*merged.get(kind, ()), *sorted(ids)]))
-            del merged[kind][MOST_EXAMPLES:]
+            del merged[kind][MAX_EXAMPLES:]
     return merged

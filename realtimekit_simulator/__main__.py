@@ -1,4 +1,4 @@
-"""Run the simulator by itself: python -m local.simulator --port 8787 --speed 60."""
+"""The simulator as a program: `realtimekit-simulator --port 8787 --speed 60`."""
 
 import argparse
 import signal
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.simulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="realtimekit-simulator", description=__doc__)
     parser.add_argument("--port", type=int, default=8787, help="0 for any free one")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per real one")
     parser.add_argument("--seed", type=int, help="for the same ids in every run")

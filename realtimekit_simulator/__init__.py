@@ -15,7 +15,7 @@ All over HTTP on loopback.
         simulator.faults.add(Truncate(size=1_000_000), path="^/media/")
         archived = …  # is to have video.size, video.sha256() and video.crc32()
 
-`python -m local.simulator` runs one by itself; `GET /_simulator` says how to control it.
+`realtimekit-simulator` runs one by itself; `GET /_simulator` says how to control it.
 """
 
 from .clock import Clock

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import catalogue as rows
-from recordings import messages
+from recordings import messages, rows
 from recordings.archive import (
     Archive,
     OutOfTimeError,
     Stored,
     Upload,
     UploadLostError,
-    key,
+    object_key,
     storage_location,
 )
 from recordings.catalogue import Catalogue
@@ -57,7 +56,7 @@ _LAST_LOOKS = timedelta(days=1)
 _PATIENCE_WITH_EXPIRED = timedelta(hours=12)
 _TRIES = 2
 # Copies that broke off are kept to go on with, as many as a check has room for beside its deadline.
-_MOST_UPLOADS = 50
+_MAX_UPLOADS = 50
 WRONG_LENGTH = "wrong_length"
 
 TellLost = Callable[[Sequence[str]], None]
@@ -84,7 +83,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archiving:
+class Archiver:
     """Archives recordings' files, and leaves checks for what is not archived yet."""
 
     realtimekit: RealtimeKit
@@ -125,7 +124,7 @@ class _Run:
 
     def __init__(
         self,
-        owner: Archiving,
+        owner: Archiver,
         check: Check,
         recording_id: str,
         row: Item,
@@ -316,13 +315,13 @@ class _Run:
             self._abort(name)
             self.outcome.restarted += 1
         upload = self._owner.archive.begin(
-            key(self._row, name),
+            object_key(self._row, name),
             file,
             self._recording_id,
             in_small_parts=known is not None and known.is_stuck,
         )
         if isinstance(upload, Upload):
-            while len(self._uploads) >= _MOST_UPLOADS:
+            while len(self._uploads) >= _MAX_UPLOADS:
                 self._abort(next(iter(self._uploads)))
             self._uploads[name] = upload
             try:
@@ -377,7 +376,9 @@ class _Run:
         self._abort(name)
 
     def _find(self, name: str, artifact: Item) -> Stored | None:
-        return self._owner.archive.find(key({**self._row, "artifacts": {name: artifact}}, name))
+        return self._owner.archive.find(
+            object_key({**self._row, "artifacts": {name: artifact}}, name)
+        )
 
     def _adopt(self, name: str, artifact: Item, stored: Stored) -> None:
         """Take an object that is there for the file, unless RealtimeKit says another length."""
