@@ -675,6 +675,15 @@ def test_what_is_ensured_says_why_and_knows_nothing_of_what_was_given_up(
     assert (check.request, check.cause, check.low) == (REQUEST, "forgotten", False)
 
 
+def test_news_with_another_hint_replaces_the_hint(worklist: Worklist, clock: Clock) -> None:
+    other = {"meeting_id": "78e51061-7311-48a3-82ce-6f447ed4d57b", "title": "Weekly sync"}
+    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "unavailable")
+    worklist.check_in(60, KEY, {**REQUEST, "hint": other}, "unavailable")
+
+    clock.advance(60)
+    assert due(worklist)[0].request == {**REQUEST, "hint": other}
+
+
 def test_a_lost_claim_says_of_what(worklist: Worklist, clock: Clock) -> None:
     first = claimed(worklist)
     clock.advance(931)
