@@ -422,3 +422,27 @@ def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told
     [event] = derive_events(row(1, **dict.fromkeys(names)), row(2, **dict.fromkeys(names, EXPIRED)))
 
     assert json.loads(event.detail)["expired"] == sorted(names)[:told_of]
+
+
+@pytest.mark.parametrize(
+    ("request_", "written"),
+    [
+        (
+            RecordingRequest(recording_id=RECORDING_ID, source=Source.API),
+            {"v": 1, "source": "api", "recording_id": RECORDING_ID},
+        ),
+        (
+            SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
+            {"v": 1, "source": "follow_up", "meeting_id": MEETING_ID},
+        ),
+        (
+            EraseRequest(recording_id=RECORDING_ID, source=Source.API),
+            {"v": 1, "source": "api", "task": "erase", "recording_id": RECORDING_ID},
+        ),
+    ],
+)
+def test_a_message_says_no_more_than_is_known(
+    request_: messages.Request, written: dict[str, object]
+) -> None:
+    """Messages of one version of this service are read by the next."""
+    assert json.loads(messages.body(request_)) == written
