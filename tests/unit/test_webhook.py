@@ -475,6 +475,7 @@ def test_of_the_keys_there_were_the_newest_are_believed(
         (None, "no signature"),
         (" ", "no signature"),
         ("not base64!", "the signature is not base64"),
+        ("YW!Jj", "the signature is not base64"),
         ("YWJj", "the signature has the size of none"),
     ],
 )
