@@ -413,6 +413,15 @@ def test_a_row_without_files_that_is_said_to_be_archived_has_none_to_tell_of() -
     assert json.loads(event.detail)["artifacts"] == []
 
 
+def test_a_file_of_which_no_place_is_known_is_told_of_by_its_name() -> None:
+    files = {"video": {"kind": "video"}}
+    before = {"recording_id": RECORDING_ID, "status": "UPLOADED", "version": 1, "artifacts": files}
+
+    [event] = derive_events(before, {**before, "version": 2, "archived": "yes"})
+
+    assert json.loads(event.detail)["artifacts"] == [{"name": "video", "kind": "video"}]
+
+
 @pytest.mark.parametrize(("longer_by", "told_of"), [(0, 50), (1, 49)])
 def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told_of: int) -> None:
     """With quotes and separator 50 names of 2,996 bytes are the 150,000 that there is room for."""
