@@ -88,7 +88,8 @@ def configuration(module: str) -> str:
 source_paths = ["src"]
 only_mutate = ["src/{path}"]
 also_copy = {copied}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-o", "timeout=60"]
+# A mutant that hangs ends after so many seconds; a busy machine takes a minute for the slowest test.
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-o", "timeout=300"]
 pytest_add_cli_args_test_selection = {files_of(module)}
 """
 

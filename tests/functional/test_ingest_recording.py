@@ -1111,3 +1111,113 @@ def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
     assert answer == {"batchItemFailures": []}
     a_day_on = Worklist(work_table, lambda: utcnow() + timedelta(days=1))
     assert [check.cause for check in a_day_on.due(10)] == [cause]
+
+
+# --- when it is asked for again ---
+
+
+def test_of_what_a_list_names_an_upload_is_checked_in_five_minutes_and_a_live_recording_in_one(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    """A session has ended: what was live when it was listed has most likely stopped."""
+    meeting = simulator.world.create_meeting()
+    uploading = simulator.world.record_meeting(meeting=meeting, status=Status.UPLOADING)
+    live = simulator.world.record_meeting(meeting=meeting, status=Status.RECORDING)
+
+    handle(ended(meeting.id, ""))
+
+    clock.advance(299)
+    [check] = worklist.due(10)
+    assert (check.key, check.cause) == (f"recording#{live.id}", "not_final")
+    assert check.seconds_due(clock()) == 239
+    clock.advance(1)
+    assert f"recording#{uploading.id}" in {check.key for check in worklist.due(10)}
+
+
+def test_only_the_details_of_what_a_sweep_lists_have_low_priority(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    swept, told = simulator.world.record_meetings(2)
+
+    handle(
+        ended(swept.session.meeting.id, swept.session.id, source="sweep"),
+        ended(told.session.meeting.id, told.session.id, source="webhook"),
+    )
+
+    clock.advance(60)
+    assert {check.key: check.low for check in worklist.due(10)} == {
+        f"recording#{swept.id}": True,
+        f"recording#{told.id}": False,
+    }
+
+
+def test_a_check_that_is_throttled_waits_for_as_long_as_realtimekit_says(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting()
+    simulator.faults.add(error(503))
+    handle(about(recording.id))
+    simulator.faults.add(rate_limited(3000))
+
+    handle(about(recording.id, source="follow_up"))
+
+    clock.advance(2999)
+    assert worklist.due(10) == []
+    clock.advance(1)
+    assert [check.cause for check in worklist.due(10)] == ["throttled"]
+
+
+@pytest.mark.parametrize(("days", "cause"), [(8, None), (6, "not_found")])
+def test_a_recording_that_has_no_end_is_forgotten_by_its_beginning(
+    handle: Handle,
+    simulator: Simulator,
+    checks: Checks,
+    clock: Clock,
+    days: int,
+    cause: str | None,
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.ERRORED)
+    simulator.faults.add(Overlay({"stopped_time": None}))
+    handle(about(recording.id))
+    clock.advance(days * 86_400)
+    simulator.faults.add(error(404))
+
+    handle(about(recording.id, source="follow_up"))
+
+    assert checks() == ({f"recording#{recording.id}": cause} if cause else {})
+
+
+def test_an_old_recording_that_was_not_final_is_still_asked_for(
+    handle: Handle, simulator: Simulator, checks: Checks, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.RECORDING)
+    handle(about(recording.id))
+    clock.advance(8 * 86_400)
+    simulator.faults.add(error(404))
+
+    handle(about(recording.id, source="follow_up"))
+
+    assert checks() == {f"recording#{recording.id}": "not_found"}
+
+
+def test_a_session_of_whose_rows_none_can_be_written_is_told_of_once(
+    handle: Handle,
+    simulator: Simulator,
+    recordings_table: Table,
+    logged: Callable[[], str],
+) -> None:
+    """They are as large as an item may be."""
+    session = simulator.world.start_session(simulator.world.create_meeting())
+    for _ in range(4):
+        simulator.world.start_recording(session, allow_multiple=True)
+    simulator.world.end_session(session)
+    simulator.world.clock.advance(3600)
+    for recording in session.recordings:
+        recordings_table.update(
+            {"recording_id": recording.id},
+            "SET #version = :version, #note = :note",
+            {"version": 1, "note": "x" * 404_700},
+        )
+
+    assert handle(ended(session.meeting.id, session.id)) == []
+    assert logged().count("recording unwritable") == 1

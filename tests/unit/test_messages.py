@@ -3,6 +3,8 @@
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -338,3 +340,118 @@ def test_subscribers_are_told_of_an_erasure_once_and_only_of_whom() -> None:
 
     assert event.type == EventType.ERASED
     assert json.loads(event.detail) == {"id": f"{RECORDING_ID}#5", **tombstone}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"v": "9" * 30}, "v is 99999999999999999999, not 1"),
+        ({"b" * 60: 1, "a" * 60: 1}, f"unknown keys: {'a' * 60}, {'b' * 38}"),
+        ({"task": "archive", "deadline": "tomorrow"}, "deadline is not a timestamp"),
+    ],
+)
+def test_what_cannot_be_worked_on_is_quoted_only_so_far(
+    fields: dict[str, Any], reason: str
+) -> None:
+    message = {"v": 1, "source": "follow_up", "recording_id": RECORDING_ID, **fields}
+
+    with pytest.raises(MalformedMessageError, match=f"^{reason}$"):
+        messages.parse(json.dumps(message))
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        SessionRequest(meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.WEBHOOK),
+        EraseRequest(recording_id=RECORDING_ID, source=Source.API),
+        ArchiveRequest(
+            recording_id=RECORDING_ID, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
+        ),
+    ],
+)
+def test_news_outweighs_follow_up_whatever_is_asked_for(news: messages.Request) -> None:
+    again = replace(news, source=Source.FOLLOW_UP)
+
+    assert messages.merged(again, news) == news
+    assert messages.merged(news, again) == news
+
+
+def test_a_change_that_subscribers_are_not_told_of_is_no_event() -> None:
+    before = {**row(1, video=None), "status": "RECORDING"}
+    after = {**row(2, video=None), "status": "UPLOADING"}
+
+    assert derive_events(before, after) == []
+
+
+def test_a_new_row_is_catalogued_before_it_is_final() -> None:
+    catalogued, uploaded = derive_events(None, row(1, video=None))
+
+    assert catalogued.type == EventType.CATALOGUED
+    assert uploaded.type == EventType.UPLOADED
+    assert json.loads(uploaded.detail) == {
+        "id": f"{RECORDING_ID}#1",
+        "recording_id": RECORDING_ID,
+        "status": "UPLOADED",
+        "version": 1,
+    }
+
+
+def test_a_duration_may_be_no_whole_number_of_seconds() -> None:
+    [event] = derive_events(
+        {**row(1), "status": "UPLOADING"}, {**row(2), "duration_seconds": Decimal("1800.5")}
+    )
+
+    assert json.loads(event.detail)["duration_seconds"] == 1800.5
+
+
+def test_a_row_without_files_that_is_said_to_be_archived_has_none_to_tell_of() -> None:
+    before = {"recording_id": RECORDING_ID, "status": "UPLOADED", "version": 1}
+
+    [event] = derive_events(before, {**before, "version": 2, "archived": "yes"})
+
+    assert json.loads(event.detail)["artifact_count"] == 0
+    assert json.loads(event.detail)["artifacts"] == []
+
+
+def test_a_file_of_which_no_place_is_known_is_told_of_by_its_name() -> None:
+    files = {"video": {"kind": "video"}}
+    before = {"recording_id": RECORDING_ID, "status": "UPLOADED", "version": 1, "artifacts": files}
+
+    [event] = derive_events(before, {**before, "version": 2, "archived": "yes"})
+
+    assert json.loads(event.detail)["artifacts"] == [{"name": "video", "kind": "video"}]
+
+
+@pytest.mark.parametrize(("longer_by", "told_of"), [(0, 50), (1, 49)])
+def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told_of: int) -> None:
+    """With quotes and separator 50 names of 2,996 bytes are the 150,000 that there is room for."""
+    names = [f"{number:02}".ljust(2996, "x") for number in range(50)]
+    names[0] += longer_by * "x"
+
+    [event] = derive_events(row(1, **dict.fromkeys(names)), row(2, **dict.fromkeys(names, EXPIRED)))
+
+    assert json.loads(event.detail)["expired"] == sorted(names)[:told_of]
+
+
+@pytest.mark.parametrize(
+    ("request_", "written"),
+    [
+        (
+            RecordingRequest(recording_id=RECORDING_ID, source=Source.API),
+            {"v": 1, "source": "api", "recording_id": RECORDING_ID},
+        ),
+        (
+            SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
+            {"v": 1, "source": "follow_up", "meeting_id": MEETING_ID},
+        ),
+        (
+            EraseRequest(recording_id=RECORDING_ID, source=Source.API),
+            {"v": 1, "source": "api", "task": "erase", "recording_id": RECORDING_ID},
+        ),
+    ],
+)
+def test_a_message_says_no_more_than_is_known(
+    request_: messages.Request, written: dict[str, object]
+) -> None:
+    """Messages of one version of this service are read by the next."""
+    assert json.loads(messages.body(request_)) == written

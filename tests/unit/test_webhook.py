@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -463,3 +464,118 @@ def test_of_the_keys_there_were_the_newest_are_believed(
     assert len(upstream.requests) == 4
     with pytest.raises(SignatureError):
         keys.verify(BODY, signer.sign(BODY))
+
+
+# --- what an answer says, and what a fetch costs ---
+
+
+@pytest.mark.parametrize(
+    ("signature", "reason"),
+    [
+        (None, "no signature"),
+        (" ", "no signature"),
+        ("not base64!", "the signature is not base64"),
+        ("YW!Jj", "the signature is not base64"),
+        ("YWJj", "the signature has the size of none"),
+    ],
+)
+def test_what_is_no_signature_says_why(
+    keys: PublicKeys, signature: str | None, reason: str
+) -> None:
+    with pytest.raises(SignatureError, match=f"^{reason}$"):
+        keys.verify(BODY, signature)
+
+
+def test_a_refusal_says_under_which_keys_the_signature_failed(
+    keys: PublicKeys,
+    upstream: Upstream,
+    http: urllib3.PoolManager,
+    signer: Signer,
+    successor: Signer,
+) -> None:
+    upstream.says(published(signer))
+    pinned = PublicKeys(f"{upstream.url}/keys", http, pinned=signer.pem)
+
+    with pytest.raises(SignatureError) as raised:
+        keys.verify(BODY, successor.sign(BODY))
+    assert str(raised.value) == "the signature is of no key that RealtimeKit publishes"
+    with pytest.raises(SignatureError) as raised:
+        pinned.verify(BODY, successor.sign(BODY))
+    assert str(raised.value) == "the signature is not of the pinned key"
+
+
+def test_a_key_that_cannot_be_had_says_why(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    upstream.says(Answer(b"", 503))
+
+    with pytest.raises(KeyUnavailableError) as raised:
+        keys.verify(BODY, signer.sign(BODY))
+    assert str(raised.value) == "HTTP 503 without a public key"
+    with pytest.raises(KeyUnavailableError) as raised:
+        keys.verify(BODY, signer.sign(BODY))
+    assert str(raised.value) == "the keys were fetched, or not, less than a minute ago"
+
+
+def test_a_setting_that_stops_the_start_says_which(http: urllib3.PoolManager) -> None:
+    with pytest.raises(ValueError, match="address") as raised:
+        PublicKeys("https://evil.example/", http)
+    assert str(raised.value) == "the key's address is not https on a host of RealtimeKit's"
+    with pytest.raises(ValueError, match="pinned") as raised:
+        PublicKeys("https://api.realtime.cloudflare.com/x", http, pinned="no key")
+    assert str(raised.value) == "the pinned key is no PEM of an RSA public key"
+
+
+def test_a_signature_that_fails_after_the_hourly_fetch_failed_is_undecided(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer, stopwatch: Stopwatch
+) -> None:
+    """The key may have been rotated while it could not be fetched; a 401 would lose the event."""
+    upstream.says(published(signer))
+    keys.verify(BODY, signer.sign(BODY))
+    upstream.says(Answer(b"", 503))
+    stopwatch.seconds += 3600
+
+    with pytest.raises(KeyUnavailableError):
+        keys.verify(BODY, successor.sign(BODY))
+
+
+def test_a_forgery_that_meets_the_hourly_fetch_or_the_first_costs_no_other(
+    keys: PublicKeys, upstream: Upstream, signer: Signer, successor: Signer, stopwatch: Stopwatch
+) -> None:
+    upstream.says(published(signer))
+    for fetches in (1, 2):
+        with pytest.raises(SignatureError):
+            keys.verify(BODY, successor.sign(BODY))
+        assert len(upstream.requests) == fetches
+        stopwatch.seconds += 3600
+
+
+def test_a_host_of_the_key_that_is_silent_is_not_waited_for(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    answered = threading.Event()
+    upstream.says(Answer(b"", held=answered))
+    try:
+        with pytest.raises(KeyUnavailableError, match=r"^no answer: ReadTimeoutError$"):
+            keys.verify(BODY, signer.sign(BODY))
+    finally:
+        answered.set()
+
+
+def test_a_published_key_that_is_none_does_not_hide_those_after_it(
+    keys: PublicKeys, upstream: Upstream, signer: Signer
+) -> None:
+    broken = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    elliptic = pem(ec.generate_private_key(ec.SECP256R1()).public_key())
+    upstream.says(Answer({"data": {"publicKey": broken + elliptic + signer.pem}}))
+
+    keys.verify(BODY, signer.sign(BODY))
+
+
+@pytest.mark.parametrize("name", ["sessionId", "session_id"])
+def test_an_ended_meeting_names_its_session_in_either_spelling(name: str) -> None:
+    event = {"event": "meeting.ended", "meeting": {"id": MEETING_ID, name: SESSION_ID.upper()}}
+
+    assert webhook.ingest_request(event) == SessionRequest(
+        meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.WEBHOOK
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from doubles import AnyRequest, Clock
 from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
-from recordings.worklist import Check, ClaimLostError, Worklist
+from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 KEY = "recording#97cb480d-5840-4528-ace3-919b5e386c68"
 REQUEST = {"recording_id": "97cb480d-5840-4528-ace3-919b5e386c68"}
@@ -632,3 +632,155 @@ def test_what_is_followed_again_is_not_said_to_be_given_up(
     [item] = dynamodb.scan(TableName="WorkTable")["Items"]
     assert item["pending"] in ({"S": "yes"}, {"S": "patient"})
     assert "given_up_at" not in item
+
+
+# --- what a check keeps ---
+
+
+@pytest.mark.parametrize("leave", ["check_in", "ensure", "claim"])
+def test_a_check_is_kept_for_a_month(worklist: Worklist, work_table: Table, leave: str) -> None:
+    if leave == "claim":
+        claimed(worklist)
+    else:
+        getattr(worklist, leave)(60, FILES, REQUEST, "pending", DEADLINE)
+
+    row = work_table.get({"work_id": f"check#{FILES}"})
+    assert row
+    assert row["expires_at"] == 1783074600  # 2026-07-03 10:30
+
+
+def test_a_claim_of_what_was_not_checked_in_begins_its_history(
+    worklist: Worklist, clock: Clock
+) -> None:
+    first = claimed(worklist)
+    clock.advance(930)
+    again = claimed(worklist)
+
+    assert (first.since, first.attempts, first.interval) == (again.since, 0, 60)
+    assert again.since == clock() - timedelta(seconds=930)
+
+
+def test_files_whose_claim_ran_out_wait_among_files(worklist: Worklist, clock: Clock) -> None:
+    claimed(worklist)
+    clock.advance(930)
+    worklist.check_in(60, KEY, REQUEST, "unavailable")
+    clock.advance(60)
+
+    news, files = due(worklist)
+
+    assert (news.key, files.key, files.deadline) == (KEY, FILES, DEADLINE)
+
+
+def test_what_is_ensured_says_why_and_knows_nothing_of_what_was_given_up(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "not_final", low=True)
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    assert worklist.ensure(60, KEY, REQUEST, "forgotten")
+
+    clock.advance(60)
+    [check] = due(worklist)
+    assert (check.request, check.cause, check.low) == (REQUEST, "forgotten", False)
+
+
+def test_news_with_another_hint_replaces_the_hint(worklist: Worklist, clock: Clock) -> None:
+    other = {"meeting_id": "78e51061-7311-48a3-82ce-6f447ed4d57b", "title": "Weekly sync"}
+    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "unavailable")
+    worklist.check_in(60, KEY, {**REQUEST, "hint": other}, "unavailable")
+
+    clock.advance(60)
+    assert due(worklist)[0].request == {**REQUEST, "hint": other}
+
+
+def test_a_lost_claim_says_of_what(worklist: Worklist, clock: Clock) -> None:
+    first = claimed(worklist)
+    clock.advance(931)
+    claimed(worklist)
+
+    with pytest.raises(ClaimLostError, match=f"^{FILES}$"):
+        worklist.finish(first)
+
+
+# --- bounds ---
+
+
+def test_the_time_is_that_of_utc() -> None:
+    assert utcnow().tzinfo is UTC
+
+
+def test_eight_days_are_not_yet_too_long(worklist: Worklist, clock: Clock) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    clock.advance(8 * DAY)
+    [check] = due(worklist)
+
+    assert not check.is_hopeless(clock())
+    clock.advance(0.001)
+    assert check.is_hopeless(clock())
+
+
+def test_a_check_whose_time_cannot_be_read_has_not_waited(
+    worklist: Worklist, work_table: Table, clock: Clock
+) -> None:
+    worklist.check_in(60, KEY, REQUEST, "not_final")
+    work_id = {"work_id": f"check#{KEY}"}
+    work_table.update(work_id, "SET #due_at = :due_at", {"due_at": "2026-06-03"})
+    [check] = due(worklist)
+
+    assert check.seconds_due(clock()) == 0
+    assert worklist.oldest_due() is None
+
+
+def test_in_the_smallest_ticks_each_lane_has_one_place(worklist: Worklist, clock: Clock) -> None:
+    for n in range(5):
+        worklist.check_in(60, f"patient{n}", REQUEST, "x", DEADLINE)
+        worklist.check_in(60, f"low{n}", REQUEST, "x", low=True)
+    clock.advance(60)
+
+    assert lanes(worklist, 1) == ["p"]
+    assert lanes(worklist, 2) == ["p", "l"]
+    assert lanes(worklist, 4) == ["p", "l"]
+    for n in range(5):
+        worklist.settle(f"patient{n}")
+    assert lanes(worklist, 2) == ["l"]
+
+
+# --- the budget's numbers ---
+
+
+def test_a_budget_says_how_much_of_its_window_is_used_up(work_table: Table, clock: Clock) -> None:
+    five_per_window = budget(work_table, clock, 105)
+    used = [five_per_window.used]
+
+    for _ in range(6):
+        five_per_window.take()
+        used.append(five_per_window.used)
+
+    assert used == [0, 20, 40, 60, 80, 100, 100]
+
+
+def test_a_share_leaves_the_rest_of_a_window_to_others(work_table: Table, clock: Clock) -> None:
+    half = UpstreamBudget(work_table, "app", 210, clock, share=0.5)
+
+    assert [half.take() for _ in range(7)] == [0, 0, 0, 0, 0, 15, 15]
+    assert half.used == 50
+    assert [budget(work_table, clock, 210).take() for _ in range(6)] == [0, 0, 0, 0, 0, 15]
+
+
+def test_a_wait_is_a_second_at_least(work_table: Table, clock: Clock) -> None:
+    one_per_window = budget(work_table, clock, 21)
+    one_per_window.take()
+
+    clock.advance(14.8)
+
+    assert one_per_window.take() == 1
+
+
+def test_a_window_is_kept_for_an_hour_after_its_end(
+    work_table: Table, clock: Clock, dynamodb: Any
+) -> None:
+    budget(work_table, clock).take()
+
+    [item] = dynamodb.scan(TableName="WorkTable")["Items"]
+    assert item["expires_at"] == {"N": "1780486215"}  # 2026-06-03 11:30:15
