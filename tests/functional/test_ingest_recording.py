@@ -1145,7 +1145,7 @@ def test_only_the_details_of_what_a_sweep_lists_have_low_priority(
     )
 
     clock.advance(60)
-    assert {check.key: check.low for check in worklist.due(10)} == {
+    assert {check.key: check.low_priority for check in worklist.due(10)} == {
         f"recording#{swept.id}": True,
         f"recording#{told.id}": False,
     }

@@ -878,7 +878,7 @@ def test_of_five_thousand_files_some_are_linked_at_once_and_each_by_its_name_and
         file.name: state_of(recording_id, file, number, archive.bucket)
         for number, file in enumerate(files)
     }
-    catalogue.record_archive(recording_id, states)
+    catalogue.record_archive(recording_id, states)  # type: ignore[arg-type]
     first, last = sorted(states)[0], sorted(states)[-1]
     for name in (first, last):
         s3.put_object(Bucket=archive.bucket, Key=states[name]["key"], Body=name.encode())
@@ -1040,7 +1040,7 @@ def test_what_is_erased_is_not_brought_back(
         recording_id=recording.id, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
     )
     archiver.archive_recording(request, 900, lambda: False, lambda names: None)
-    assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None
+    assert catalogue.record_archive(recording.id, {"video": {"state": "archived"}}) is None  # type: ignore[misc]
 
     assert catalogue.get(recording.id) == tombstone
     assert contents(s3, bucket) == []
@@ -1120,7 +1120,7 @@ def test_while_files_are_being_archived_the_erasure_waits_and_the_row_is_closed(
     assert set(reply.body) == {"recording_id", "erasing_since"}
     assert checks()[f"erase#{recording.id}"] == "erasing"
     assert call("get", recording.id).status == 410
-    assert catalogue.record_archive(recording.id, {"video": {"state": "expired"}}) is None
+    assert catalogue.record_archive(recording.id, {"video": {"state": "expired"}}) is None  # type: ignore[misc]
     worklist.finish(run)
     assert api("DELETE", ONE, recording.id).status == 200
     assert checks() == {}

@@ -19,7 +19,7 @@ def imported(module: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module)
+            names.add(node.module)  # type: ignore[arg-type]
     return {name.partition(".")[0] for name in names}
 
 

@@ -50,7 +50,7 @@ def test_five_thousand_archived_files_fit_into_a_row(catalogue: Catalogue, dynam
     # In portions, as runs of a quarter of an hour would.
     for start in range(0, 5000, 1250):
         names = [file.name for file in files[start : start + 1250]]
-        row = catalogue.record_archive(RECORDING_ID, {name: states[name] for name in names})
+        row = catalogue.record_archive(RECORDING_ID, {name: states[name] for name in names})  # type: ignore[misc]
 
     assert row is not None
     assert row["archived"] == "yes"
@@ -225,7 +225,7 @@ def use(row: dict[str, Any]) -> None:
     assert messages.parse(
         json.dumps({"v": 1, "source": "catalogue", "task": "archive", **KEY, "deadline": deadline})
     )
-    for old in ({}, stored.read(ROW)):
+    for old in ({}, stored.read(ROW)):  # type: ignore[var-annotated]
         for event in derive_events(old, read):
             assert len(event.detail.encode()) < 240_000
     merged = Catalogue(None, APP_ID).merged(read, UPLOADED, NOON)  # type: ignore[arg-type]
@@ -265,7 +265,7 @@ def test_no_attribute_must_be_there(missing: str) -> None:
 def test_a_year_that_is_a_mistake_is_not_over() -> None:
     row = {"status": "UPLOADED", "stopped_at": "9999-12-31T23:59:59.999Z"}
 
-    assert expiry(row) == "9999-12-31T23:59:59.999Z"
+    assert expiry(row) == "9999-12-31T23:59:59.999Z"  # type: ignore[arg-type]
 
 
 # --- the time that the indexes are sorted by ---

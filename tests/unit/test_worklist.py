@@ -642,7 +642,7 @@ def test_a_check_is_kept_for_a_month(worklist: Worklist, work_table: Table, leav
     if leave == "claim":
         claimed(worklist)
     else:
-        getattr(worklist, leave)(60, FILES, REQUEST, "pending", DEADLINE)
+        getattr(worklist, leave)(AnyRequest(FILES, REQUEST), "pending", deadline=DEADLINE)
 
     row = work_table.get({"work_id": f"check#{FILES}"})
     assert row
@@ -663,7 +663,7 @@ def test_a_claim_of_what_was_not_checked_in_begins_its_history(
 def test_files_whose_claim_ran_out_wait_among_files(worklist: Worklist, clock: Clock) -> None:
     claimed(worklist)
     clock.advance(930)
-    worklist.check_in(60, KEY, REQUEST, "unavailable")
+    worklist.check_in(AnyRequest(KEY, REQUEST), "unavailable")
     clock.advance(60)
 
     news, files = due(worklist)
@@ -674,21 +674,21 @@ def test_files_whose_claim_ran_out_wait_among_files(worklist: Worklist, clock: C
 def test_what_is_ensured_says_why_and_knows_nothing_of_what_was_given_up(
     worklist: Worklist, clock: Clock
 ) -> None:
-    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "not_final", low=True)
+    worklist.check_in(AnyRequest(KEY, {**REQUEST, "hint": HINT}), "not_final", low_priority=True)
     clock.advance(60)
     worklist.give_up(due(worklist)[0])
 
-    assert worklist.ensure(60, KEY, REQUEST, "forgotten")
+    assert worklist.ensure(AnyRequest(KEY, REQUEST), "forgotten")
 
     clock.advance(60)
     [check] = due(worklist)
-    assert (check.request, check.cause, check.low) == (REQUEST, "forgotten", False)
+    assert (check.request, check.cause, check.low_priority) == (REQUEST, "forgotten", False)
 
 
 def test_news_with_another_hint_replaces_the_hint(worklist: Worklist, clock: Clock) -> None:
     other = {"meeting_id": "78e51061-7311-48a3-82ce-6f447ed4d57b", "title": "Weekly sync"}
-    worklist.check_in(60, KEY, {**REQUEST, "hint": HINT}, "unavailable")
-    worklist.check_in(60, KEY, {**REQUEST, "hint": other}, "unavailable")
+    worklist.check_in(AnyRequest(KEY, {**REQUEST, "hint": HINT}), "unavailable")
+    worklist.check_in(AnyRequest(KEY, {**REQUEST, "hint": other}), "unavailable")
 
     clock.advance(60)
     assert due(worklist)[0].request == {**REQUEST, "hint": other}
@@ -711,7 +711,7 @@ def test_the_time_is_that_of_utc() -> None:
 
 
 def test_eight_days_are_not_yet_too_long(worklist: Worklist, clock: Clock) -> None:
-    worklist.check_in(60, KEY, REQUEST, "not_final")
+    worklist.check_in(AnyRequest(KEY, REQUEST), "not_final")
     clock.advance(8 * DAY)
     [check] = due(worklist)
 
@@ -723,7 +723,7 @@ def test_eight_days_are_not_yet_too_long(worklist: Worklist, clock: Clock) -> No
 def test_a_check_whose_time_cannot_be_read_has_not_waited(
     worklist: Worklist, work_table: Table, clock: Clock
 ) -> None:
-    worklist.check_in(60, KEY, REQUEST, "not_final")
+    worklist.check_in(AnyRequest(KEY, REQUEST), "not_final")
     work_id = {"work_id": f"check#{KEY}"}
     work_table.update(work_id, "SET #due_at = :due_at", {"due_at": "2026-06-03"})
     [check] = due(worklist)
@@ -734,8 +734,8 @@ def test_a_check_whose_time_cannot_be_read_has_not_waited(
 
 def test_in_the_smallest_ticks_each_lane_has_one_place(worklist: Worklist, clock: Clock) -> None:
     for n in range(5):
-        worklist.check_in(60, f"patient{n}", REQUEST, "x", DEADLINE)
-        worklist.check_in(60, f"low{n}", REQUEST, "x", low=True)
+        worklist.check_in(AnyRequest(f"patient{n}", REQUEST), "x", deadline=DEADLINE)
+        worklist.check_in(AnyRequest(f"low{n}", REQUEST), "x", low_priority=True)
     clock.advance(60)
 
     assert lanes(worklist, 1) == ["p"]
