@@ -22,7 +22,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import messages
+from recordings import __version__, messages
 from recordings.archive import Archive, NotErasedError, label
 from recordings.archiver import Archiver, Outcome
 from recordings.budget import UpstreamBudget
@@ -56,7 +56,7 @@ MAX_FILES_SHOWN = 20
 # A claim must outlive the invocation that holds it.
 LEASE_MARGIN_SECONDS = 30
 
-logger = Logger(service="archive_recording")
+logger = Logger(service="archive_recording", version=__version__)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

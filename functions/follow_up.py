@@ -19,7 +19,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from recordings import messages
+from recordings import __version__, messages
 from recordings.dynamodb import Table
 from recordings.messages import (
     ArchiveRequest,
@@ -46,7 +46,7 @@ MAX_CHECKS = 180
 SPREAD_SECONDS = 55
 SQS_BATCH = 10
 
-logger = Logger(service="follow_up")
+logger = Logger(service="follow_up", version=__version__)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

@@ -17,7 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from recordings import messages
+from recordings import __version__, messages
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table, UnwritableError
@@ -54,7 +54,7 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
 MIN_TIME_MS = 45_000
 
-logger = Logger(service="ingest_recording")
+logger = Logger(service="ingest_recording", version=__version__)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

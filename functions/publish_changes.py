@@ -22,7 +22,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import messages, stored
+from recordings import __version__, messages, stored
 from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.events import EVENT_SOURCE, Event, derive_events
 from recordings.messages import ArchiveRequest, Source
@@ -48,7 +48,7 @@ TRIES = 3
 ARCHIVE_CHECK_SECONDS = 900
 ARCHIVE_PENDING = "archive_pending"
 
-logger = Logger(service="publish_changes")
+logger = Logger(service="publish_changes", version=__version__)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

@@ -21,7 +21,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import messages, webhook
+from recordings import __version__, messages, webhook
 from recordings.warmup import connect, warm_up
 from recordings.webhook import KeyUnavailableError, MalformedEventError, PublicKeys, SignatureError
 
@@ -33,7 +33,7 @@ WEBHOOK_PUBLIC_KEY = os.environ["WEBHOOK_PUBLIC_KEY"]
 # RealtimeKit's events are a few kilobytes.
 MAX_BODY_BYTES = 1024 * 1024
 
-logger = Logger(service="receive_webhook")
+logger = Logger(service="receive_webhook", version=__version__)
 metrics = Metrics(service="recordings")
 
 # RealtimeKit's time-out is not documented; Dyte's was three seconds.

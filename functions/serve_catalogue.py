@@ -25,7 +25,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import listing, sweeps
+from recordings import __version__, listing, sweeps
 from recordings.archive import Archive, NotErasedError
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, ConflictError
@@ -76,7 +76,7 @@ LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
 # --- clients ---
 
-logger = Logger(service="serve_catalogue")
+logger = Logger(service="serve_catalogue", version=__version__)
 metrics = Metrics(service="recordings")
 # Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")

@@ -19,6 +19,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+from recordings import __version__
 from recordings.archive import Archive
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
@@ -53,7 +54,7 @@ MARGIN_MS = 20_000
 # The lease outlasts the invocation by this.
 LEASE_MARGIN_SECONDS = 2
 
-logger = Logger(service="sweep_recordings")
+logger = Logger(service="sweep_recordings", version=__version__)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import rights
 from doubles import ROOT
-from recordings import archiver, media, realtimekit, webhook
+from recordings import __version__, archiver, media, realtimekit, webhook
 from recordings.listing import LISTED
 from recordings.rows import RETENTION
 
@@ -817,3 +818,10 @@ def _condition(resources: Resources, value: Any) -> str | None:
         case {"Fn::If": ["CreateBucket", *_]}:
             return "Archive"
     return None
+
+
+def test_the_project_has_one_version(template: Mapping[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert template["Outputs"]["Version"]["Value"] == __version__ == project["version"]
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()

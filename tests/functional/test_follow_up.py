@@ -618,3 +618,11 @@ def test_switched_off_an_erasure_is_gone_on_with_by_who_can_erase_rows(
     tick()
 
     assert received() == [{"v": 1, "source": "follow_up", **ERASE}]
+
+
+def test_each_log_line_says_the_version(tick: Any, worklist: Worklist, logged: Any) -> None:
+    worklist.check_in(AnyRequest("recording#x", {"recording_id": "no id"}), "not_final", seconds=0)
+
+    tick()
+
+    assert '"version":"0.1.0"' in logged().replace('": "', '":"')

@@ -476,7 +476,7 @@ def test_of_the_keys_there_were_the_newest_are_believed(
         (" ", "no signature"),
         ("not base64!", "the signature is not base64"),
         ("YW!Jj", "the signature is not base64"),
-        ("YWJj", "the signature has the size of none"),
+        ("YWJj", "not an RSA signature's size"),
     ],
 )
 def test_what_is_no_signature_says_why(
@@ -498,10 +498,10 @@ def test_a_refusal_says_under_which_keys_the_signature_failed(
 
     with pytest.raises(SignatureError) as raised:
         keys.verify(BODY, successor.sign(BODY))
-    assert str(raised.value) == "the signature is of no key that RealtimeKit publishes"
+    assert str(raised.value) == "RealtimeKit's published keys did not make the signature"
     with pytest.raises(SignatureError) as raised:
         pinned.verify(BODY, successor.sign(BODY))
-    assert str(raised.value) == "the signature is not of the pinned key"
+    assert str(raised.value) == "the pinned key did not make the signature"
 
 
 def test_a_key_that_cannot_be_had_says_why(
@@ -511,19 +511,19 @@ def test_a_key_that_cannot_be_had_says_why(
 
     with pytest.raises(KeyUnavailableError) as raised:
         keys.verify(BODY, signer.sign(BODY))
-    assert str(raised.value) == "HTTP 503 without a public key"
+    assert str(raised.value) == "the keys' URL answered HTTP 503 without a public key"
     with pytest.raises(KeyUnavailableError) as raised:
         keys.verify(BODY, signer.sign(BODY))
-    assert str(raised.value) == "the keys were fetched, or not, less than a minute ago"
+    assert str(raised.value) == "the keys' last fetch is less than a minute ago"
 
 
 def test_a_setting_that_stops_the_start_says_which(http: urllib3.PoolManager) -> None:
     with pytest.raises(ValueError, match="address") as raised:
         PublicKeys("https://evil.example/", http)
-    assert str(raised.value) == "the key's address is not https on a host of RealtimeKit's"
+    assert str(raised.value) == "the key's address is not https at cloudflare.com or dyte.io"
     with pytest.raises(ValueError, match="pinned") as raised:
         PublicKeys("https://api.realtime.cloudflare.com/x", http, pinned="no key")
-    assert str(raised.value) == "the pinned key is no PEM of an RSA public key"
+    assert str(raised.value) == "the pinned key is not the PEM of an RSA public key"
 
 
 def test_a_signature_that_fails_after_the_hourly_fetch_failed_is_undecided(
@@ -556,7 +556,9 @@ def test_a_host_of_the_key_that_is_silent_is_not_waited_for(
     answered = threading.Event()
     upstream.says(Answer(b"", held=answered))
     try:
-        with pytest.raises(KeyUnavailableError, match=r"^no answer: ReadTimeoutError$"):
+        with pytest.raises(
+            KeyUnavailableError, match=r"^no answer from the keys' URL: ReadTimeoutError$"
+        ):
             keys.verify(BODY, signer.sign(BODY))
     finally:
         answered.set()
