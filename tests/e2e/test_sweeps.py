@@ -18,7 +18,7 @@ from realtimekit_simulator import Effect, Recording, Simulator
 from .conftest import Deployment, deployment, kill_runtime, wait_for
 from .test_main_job import updated
 
-RECORDINGS = 2000
+RECORDINGS = 600
 PAGE = 100
 
 
@@ -165,9 +165,9 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
     # Nobody asks for the details of what is repaired, so that a second sweep finds what the first left.
     with time_flies(deployed), deployed.without_schedules():
         happenings: dict[int, Callable[[], object]] = {
-            4: kill_the_sweeper,
-            9: list_late,
-            13: kill_the_sweeper,
+            2: kill_the_sweeper,
+            4: list_late,
+            5: kill_the_sweeper,
         }
         simulator.faults.add(OnPage(happenings), path="/recordings$", times=None)
         report = swept(deployed, since)
