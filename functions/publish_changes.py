@@ -146,7 +146,7 @@ def archive_all(changes: list[Change]) -> list[str]:
             continue
         try:
             archive(change.request, change.deadline)
-        except (ClientError, BotoCoreError, UnwritableError):
+        except (ClientError, BotoCoreError):
             logger.exception("archiving not asked for", recording_id=change.request.recording_id)
             return [change.sequence_number]
         queued.append(change.sequence_number)
@@ -155,7 +155,12 @@ def archive_all(changes: list[Change]) -> list[str]:
 
 def archive(request: ArchiveRequest, deadline: str | None) -> None:
     """Leave a check unless one waits, then send the message: a lost message has its check."""
-    worklist.ensure(request, ARCHIVE_PENDING, seconds=ARCHIVE_CHECK_SECONDS, deadline=deadline)
+    try:
+        worklist.ensure(request, ARCHIVE_PENDING, seconds=ARCHIVE_CHECK_SECONDS, deadline=deadline)
+    except UnwritableError:
+        # No retry helps this check, and the stream would stand still for it: the message must do.
+        logger.exception("archiving check unwritable", correlation_id=request.correlation_id)
+        metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
     urgent = is_urgent(deadline, utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,

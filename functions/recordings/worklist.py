@@ -270,9 +270,10 @@ class Worklist:
         row = self._table.update(
             {"work_id": _check_id(request.key)},
             f"SET {_assignments(values)}, {kept} REMOVE #again{'' if deadline else ', #deadline'}",
-            {**values, **first, "now": timestamp(now)},
-            "attribute_not_exists(#given_up_at) AND attribute_not_exists(#lease)"
-            " OR attribute_not_exists(#given_up_at) AND #lease <= :now",
+            # A lease that is no text was not written here, and would never end.
+            {**values, **first, "now": timestamp(now), "text": "S"},
+            "attribute_not_exists(#given_up_at) AND (attribute_not_exists(#lease)"
+            " OR NOT attribute_type(#lease, :text) OR #lease <= :now)",
         )
         return _check(row, now)
 
@@ -438,7 +439,8 @@ def _new_check(
         "pending": _Lane.LOW if low_priority else _lane(request.fields, deadline, now),
         "due_at": timestamp(now + timedelta(seconds=seconds)),
         "since": timestamp(now),
-        "interval": seconds,
+        # A check that is due at once has intervals, too.
+        "interval": seconds or FIRST_INTERVAL_SECONDS,
         "attempts": 0,
         "cause": cause,
         "request": {name: value for name, value in request.fields.items() if name != "hint"},

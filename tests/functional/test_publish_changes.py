@@ -431,6 +431,19 @@ def test_without_a_check_nothing_is_queued(
     assert queued("ArchiveQueue") == []
 
 
+def test_a_check_that_cannot_be_written_does_not_stop_the_stream(
+    handle: Handle, queued: Queued, bus: Any, work_table: Table, logged: Callable[[], str]
+) -> None:
+    work_id = {"work_id": f"check#{KEY}"}
+    values = {"at": "2026-06-01T10:00:00.000Z", "padding": "x" * 404_800}
+    work_table.update(work_id, "SET #given_up_at = :at, #padding = :padding", values)
+
+    assert handle(uploaded()) == []
+
+    assert [message["recording_id"] for message in queued("ArchiveQueue")] == [RECORDING_ID]
+    assert '"RecordingUnwritable":[1.0]' in logged().replace(" ", "")
+
+
 def test_of_all_that_failed_the_stream_goes_on_from_the_first(
     handle: Handle, bus: Any, refuse: Any, break_down: Callable[[Any, str], None]
 ) -> None:

@@ -784,3 +784,25 @@ def test_a_window_is_kept_for_an_hour_after_its_end(
 
     [item] = dynamodb.scan(TableName="WorkTable")["Items"]
     assert item["expires_at"] == {"N": "1780486215"}  # 2026-06-03 11:30:15
+
+
+# --- claims of odd checks ---
+
+
+def test_a_lease_that_is_no_text_does_not_keep_a_check_from_being_claimed(
+    worklist: Worklist, work_table: Table
+) -> None:
+    claimed(worklist)
+    work_table.update({"work_id": f"check#{FILES}"}, "SET #lease = :lease", {"lease": 7})
+
+    assert claimed(worklist).lease == "2026-06-03T10:45:30.000Z"
+
+
+def test_a_claim_of_a_check_that_was_given_up_has_the_first_interval(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(AnyRequest(FILES, REQUEST), "pending")
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    assert claimed(worklist).interval == 60
