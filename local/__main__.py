@@ -67,20 +67,24 @@ def up(arguments: argparse.Namespace) -> int:
         recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
         webhook_url = local.description["webhook_url"]
         simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
-        described = {
-            **local.description,
+        addresses = {
             "realtimekit_url": simulator.url,
             "realtimekit_app_url": simulator.app_url,
         }
-        DESCRIPTION_FILE.write_text(json.dumps(described, indent=2) + "\n")
-        try:
-            with ApiPage(described) as page:
-                print(_welcome(described, recording.id, page.url), flush=True)
-                stopped.wait()
-        finally:
-            DESCRIPTION_FILE.unlink(missing_ok=True)
+        _serve({**local.description, **addresses}, recording.id, stopped)
     print("Stopped.")
     return 0
+
+
+def _serve(described: dict[str, Any], recording_id: str, stopped: threading.Event) -> None:
+    """Write the stack's description for the other commands, and wait until the stack is stopped."""
+    DESCRIPTION_FILE.write_text(json.dumps(described, indent=2) + "\n")
+    try:
+        with ApiPage(described) as page:
+            print(_welcome(described, recording_id, page.url), flush=True)
+            stopped.wait()
+    finally:
+        DESCRIPTION_FILE.unlink(missing_ok=True)
 
 
 def invoke(arguments: argparse.Namespace) -> int:

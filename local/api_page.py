@@ -82,18 +82,8 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
 
     @app.get("/openapi.json")
     def describe() -> dict[str, Any]:
-        """Return the document of what can be tried here.
-
-        It lacks the webhook, which only RealtimeKit can sign, and the dialogue that asks for a
-        signature, which the page makes itself.
-        """
-        described: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
-        del described["paths"]["/webhooks/realtimekit"], described["security"]
-        del described["components"]["securitySchemes"]
-        tags = [tag for tag in described["tags"] if tag["name"] != "webhooks"]
-        info = {**described["info"], "description": _DESCRIPTION}
-        servers = [{"url": API, "description": "The local stack."}]
-        return {**described, "info": info, "tags": tags, "servers": servers}
+        """Return the API's document for this page."""
+        return _local_document(document)
 
     @app.route(f"{API}/<path:path>", methods=["GET", "POST", "DELETE"])
     def call(path: str) -> Response:
@@ -106,3 +96,18 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
         return Response(answer.data, answer.status, passed_on)
 
     return app
+
+
+def _local_document(document: Path) -> dict[str, Any]:
+    """Return the API's document with only what can be tried here.
+
+    It lacks the webhook, which only RealtimeKit can sign, and the dialogue that asks for a
+    signature, which the page makes itself.
+    """
+    described: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
+    del described["paths"]["/webhooks/realtimekit"], described["security"]
+    del described["components"]["securitySchemes"]
+    tags = [tag for tag in described["tags"] if tag["name"] != "webhooks"]
+    info = {**described["info"], "description": _DESCRIPTION}
+    servers = [{"url": API, "description": "The local stack."}]
+    return {**described, "info": info, "tags": tags, "servers": servers}

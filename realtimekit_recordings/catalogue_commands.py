@@ -221,7 +221,7 @@ def erase(
     The catalogue keeps only the recording's id and the time of its erasure. With --meeting-id
     instead of RECORDING_ID, the command erases all recordings that the catalogue has of that
     meeting, and first prints their ids on stderr. Exit code 2 if one of them could not be erased;
-    the others are erased all the same.
+    it does not stop the others.
     """
     if (recording_id is None) == (meeting_id is None):
         raise click.UsageError("Give either a RECORDING_ID or --meeting-id.")

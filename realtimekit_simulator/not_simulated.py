@@ -61,7 +61,7 @@ def answer(error: NotSimulatedError) -> Response:
     return realtimekit_error(
         STATUS,
         f"not simulated: {error}. RealtimeKit documents it, this simulator lacks it. "
-        "To get an answer all the same, order one as a fault: POST /_simulator/faults.",
+        "Order its answer as a fault: POST /_simulator/faults.",
     )
 
 

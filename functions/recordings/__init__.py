@@ -1,3 +1,3 @@
-"""What the functions share; knows nothing of Lambda, the environment, or how clients are made."""
+"""The code that the functions share, without Lambda, the environment, or the making of clients."""
 
 __version__ = "0.1.0"

@@ -79,7 +79,7 @@ class Absent(TypedDict):
 
 
 ArchiveState = Archived | External | Expired | Absent
-"""What became of a file, as an artifact's `archive`; an unsettled artifact has no such state."""
+"""The last state of a file, as an artifact's `archive`; an unsettled artifact has none."""
 
 StateName = Literal["archived", "external", "expired", "none"]
 
