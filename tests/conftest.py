@@ -1,4 +1,4 @@
-"""What the unit and functional tests share: tables made from the template, and RealtimeKit's place."""
+"""Shared fixtures: tables made from the template, moto's AWS, and the simulated RealtimeKit."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def archiver(
 def logged(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], str]:
-    """All that was logged so far, metrics included."""
+    """Return everything logged so far, metrics included."""
     log = io.StringIO()
     for name in HANDLERS:
         for handler in logging.getLogger(name).handlers:

@@ -1,4 +1,4 @@
-"""What stands in for the world in unit and functional tests: a clock, an upstream, an invocation."""
+"""Stand-ins for the world in unit and functional tests: a clock, an upstream, an invocation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Clock:
 
 @dataclass
 class Context:
-    """What Lambda tells a handler of its invocation."""
+    """The context of an invocation, as Lambda passes it to a handler."""
 
     function_name: str = "function"
     memory_limit_in_mb: int = 512
@@ -80,7 +80,7 @@ def sample(name: str) -> Any:
 
 @dataclass
 class Answer:
-    """What the loopback server says to one request."""
+    """The loopback server's answer to one request."""
 
     body: bytes | str | dict[str, Any] = b""
     status: int = 200
@@ -223,7 +223,7 @@ def tracks(count: int) -> tuple[RecordedFile, ...]:
 
 
 def state_of(recording_id: str, artifact: RecordedFile, number: int, bucket: str) -> dict[str, Any]:
-    """What the archive says of it: sizes, checksums and times differ from file to file."""
+    """Return a file's archive state; sizes, checksums and times differ from file to file."""
     random = Random(number)
     return {
         "state": "archived",

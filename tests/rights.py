@@ -87,7 +87,7 @@ def function_of(template: Template, handler: str) -> Mapping[str, Any]:
 
 
 def granted(template: Template, function: Mapping[str, Any]) -> set[Right]:
-    """All that its role grants, with what depends on a condition."""
+    """Return all rights that a role grants, conditional ones included."""
     role = template["Resources"][function["Role"]["Fn::GetAtt"][0]]["Properties"]
     found = set()
     for policy in role["Policies"]:
@@ -100,7 +100,7 @@ def granted(template: Template, function: Mapping[str, Any]) -> set[Right]:
 
 
 def implied(function: Mapping[str, Any]) -> set[Right]:
-    """What Lambda itself needs: for the function's log, and for what it is fed by."""
+    """Return the rights that Lambda itself needs, for the function's log and event sources."""
     log = function["LoggingConfig"]["LogGroup"]["Ref"]
     found = {Right(action, log) for action in _LOGS}
     for event in function["Events"].values():
@@ -144,7 +144,7 @@ def _tables(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _objects(parameters: Mapping[str, Any]) -> list[str]:
-    """Of a bucket's own operations, the bucket."""
+    """Return the objects that an operation is about; the bucket, if it names none."""
     bucket = _BUCKET.sub("ArchiveBucket", parameters.get("Bucket", "?"))
     objects = parameters.get("Delete", {}).get("Objects", [parameters])
     return [f"{bucket}/{one['Key']}" if "Key" in one else bucket for one in objects]
@@ -167,14 +167,14 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _chosen(value: Any) -> Any:
-    """As with the template's defaults: what there is a condition for is there, and the stack's."""
+    """Resolve conditions as with the template's defaults: optional resources are the stack's."""
     while isinstance(value, Mapping) and "Fn::If" in value:
         value = value["Fn::If"][1]
     return value
 
 
 def _resource(value: Any) -> str:
-    """What an ARN in the template is of, by its logical name, and what follows in the ARN."""
+    """Return an ARN's logical name in the template, and the rest of the ARN."""
     value = _chosen(value)
     if "Ref" in value:
         return str(value["Ref"])
@@ -200,7 +200,7 @@ class Calls:
 
     @contextlib.contextmanager
     def noted(self, into: set[Right]) -> Iterator[None]:
-        """What is called meanwhile, from whichever thread, is the running handler's."""
+        """Attribute calls from any thread to the handler that runs."""
         before, self._into = self._into, into
         try:
             yield
@@ -219,7 +219,7 @@ botocore_handlers.BUILTIN_HANDLERS.append(("provide-client-params", calls.note))
 
 
 def denied(grants: Collection[Right], called: Collection[Right]) -> list[str]:
-    """What was called without the right to."""
+    """Return the calls that the role does not grant."""
     return sorted(str(call) for call in called if not any(one.covers(call) for one in grants))
 
 
@@ -230,7 +230,7 @@ def unused(grants: Collection[Right], called: Collection[Right]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def within_its_rights(template: Template, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a handler calls in AWS its role must grant: else the test fails that had it run."""
+    """Fail the test whose handler called AWS without its role's right."""
     called: dict[str, set[Right]] = {}
     for name in _HANDLERS & sys.modules.keys():
         watched = _watched(sys.modules[name].handler, called.setdefault(name, set()))
@@ -258,7 +258,7 @@ _proven: list[str] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """With workers, the controller is told of all their tests."""
+    """Note each functional test that passed; with workers, the controller hears of all."""
     path, _, name = report.nodeid.partition("::")
     if report.when == "call" and report.passed and path.startswith("tests/functional/"):
         _passed.setdefault(path, set()).add(name.partition("[")[0])

@@ -1,4 +1,4 @@
-"""What `make build` and `make package` make of what `sam build` built."""
+"""The package that `make build` and `make package` make of the output of `sam build`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def package() -> Path:
 
 
 def run(package: Path, source: str, *arguments: str) -> str:
-    """In the package, under the interpreter that has nothing but the runtime client."""
+    """Run code in the package, with an interpreter that has only the runtime client."""
     return subprocess.run(
         [PYTHON, "-c", source, *arguments],
         env={**os.environ, "PYTHONPATH": str(package)},

@@ -1,4 +1,4 @@
-"""What is deployed, and what deploys it, is locked: each file by its hash."""
+"""The locks: everything deployed, and everything that deploys it, has its hash."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_tests_run_what_is_deployed() -> None:
 
 
 def test_what_is_deployed_is_for_every_runtime() -> None:
-    """No version of it, and nothing that it needs, is for some runtimes only."""
+    """Each requirement, and each of its dependencies, works on all runtimes."""
     runtimes = {"python_full_version": "3.12.0"}, {"python_full_version": "3.14.9"}
     for requirement, _ in locked(ROOT / "requirements.txt").values():
         for runtime in runtimes:

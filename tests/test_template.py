@@ -111,7 +111,7 @@ def test_no_function_may_delete_a_recording(resources: Resources) -> None:
 def test_a_role_grants_what_lambda_needs_for_its_functions_log_and_sources(
     template: Mapping[str, Any], handler: str
 ) -> None:
-    """What its code needs, and that there is no more, is seen in its tests: tests/rights.py."""
+    """tests/rights.py proves what the code needs, and that a role grants no more."""
     function = rights.function_of(template, handler)
 
     assert rights.denied(rights.granted(template, function), rights.implied(function)) == []
@@ -300,7 +300,7 @@ def test_who_receives_webhooks_may_do_nothing_but_queue_them(resources: Resource
 
 
 def test_the_webhooks_function_imports_nothing_that_it_does_not_use() -> None:
-    """No DynamoDB, no Secrets Manager, no router: RealtimeKit waits for its cold start."""
+    """RealtimeKit waits for this cold start, so it loads no DynamoDB, Secrets Manager or router."""
     source = (
         "import os, sys\n"
         "os.environ.update(INGEST_QUEUE_URL='q', ORGANIZATION_ID='', WEBHOOK_PUBLIC_KEY='',"
@@ -702,7 +702,7 @@ def test_who_reads_no_queue_and_no_stream_is_watched_for_errors(resources: Resou
 
 
 def causes(error: type[Exception]) -> set[str]:
-    """Of all kinds of an error, in the form that metrics' names have."""
+    """Return the causes of an error's kinds, in the form of metric names."""
     kinds = [error, *(kind for child in error.__subclasses__() for kind in [child])]
     found = {
         str(getattr(kind, "cause", "unknown"))
@@ -712,7 +712,7 @@ def causes(error: type[Exception]) -> set[str]:
 
 
 def emitted_metrics() -> set[str]:
-    """What the functions may count."""
+    """Return the names of the metrics that the functions may emit."""
     sources = [*FUNCTIONS.glob("*.py"), *FUNCTIONS.glob("recordings/*.py")]
     source = "\n".join(path.read_text() for path in sources)
     named = re.findall(r'(?:add_metric|_observe)\(\s*"(\w+)"', source)
@@ -784,7 +784,7 @@ LAMBDAS_QUIET_LINES = [
 
 
 def test_the_errors_query_finds_the_plain_text_of_crashes_and_kills(resources: Resources) -> None:
-    """Those lines are Lambda's and its runtime client's, not our JSON."""
+    """Lambda and its runtime client write those lines as plain text, not as our JSON."""
     text = resources["ErrorsQuery"]["Properties"]["QueryString"]
     [pattern] = re.findall(r"@message like /(.+)/", text)
 

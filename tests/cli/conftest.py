@@ -102,11 +102,11 @@ class Sqs:
 
     client: Any
     refused_bodies: dict[str, str] = field(default_factory=dict)
-    """By operation, a text in the messages whose entries are refused."""
+    """A text in the messages whose entries are refused, by operation."""
     move_tasks: list[list[dict[str, Any]]] | None = None
     """The answers of ListMessageMoveTasks, in order; `None` makes the action unknown."""
     died_on: dict[str, str] = field(default_factory=dict)
-    """By message, the ARN of the queue that it was moved from, which moto leaves out."""
+    """The ARN of the queue that a message was moved from, which moto leaves out."""
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
     """The wait of each ReceiveMessage, in seconds, which is left out here."""

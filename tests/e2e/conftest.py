@@ -26,7 +26,7 @@ on_the_shared_deployment = pytest.mark.xdist_group("deployed")
 
 
 def wait_for(look: Callable[[], Found | None], seconds: float = 300) -> Found:
-    """What `look` finds, as soon as it finds something; the seconds are those of a slow machine."""
+    """Return the first true result of `look`; the seconds allow for a slow machine."""
     deadline = time.monotonic() + seconds
     while True:
         if found := look():
@@ -90,7 +90,7 @@ class Deployment:
         return found[0] if found else None
 
     def make_due(self, key: str) -> None:
-        """As if the time had passed, a lease's as well; nothing if the check is settled by now."""
+        """Make a check due, and end its lease; do nothing if the check is settled by now."""
         with contextlib.suppress(self.dynamodb.exceptions.ConditionalCheckFailedException):
             self.dynamodb.update_item(
                 TableName=self.stack.description["tables"]["WorkTable"]["name"],
@@ -115,7 +115,7 @@ class Deployment:
                 events.enable_rule(Name=name)
 
     def open_budget(self) -> None:
-        """As if the time of a penalty had passed."""
+        """Delete the budget's windows, as the time after a penalty does."""
         name = self.stack.description["tables"]["WorkTable"]["name"]
         for item in self.items("WorkTable"):
             if item["work_id"]["S"].startswith("budget#"):
@@ -134,7 +134,7 @@ class Deployment:
         return url
 
     def heard(self, url: str) -> list[tuple[str, str]]:
-        """What the subscriber's queue received since it was last asked: type and recording."""
+        """Return the events on the subscriber's queue since the last call: type and recording."""
         sqs = self.stack.client("sqs")
         found = []
         while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -145,11 +145,11 @@ class Deployment:
         return found
 
     def is_idle(self) -> bool:
-        """Whether nothing is on the ingest queue, or being worked on."""
+        """Return True if the ingest queue is empty and no message is being worked on."""
         return self.waiting("IngestQueue") == 0
 
     def waiting(self, queue: str) -> int:
-        """How many messages are on the queue, or being worked on."""
+        """Return how many messages are on the queue or being worked on."""
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         answer = self.stack.client("sqs").get_queue_attributes(
             QueueUrl=self.stack.description["queues"][queue]["url"], AttributeNames=names
@@ -218,7 +218,7 @@ def fresh() -> Iterator[Deployment]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """For a command run as a user would run it: without the tests' settings."""
+    """Return the environment of a user's command, without the tests' settings."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -62,7 +62,7 @@ class Signature(requests.auth.AuthBase):
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Deployment]:
-    """With recordings of all kinds in it."""
+    """A deployment with recordings of all kinds."""
     with deployment() as own:
         world = own.simulator.world
         recordings = [
@@ -85,7 +85,7 @@ def get(api: Deployment, path: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def document(api: Deployment) -> Any:
-    """All operations but the webhook, which has tests of its own and takes what is signed only.
+    """All operations but the webhook, which has tests of its own and takes only signed bodies.
 
     Ids are drawn from those that there are, so that more than 404 is met.
     """
@@ -136,7 +136,7 @@ def test_recordings_are_listed_page_by_page(api: Deployment) -> None:
 
 
 def test_a_link_downloads_the_archived_file(api: Deployment) -> None:
-    """By the credentials of the function, whose right to read it is."""
+    """The link is signed with the function's credentials, whose role may read the file."""
     [recording] = [one for one in api.simulator.world.recordings() if len(one.artifacts) == 2]
 
     links = get(api, f"/recordings/{recording.id}/links?expires_in=60")["links"]
@@ -237,7 +237,7 @@ OPERATIONS.sort(key=lambda operation: operation[1] == "delete")
 def test_every_answer_is_one_that_the_document_has(
     api: Deployment, document: Any, path: str, method: str, mode: GenerationMode
 ) -> None:
-    """Whether what is asked for is as the document says, or deliberately not."""
+    """Send requests that follow the document, and requests that deliberately do not."""
 
     @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(document[path][method].as_strategy(generation_mode=mode))

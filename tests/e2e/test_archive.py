@@ -90,7 +90,7 @@ def ranges(archiving: Deployment, recording: Recording) -> list[tuple[int, int]]
 
 
 def finished_parts(archiving: Deployment, recording: Recording) -> list[int]:
-    """Of the upload that is under way."""
+    """Return the parts of the upload that is under way."""
     s3, bucket = archiving.stack.client("s3"), archiving.stack.description["archive_bucket"]
     uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     for upload in uploads:
@@ -101,14 +101,14 @@ def finished_parts(archiving: Deployment, recording: Recording) -> list[int]:
 
 
 def let_parts_through(archiving: Deployment, count: int) -> None:
-    """After the look at a file's start, so many parts come at once; each other takes minutes."""
+    """Serve so many parts at once after the look at the file; each other part takes minutes."""
     faults = archiving.simulator.faults
     faults.add(Effect(), path="^/media/", times=1 + count)
     faults.add(Slow(30_000), path="^/media/", times=None)
 
 
 def follow_up(archiving: Deployment, recording: Recording) -> None:
-    """As if the time had come to look at it again."""
+    """Make the recording's check due, and call follow_up."""
     archiving.make_due(f"archive#{recording.id}")
     archiving.invoke("FollowUpFunction", "follow-up.schedule-tick")
 

@@ -34,7 +34,7 @@ def stack() -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def recording(stack: Deployment) -> Recording:
-    """With two files, both archived."""
+    """Return a recording with two files, both archived."""
     options = RecordingOptions(file_size=3 * MIB, separate_audio=True, audio_file_size=1000)
     recording = stack.simulator.world.record_meeting(title="Weekly [sync]", options=options)
     assert stack.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200

@@ -98,7 +98,7 @@ def runtime(handler: str, wire: Wire, log: Any = subprocess.DEVNULL, port: str =
 
 
 def asked(wire: Wire) -> list[str]:
-    """What was asked since the last time: operations, or methods with their paths."""
+    """Return the requests since the last call: operations, or methods with their paths."""
     return [
         request.target[1] or f"{request.method} {request.host}{request.path}"
         for request, _ in wire.drain()
@@ -106,7 +106,7 @@ def asked(wire: Wire) -> list[str]:
 
 
 def warmed_up(wire: Wire, requests: int) -> list[str]:
-    """What is asked until so many requests were: on a slow machine a function does not wait."""
+    """Return the requests once there are so many: on a slow machine the function is late."""
     at_first: list[str] = []
 
     def are_enough() -> bool:

@@ -41,7 +41,7 @@ def listens(port: int) -> bool:
 
 
 def folders(pid: int) -> set[Path]:
-    """Those of the emulators that this process started: other tests have theirs beside them."""
+    """Return the folders of the emulators that this process started; others have theirs beside them."""
     return set(WORK_DIR.glob(f"aws-{pid}-*"))
 
 
@@ -120,7 +120,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 @contextlib.contextmanager
 def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[str, Any]]:
-    """What `up` describes, until it is stopped and has left nothing."""
+    """Yield the description of a running `up`; then stop it, and see that it left nothing."""
     assert not DESCRIPTION_FILE.exists(), "stop `make up` first: these tests start one of their own"
     up = subprocess.Popen(
         [sys.executable, "-m", "local", "up"],

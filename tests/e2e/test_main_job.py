@@ -188,7 +188,7 @@ def test_two_hundred_events_at_once_make_each_row_once(deployed: Deployment) -> 
         return items if sum("meeting_title" in item for item in items) == 50 else None
 
     def budget_postponed() -> None:
-        """What met a spent budget comes with the next tick."""
+        """Requests that met a spent budget come with the next tick."""
         for item in deployed.items("WorkTable"):
             if item["work_id"]["S"].removeprefix("check#recording#") in ids:
                 deployed.make_due(item["work_id"]["S"].removeprefix("check#"))

@@ -124,7 +124,7 @@ def rows(deployed: Deployment) -> dict[str, dict[str, Any]]:
 
 
 def truth(recording: Recording) -> dict[str, Any]:
-    """What the table must say of it."""
+    """Return the attributes that the recording's row must have."""
     return {
         "status": {"S": "UPLOADED"},
         "session_id": {"S": recording.session.id},
@@ -146,7 +146,7 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
     late: list[Recording] = []
 
     def list_late() -> None:
-        """What was invoked long ago turns up in a page that was read already."""
+        """Add recordings of long ago to a page that was read already."""
         started_at = recordings[150].invoked_at + timedelta(seconds=1)
         late.extend(
             simulator.world.record_meeting(

@@ -163,7 +163,7 @@ def test_two_hundred_webhooks_at_once_are_all_accepted_and_each_row_is_right(
     assert answers.keys() <= {200, 202}, answers
 
     def look() -> list[dict[str, Any]] | None:
-        """What met a spent budget comes with a later tick."""
+        """Requests that met a spent budget come with a later tick."""
         if rows := final(fresh, recordings):
             return rows
         for item in fresh.items("WorkTable"):

@@ -1,4 +1,4 @@
-"""How AWS says no, in the words of each protocol."""
+"""AWS's errors, in the form of each protocol."""
 
 from __future__ import annotations
 

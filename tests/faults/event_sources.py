@@ -1,4 +1,4 @@
-"""What calls the functions, by AWS's rules, which the emulated ones do not all follow.
+"""The callers of the functions, by AWS's rules, which the emulator does not all follow.
 
 A message that was not dealt with stays hidden until its visibility timeout is over, and after five
 times is a dead letter; a stream's batch is tried again from where it failed, in halves.
@@ -74,7 +74,7 @@ class QueueSource:
         }
 
     def _done(self, messages: list[Any], answer: Any) -> None:
-        """What is not deleted comes again; so does some that was: queues deliver at least once."""
+        """Delete handled messages, except for a few: a queue delivers at least once."""
         if answer is None:
             return
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
@@ -160,7 +160,7 @@ class Schedule:
 
     @property
     def is_every_minute(self) -> bool:
-        """Such a call most often finds nothing to do."""
+        """True for a schedule that calls each minute, and most often finds nothing to do."""
         return self._minute is None
 
     def after(self, moment: float) -> float:

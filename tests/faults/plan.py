@@ -1,4 +1,4 @@
-"""What a seed makes: meetings, what becomes of their webhooks, and all that goes wrong.
+"""The plan that a seed makes: meetings, the fate of their webhooks, and all faults.
 
 Every decision has a generator of its own, by the seed and what it is about: so what goes wrong with
 the fifth invocation of a function does not depend on how the others went.
@@ -95,7 +95,7 @@ FAULTY_PATHS = {"api": "/(recordings|sessions)", "media": "^/media", "key": "wel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Troubles:
-    """Of one invocation: by the number of a request to AWS, what becomes of it.
+    """The faults of one invocation, by the number of a request to AWS.
 
     `killed_at` is when its process is killed: before that request is carried out, or after.
     `stalled_at` is before which of its writes it is not heard of, and for how many seconds: what it
@@ -119,7 +119,7 @@ CERTAIN = {
     ("ingest_recording", 8): Troubles(stalled_at=(1, 30)),
     ("publish_changes", 2): Troubles(faults=dict.fromkeys(range(1, 4), "refused in a 200")),
 }
-"""What is met in every run, however short it is and whatever the seed."""
+"""The faults of every run, however short it is and whatever the seed."""
 
 
 CERTAIN_RECORDINGS: Mapping[int, Mapping[str, Any]] = {
@@ -129,11 +129,11 @@ CERTAIN_RECORDINGS: Mapping[int, Mapping[str, Any]] = {
     2: {"kind": Kind.TRACK, "participants": 0},
     3: {"kind": Kind.COMPOSITE, "never_set": ("download_url_expiry",)},
 }
-"""What the first recording of these meetings is, in every run."""
+"""The first recording of these meetings, in every run."""
 ERASED = 5
-"""Of six recordings, the number of the one that is erased."""
+"""The number, of each six recordings, of the one that is erased."""
 KEPT_CONNECTIONS = 5
-"""So many break when they are used again, beginning with the first."""
+"""So many kept connections break at their next use, beginning with the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """What somebody asks of the API: to sync a recording, or to erase it.
+    """A call of the API: to sync a recording, or to erase it.
 
     At no time in particular: when its files begin to be archived, if ever.
     """
@@ -160,7 +160,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to so many meetings, by a seed. Without `faults` nothing goes wrong."""
+    """The events of so many meetings, by a seed. Without `faults` nothing goes wrong."""
 
     seed: int
     meetings: int
@@ -177,7 +177,7 @@ class Plan:
 
     @property
     def threads(self) -> int:
-        """In a function's pools. With one, a run is the same each time; even seeds have no limit."""
+        """The threads in each function's pools: 1 makes each run the same, 0 sets no limit."""
         return self.seed % 2
 
     def token(self, number: int) -> str:
@@ -269,7 +269,7 @@ class Plan:
     # What is told of it.
 
     def deliveries(self, world: World) -> Iterator[Delivery]:
-        """All attempts to tell, in no order."""
+        """Return all delivery attempts, in no order."""
         timeline = world.timeline(ORIGIN, ORIGIN + timedelta(days=30))
         for number, event in enumerate(timeline):
             if self.faults:
@@ -322,7 +322,7 @@ class Plan:
     # What goes wrong.
 
     def troubles(self, function: str, number: int) -> Troubles:
-        """Of so many an invocation of a function."""
+        """Return the faults of a function's invocation, by its number."""
         if not self.faults:
             return NO_TROUBLES
         if (function, number) in CERTAIN:

@@ -40,7 +40,7 @@ POISON = {
     "IngestQueue": ["no JSON", '{"v":9}', '{"v":1,"source":"webhook","recording_id":"none"}'],
     "ArchiveQueue": ['{"v":1,"source":"catalogue","task":"archive","recording_id":"none"}'],
 }
-"""What can never be read, and is to be found in the dead-letter queues."""
+"""Messages that can never be read, and must end in the dead-letter queues."""
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ class Simulation:
                 self._sqs.send_message(QueueUrl=url, MessageBody=body)
 
     def _plan_rotation(self, number: int) -> None:
-        """Of the API token: revoked before or after Secrets Manager has its successor."""
+        """Rotate the API token: revoke it before or after Secrets Manager has its successor."""
         chance, tokens = self.plan.chance("rotation", number), self.simulator.tokens
         at = chance.uniform(ORIGIN.timestamp(), self.plan.busy_until)
         old, new = self.plan.token(number - 1), self.plan.token(number)
@@ -308,7 +308,7 @@ class Simulation:
         self._at(self._clock.time() + seconds, lambda: self._runs.append(run))
 
     def _forward(self, request: Request) -> Reply:
-        """What it may have set going is looked for."""
+        """Forward a request to AWS, and note the work that it may start."""
         if request.operation.startswith("SendMessage"):
             self._news.update(self.queues)
             content = json.loads(request.body)
@@ -336,7 +336,7 @@ class Simulation:
         self._end(run, None)
 
     def _faulty(self, fault: str, request: Request) -> Reply | None:
-        """What the worker is told instead; None is a connection that is closed."""
+        """Return the answer that replaces AWS's, or None to close the connection."""
         if fault == "refused in a 200" and request.operation not in BATCHES:
             return self._forward(request)
         self.met[f"{fault}: {request.service}"] += 1
@@ -388,7 +388,7 @@ class Simulation:
         self._asked.append(Invocation("serve_catalogue", event, done))
 
     def _ask_meanwhile(self, event: Any) -> None:
-        """What was to be asked while these are being archived."""
+        """Send the API calls planned for the time while these files are archived."""
         for record in event["Records"]:
             recording_id = json.loads(record["body"])["recording_id"]
             if request := self._unasked.pop(recording_id, None):
@@ -429,7 +429,7 @@ class Simulation:
         return [item for page in pages for item in page["Items"]]
 
     def log(self) -> str:
-        """All that the functions have logged."""
+        """Return all lines that the functions have logged."""
         return self._workers.log.read_text()
 
     def drain(self, url: str) -> Iterator[Any]:

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
-    """All recordings and no others, and each of their fields; there are no further ones."""
+    """The table has all recordings and no others, each with exactly its fields."""
     found, recordings = rows(simulated), writable(simulated)
     assert found.keys() == {recording.id for recording in recordings}
     for recording in recordings:
@@ -133,7 +133,7 @@ def test_no_work_is_left(simulated: Simulation) -> None:
 def test_the_budget_of_requests_is_never_exceeded(
     simulated: Simulation, per_5_minutes: int
 ) -> None:
-    """By RealtimeKit's own log, in whichever five minutes."""
+    """The requests are those of RealtimeKit's own log, in any five minutes."""
     window: deque[datetime] = deque()
     for request in simulated.simulator.request_log.matching("^/client/v4/"):
         window.append(request.simulated_at)
@@ -219,7 +219,7 @@ def test_what_was_seen_of_realtimekit_is_in_each_run(simulated: Simulation) -> N
 
 
 def expected_row(world: World, recording: Recording) -> Row:
-    """All but the service's own, what became of the files, and their URLs."""
+    """Return the row that RealtimeKit's truth implies, without states and URLs of files."""
     final, uploaded = recording.at(FAR), is_uploaded(recording)
     row = {
         "recording_id": recording.id,
@@ -246,7 +246,7 @@ def expected_row(world: World, recording: Recording) -> Row:
 
 
 def news(old: Row, new: Row) -> list[str]:
-    """What a change of a row is to be told as."""
+    """Return the types of the events that a change of a row must cause."""
     told = {
         "Recording Catalogued": not old,
         "Recording Uploaded": new.get("status") == "UPLOADED" != old.get("status"),
@@ -258,12 +258,12 @@ def news(old: Row, new: Row) -> list[str]:
 
 
 def is_uploaded(recording: Recording) -> bool:
-    """In the end; if not, it is ERRORED."""
+    """Return True if the recording ends as UPLOADED, False if as ERRORED."""
     return recording.at(FAR).status is Status.UPLOADED
 
 
 def written(time: datetime | None) -> str | None:
-    """As a row has it."""
+    """Return the time as a row has it."""
     return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z" if time else None
 
 
@@ -325,7 +325,7 @@ def writable(simulated: Simulation) -> list[Recording]:
 
 
 def erased(simulated: Simulation) -> set[str]:
-    """Of which recordings somebody asked for it."""
+    """Return the ids of the recordings that the API was asked to erase."""
     asked = [request for request, _ in simulated.api_answers]
     return {request.recording_id for request in asked if request.method == "DELETE"}
 

@@ -29,7 +29,7 @@ from faults.clock import SharedClock
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda tells a handler of its invocation; `deadline` is in seconds since the epoch."""
+    """The context of an invocation; `deadline` is in seconds since the epoch."""
 
     function_name: str
     aws_request_id: str
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def preload() -> None:
-    """What takes long and is the same for all: libraries, and AWS's service descriptions."""
+    """Import the libraries and AWS's service descriptions, which take long and are shared."""
     import aws_lambda_powertools.metrics  # noqa: F401
     import boto3
     import cryptography.hazmat.primitives.asymmetric.rsa  # noqa: F401
@@ -112,7 +112,7 @@ def limit_threads(most: int) -> None:
 
 
 def invoke(handler: Any, event: Any, context: Context) -> dict[str, Any]:
-    """What the handler answers, or that it failed; the log has the traceback, as in CloudWatch."""
+    """Return the handler's answer, or its failure; the log has the traceback, as in CloudWatch."""
     try:
         return {"answer": handler(event, context)}
     except Exception as error:

@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
 @dataclass(slots=True)
 class Request:
-    """What a worker asks of AWS, and waits for."""
+    """A request of a worker to AWS, which the worker waits for."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def service(self) -> str:
-        """As the signature names it: dynamodb, events, s3, secretsmanager, sqs."""
+        """The service as the signature names it: dynamodb, events, s3, secretsmanager, sqs."""
         scope = re.search(r"Credential=[^/]+/\d+/[^/]+/(\w+)/", self.headers["Authorization"])
         assert scope is not None
         return scope[1]
@@ -87,7 +87,7 @@ class Worker:
             os.kill(self._pid, signal.SIGKILL)
 
     def bury(self) -> None:
-        """After its end: nobody waits for an answer any more."""
+        """Close a worker that has ended: its requests wait for no answer any more."""
         self._channel.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._lines.close()
@@ -176,7 +176,7 @@ class Workers:
         worker.bury()
 
     def forward(self, request: Request) -> Reply:
-        """What AWS says to it."""
+        """Return AWS's answer to the request."""
         headers = {name: text for name, text in request.headers.items() if name != "Expect"}
         self._aws.request(request.method, request.path, request.body, headers)
         answer = self._aws.getresponse()
@@ -218,7 +218,7 @@ def _handler(workers: Mapping[str, Worker]) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(reply.body)
 
         def __getattr__(self, name: str) -> Any:
-            """All methods are handled alike."""
+            """Handle a request of any method."""
             if name.startswith("do_"):
                 return self._ask
             raise AttributeError(name)

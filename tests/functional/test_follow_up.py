@@ -40,7 +40,7 @@ def queue(dynamodb: Any) -> Any:
 
 @pytest.fixture
 def received(queue: Any) -> Received:
-    """What is on the queue now."""
+    """Return the messages that are on the queue now."""
 
     return lambda: drained(queue)
 
@@ -269,7 +269,7 @@ def test_a_check_whose_request_nobody_understands_is_counted_and_comes_back_ever
     logged: Callable[[], str],
     request_: dict[str, Any],
 ) -> None:
-    """It may be a newer version's: it is given up as late as any other."""
+    """A newer version may have left the check, so it is given up as late as any other."""
     worklist.check_in(AnyRequest("recording#odd", request_), "not_final")
     check_in(worklist)
     for _ in range(4):
@@ -387,7 +387,7 @@ def test_what_a_backfill_leaves_gets_half_of_a_tick(
     queue: Any,
     archive_queues: dict[str, Any],
 ) -> None:
-    """So many as half of RealtimeKit's budget lets through, spread over the minute."""
+    """A tick queues as many as half of the budget allows, spread over the minute."""
     delays: list[int] = []
 
     def note_delays(params: dict[str, Any], **_: Any) -> None:

@@ -267,7 +267,7 @@ def test_a_row_that_cannot_be_written_does_not_stop_the_others(
     recordings_table: Table,
     logged: Callable[[], str],
 ) -> None:
-    """It is as large as an item may be, so that DynamoDB refuses whatever would be added."""
+    """The row is as large as an item may be, so DynamoDB refuses any addition."""
     meeting = simulator.world.create_meeting()
     session = simulator.world.start_session(meeting)
     for _ in range(3):
@@ -433,7 +433,7 @@ def test_wrapped_answers_are_catalogued_as_others_are(
 
 @pytest.fixture
 def sync(ingestion: Ingestion) -> Iterator[Callable[[str], object]]:
-    """What the API does."""
+    """Yield a function that syncs a recording as the API does."""
     yield lambda recording_id: ingestion.ingest_recording(
         RecordingRequest(recording_id=recording_id, source=Source.API)
     )
@@ -448,7 +448,7 @@ def test_a_sync_that_is_cut_off_has_left_a_check(
     secretsmanager: Any,
     sync: Callable[[str], object],
 ) -> None:
-    """As if Lambda had ended it: nothing was done after the request was sent."""
+    """Simulate a function that Lambda ended after the request was sent."""
     recording = simulator.world.record_meeting()
     simulator.faults.add(error(503))
 
@@ -1079,7 +1079,7 @@ class Renamed(Effect):
 def test_a_sessions_recordings_are_found_between_many_of_another(
     handle: Handle, simulator: Simulator, catalogue: Catalogue
 ) -> None:
-    """After each of them as many others are read as after the first."""
+    """Each of the session's recordings allows as many others after it as the first."""
     meeting = simulator.world.create_meeting()
     first = simulator.world.clock.now() - timedelta(days=1)
     recordings = [
@@ -1101,7 +1101,7 @@ def test_a_sessions_recordings_are_found_between_many_of_another(
 def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
     secretsmanager: Any, work_table: Table, context: Context, used: int, cause: str
 ) -> None:
-    """As it is deployed, nothing replaced; nobody listens at the address of the tests' settings."""
+    """The handler runs as deployed, with nothing replaced; its RealtimeKit address has no server."""
     UpstreamBudget(work_table, APP_ID, 21 * used, utcnow).close(300)
     body = json.dumps(about("97cb480d-5840-4528-ace3-919b5e386c68"))
     record = {"messageId": "1", "body": body, "attributes": {"SentTimestamp": str(SENT_AT)}}

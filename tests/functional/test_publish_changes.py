@@ -261,7 +261,7 @@ def uploaded(
 
 @pytest.fixture
 def queued(handle: Handle) -> Queued:
-    """What is on the queue of that name."""
+    """Return the messages on the queue of that name."""
 
     return lambda name: drained(boto3.resource("sqs").get_queue_by_name(QueueName=name))
 
@@ -346,7 +346,7 @@ def test_what_is_not_uploaded_is_not_to_be_archived(
 def test_a_recording_without_files_is_looked_for_without_a_deadline(
     handle: Handle, queued: Queued, bus: Any, worklist: Worklist, clock: Clock
 ) -> None:
-    """So that it is never at risk, and in no hurry, however late it was found."""
+    """Without a deadline the recording is never at risk, however late it was found."""
     clock.advance(30 * 86_400)
     assert handle(record(1, RECORDING_ID, "UPLOADED")) == []
 
@@ -561,7 +561,7 @@ def test_a_row_that_was_the_owners_is_catalogued_when_it_is_taken_over(
 def test_an_owners_binary_attribute_is_no_poison(
     handle: Handle, published: Published, queued: Queued
 ) -> None:
-    """In a stream's record it is base64 text."""
+    """A stream record carries a binary attribute as base64 text."""
     change = uploaded(7)
     change["dynamodb"]["NewImage"] |= {"hash": {"B": "AAH/"}, "hashes": {"BS": ["AAH/", "AA=="]}}
     change["dynamodb"]["NewImage"]["artifacts"]["M"]["video"]["M"]["hash"] = {"B": "AAH/"}

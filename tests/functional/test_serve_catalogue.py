@@ -65,7 +65,7 @@ DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
 
 @dataclass
 class Reply:
-    """What API Gateway would send."""
+    """An answer as API Gateway would send it."""
 
     status: int
     content_type: str
@@ -111,7 +111,7 @@ def api_event(
     body: str | None,
     **path: str,
 ) -> dict[str, Any]:
-    """As API Gateway makes it."""
+    """Return an event as API Gateway makes it."""
     values = {name: [value] if isinstance(value, str) else value for name, value in query.items()}
     event: dict[str, Any] = sample("serve-catalogue.get-recording")
     event |= {"httpMethod": method, "resource": resource, "body": body}
@@ -1243,7 +1243,7 @@ NOTHING_WAITS = {
 def queues(
     dynamodb: Any, template: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """Those that the template has the function look at, under the names that it gives them."""
+    """Return the queues that the template names for the function, by those names."""
     variables = template["Resources"]["ServeCatalogueFunction"]["Properties"]["Environment"]
     named = re.findall(r"(\w+)=\$\{(\w+)\}", str(variables["Variables"]["QUEUE_URLS"]))
     sqs = boto3.resource("sqs")

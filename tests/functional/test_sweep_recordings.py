@@ -97,7 +97,7 @@ Ask = Callable[..., Sweep]
 
 
 def recorded(simulator: Simulator, count: int, first: datetime = FIRST) -> list[Recording]:
-    """So many recordings of a meeting each, a minute apart."""
+    """Make so many meetings with one recording each, a minute apart."""
     return [
         simulator.world.record_meeting(started_at=first + timedelta(minutes=n), duration=30)
         for n in range(count)
@@ -543,7 +543,7 @@ def test_a_page_that_is_never_given_holds_up_its_own_sweep_only(
 def test_a_page_larger_than_any_is_nonsense(
     tick: Tick, request_sweep: Ask, sweeps: Sweeps, scripted: Upstream
 ) -> None:
-    """It will be as large the next time; to wait for it would take days."""
+    """The page would be as large at the next try, so waiting would take days."""
     scripted.says(Answer(b" " * (16 * 1024 * 1024 + 1)))
     sweep = request_sweep()
 
@@ -638,7 +638,7 @@ def test_only_one_tick_works_and_a_dead_one_is_followed_when_its_time_is_over(
 
 
 class Killed(BaseException):
-    """As if the process had died."""
+    """The death of the process."""
 
 
 @pytest.mark.parametrize("last_words", range(1, 31))

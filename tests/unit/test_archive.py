@@ -18,7 +18,7 @@ KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
 def test_whether_there_is_an_object_is_asked_without_its_checksum(
     archive: Archive, s3: Any, bucket: str
 ) -> None:
-    """In a bucket with the owner's KMS key, a checksum takes the right to decrypt."""
+    """Reading a checksum needs the right to decrypt if the bucket has the owner's KMS key."""
     s3.put_object(Bucket=bucket, Key=KEY, Body=b"video")
     asked: list[dict[str, Any]] = []
     s3.meta.events.register(

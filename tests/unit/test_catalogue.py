@@ -1,4 +1,4 @@
-"""What a row becomes, whoever says what in whichever order."""
+"""Rows as merges of views that arrive in any order."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_neither_get_one_nor_the_list_erases_what_the_other_brought(catalogue: C
 
 
 def test_a_file_that_is_not_named_any_more_stays(catalogue: Catalogue) -> None:
-    """After the expiry RealtimeKit may say null where it said a URL."""
+    """RealtimeKit may answer null instead of a URL after the expiry."""
     catalogue.upsert(UPLOADED, NOON)
 
     row = catalogue.upsert(replace(UPLOADED, artifacts=()), later(5)).row
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_named_any_more_stays(catalogue: Catalogue) -> None:
 def test_where_all_urls_are_over_the_owners_storage_is_no_further_file(
     catalogue: Catalogue,
 ) -> None:
-    """What is said without any URL is one file, named by what it might be."""
+    """An answer without any URL is one file, named by its likely kind."""
     track = Artifact(name="track/default/a.webm", kind="track", file_name="a.webm")
     known = catalogue.upsert(
         replace(UPLOADED, artifacts=(replace(track, url=VIDEO.url),)), NOON

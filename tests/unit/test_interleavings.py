@@ -1,4 +1,4 @@
-"""Whoever writes a recording's row, in whichever order, and between whose reading and writing."""
+"""Writers of one row, in any order, also between another's read and write."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Look:
 
 
 class Crossed(Table):
-    """After a row was read, and before it is written, something else may happen."""
+    """A table in which others may act after a row was read and before it is written."""
 
     def __init__(self, dynamodb: Any, name: str) -> None:
         super().__init__(dynamodb, name)
@@ -59,7 +59,7 @@ class Crossed(Table):
 
 
 def view(recording_id: str, life: Sequence[str], look: Look) -> Recording:
-    """What an answer of that kind says; the truth, but not all of it."""
+    """Return an answer of that kind: the truth, but not all of it."""
     status = life[max(0, look.moment - look.staleness)]
     known = Recording(
         recording_id=recording_id,
@@ -221,7 +221,7 @@ def test_once_real_files_are_told_of_nothing_else_stands_for_them(
     last: int,
     crossings: list[bool],
 ) -> None:
-    """Whoever was quicker, and whatever the archive noted of what stood for them before."""
+    """Real files replace a placeholder, whoever writes first and whatever its state was."""
     catalogue = Catalogue(table, APP_ID)
     uploaded = Recording(recording_id=next(numbers), status="UPLOADED", invoked_at=START)
     catalogue.upsert(uploaded, START)

@@ -1,4 +1,4 @@
-"""What the ingest queue's messages say, and what becomes of those that say nothing."""
+"""The ingest queue's messages, and those that cannot be read."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back(request_: messages.Request) -> None:
 
 
 def test_what_an_event_does_not_say_is_an_empty_text_and_counts_as_absent() -> None:
-    """So the event rules' input transformers render it."""
+    """The event rules' input transformers render messages like this."""
     body = {
         "v": 1,
         "source": "eventbridge",
@@ -240,7 +240,7 @@ def test_of_two_messages_the_hints_add_up_and_news_outweighs_follow_up() -> None
     "deadline", [None, "", 7, "tomorrow", "2026-06-10", "2026-06-10T10:30:00Z", ["x"]]
 )
 def test_an_archive_request_without_a_deadline_is_malformed(deadline: object) -> None:
-    """It is compared with other times as text."""
+    """The deadline is compared with other times as text."""
     body = {"v": 1, "source": "catalogue", "task": "archive", "recording_id": RECORDING_ID}
 
     with pytest.raises(MalformedMessageError, match="deadline is not a timestamp"):

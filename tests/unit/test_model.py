@@ -411,7 +411,7 @@ def test_of_too_long_files_some_are_kept_and_the_others_counted() -> None:
 
 @pytest.mark.parametrize("nonsense", [b"[],", b"{},", b"1,", b'"",', b'{"a":[]},'])
 def test_a_page_of_nonsense_takes_little_more_memory_than_its_bytes(nonsense: bytes) -> None:
-    """As objects each of the five million arrays takes twenty times its bytes."""
+    """Five million arrays take twenty times their bytes as objects."""
     body = b"[" + nonsense * (15_000_000 // len(nonsense)) + b"0]"
     tracemalloc.start()
 
@@ -825,7 +825,7 @@ def with_canaries(depth: int) -> st.SearchStrategy[Any]:
 
 @given(st.sampled_from([*GET_ONE, "meeting", "storage_config", "x"]), with_canaries(3))
 def test_nothing_is_kept_of_an_object_but_what_is_named(name: str, said: Any) -> None:
-    """Whatever RealtimeKit adds tomorrow, and wherever it puts it."""
+    """Secrets stay out, whatever RealtimeKit adds and wherever it puts it."""
     if isinstance(said, str):
         said = {"x": said}
     body = {**MINIMAL, name: said} if name not in ("id", "status") else {**MINIMAL, "x": said}

@@ -1,4 +1,4 @@
-"""What holds functions to their roles: tests/rights.py itself."""
+"""tests/rights.py itself, which compares the functions' calls with their roles."""
 
 from __future__ import annotations
 

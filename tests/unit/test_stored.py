@@ -1,4 +1,4 @@
-"""What a row is in the table, and what of it the rules see."""
+"""A row in the table, and the part of it that the rules see."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_what_would_not_come_back_is_not_packed(value: Any) -> None:
 
 @pytest.mark.usefixtures("rows_of_400_kb")
 def test_a_row_that_is_too_large_says_so_for_good(catalogue: Catalogue) -> None:
-    """Of tens of thousands of files, not even the packed ones fit."""
+    """Tens of thousands of files do not fit even when packed."""
     with pytest.raises(UnwritableError, match="Item size"):
         catalogue.upsert(replace(UPLOADED, artifacts=tracks(12_000)), NOON)
 
@@ -219,7 +219,7 @@ ARTIFACT: dict[str, Any] = {
 
 
 def use(row: dict[str, Any]) -> None:
-    """All that stream, tick and sweep work out from a row."""
+    """Call everything that stream, tick and sweep derive from a row."""
     read = stored.read(row)
     deadline = expiry(read)
     assert messages.parse(

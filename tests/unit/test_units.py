@@ -1,4 +1,4 @@
-"""What the bench counts is what AWS would bill (AWS docs, DynamoDB item sizes, secondary indexes)."""
+"""The bench counts the units that AWS bills (AWS docs, DynamoDB item sizes, secondary indexes)."""
 
 from __future__ import annotations
 
