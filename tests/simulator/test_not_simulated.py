@@ -33,7 +33,7 @@ def test_a_documented_route_is_not_simulated(world, call, method, path):
         "error": {
             "code": 501,
             "message": f"not simulated: {method} /{world.app_id}{path}. RealtimeKit documents it, "
-            "this simulator lacks it. To get an answer all the same, order one as a fault: "
+            "this simulator lacks it. Order its answer as a fault: "
             "POST /_simulator/faults.",
         },
     }
