@@ -32,6 +32,7 @@ from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
+from recordings.model import SESSION_FILES
 from recordings.realtimekit import ApiToken, RealtimeKit
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
@@ -198,12 +199,15 @@ def first_files(values: Mapping[str, str]) -> dict[str, str]:
 
 def count_outcome(outcome: Outcome) -> None:
     """Emit the outcome's metrics."""
-    archived = [state for state in outcome.done.values() if state["state"] == "archived"]
+    archived = {name: state for name, state in outcome.done.items() if state["state"] == "archived"}
     metrics.add_metric("ArtifactArchived", MetricUnit.Count, len(archived))
-    metrics.add_metric("BytesArchived", MetricUnit.Bytes, sum(state["size"] for state in archived))
+    metrics.add_metric(
+        "BytesArchived", MetricUnit.Bytes, sum(state["size"] for state in archived.values())
+    )
     for cause in outcome.causes.values():
         name = f"ArchivePostponed{cause.title().replace('_', '')}"
         metrics.add_metric(name, MetricUnit.Count, 1)
-    if archived and outcome.uploaded_at and not outcome.causes:
+    is_complete = not outcome.causes.keys() - set(SESSION_FILES)
+    if archived.keys() - set(SESSION_FILES) and outcome.uploaded_at and is_complete:
         seconds = (utcnow() - datetime.fromisoformat(outcome.uploaded_at)).total_seconds()
         metrics.add_metric("SecondsToArchived", MetricUnit.Seconds, max(0.0, seconds))

@@ -30,6 +30,7 @@ from recordings.messages import (
     MalformedMessageError,
     RecordingRequest,
     Request,
+    SessionFilesRequest,
     Source,
 )
 from recordings.model import RecordingStatus, is_final
@@ -49,6 +50,8 @@ API_TOKEN_SECRET_ARN = os.environ["API_TOKEN_SECRET_ARN"]
 RECORDINGS_TABLE = os.environ["RECORDINGS_TABLE"]
 WORK_TABLE = os.environ["WORK_TABLE"]
 ARCHIVING = os.environ["ARCHIVING"] == "on"
+# The kinds of a session's files that are kept; empty where archiving is switched off.
+SESSION_FILES = tuple(filter(None, os.environ["SESSION_FILES"].split(",")))
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 
 # 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
@@ -71,6 +74,7 @@ ingestion = Ingestion(
     ),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
+    session_files=SESSION_FILES,
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
@@ -151,6 +155,8 @@ def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None
             raise UnavailableError("no time left in this invocation")
         if isinstance(request, RecordingRequest):
             ingest_recording(request, sent_at)
+        elif isinstance(request, SessionFilesRequest):
+            ingest_session_files(request)
         else:
             rows = ingestion.ingest_session(request)
             logger.info("session ingested", key=request.key, recordings=len(rows))
@@ -164,6 +170,21 @@ def ingest(request: IngestRequest, sent_at: float, *, out_of_time: bool) -> None
         ingestion.postpone(request, error)
         logger.warning("postponed", key=request.key, cause=error.cause, detail=str(error))
         metrics.add_metric(error.metric, MetricUnit.Count, 1)
+
+
+def ingest_session_files(request: SessionFilesRequest) -> None:
+    """Fetch a session's files; log and count the outcome."""
+    files = ingestion.ingest_session_files(request)
+    logger.info(
+        "session files fetched",
+        session_id=request.session_id,
+        source=request.source,
+        offered=files.offered,
+        missing=files.missing,
+        absent=files.absent,
+    )
+    metrics.add_metric("SessionFileOffered", MetricUnit.Count, len(files.offered))
+    metrics.add_metric("SessionFileAbsent", MetricUnit.Count, len(files.absent))
 
 
 def ingest_recording(request: RecordingRequest, sent_at: float) -> None:

@@ -2,7 +2,8 @@
 
 Promise: an event is published if and only if the row changed: at least once, in order for each
 recording, with the same `id` in its detail each time. A recording with files to be archived gets a
-check and a message on an archive queue. A record that fails stays in the stream and is retried; a
+check and a message on an archive queue, and the session of a final recording gets a check for its
+files. A record that fails stays in the stream and is retried; a
 dead-letter queue notes it when the stream drops it. A row that this service did not write is
 counted and skipped.
 """
@@ -13,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -25,10 +27,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from recordings import __version__, messages, stored
 from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.events import EVENT_SOURCE, Event, derive_events
-from recordings.messages import ArchiveRequest, Source
-from recordings.rows import deadline, expiry, to_archive
+from recordings.messages import ArchiveRequest, SessionFilesRequest, Source
+from recordings.rows import (
+    Row,
+    awaits_session_files,
+    deadline,
+    expiry,
+    next_look,
+    to_archive,
+)
 from recordings.warmup import connect, warm_up
-from recordings.worklist import Worklist, is_urgent, utcnow
+from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, is_urgent, utcnow
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
@@ -39,6 +48,9 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 ARCHIVE_QUEUE_URL = os.environ["ARCHIVE_QUEUE_URL"]
 URGENT_ARCHIVE_QUEUE_URL = os.environ["URGENT_ARCHIVE_QUEUE_URL"]
 
+# The kinds of a session's files that are kept; empty where archiving is switched off.
+SESSION_FILES = tuple(filter(None, os.environ["SESSION_FILES"].split(",")))
+
 # PutEvents takes ten entries, of 256 KB together (AWS docs); the rest is for names and the bus.
 MAX_ENTRIES = 10
 MAX_BYTES = 240_000
@@ -47,6 +59,7 @@ TRIES = 3
 # 900 s is the time that the queue has before `follow_up` repeats the request.
 ARCHIVE_CHECK_SECONDS = 900
 ARCHIVE_PENDING = "archive_pending"
+SESSION_FILES_PENDING = "session_files_pending"
 
 logger = Logger(service="publish_changes", version=__version__)
 metrics = Metrics(service="recordings")
@@ -66,12 +79,21 @@ queued: deque[str] = deque(maxlen=1000)
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A look for the files of a session whose recording became final, due in so many seconds."""
+
+    request: SessionFilesRequest
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """The consequences of a stream record, without its images, which may be large."""
 
     sequence_number: str
     request: ArchiveRequest | None
     deadline: str | None
+    look: Look | None
     events: list[Event]
 
 
@@ -133,21 +155,42 @@ def read_change(images: Mapping[str, Any]) -> Change:
         request = ArchiveRequest(
             recording_id=new["recording_id"], deadline=expiry(new), source=Source.CATALOGUE
         )
-    return Change(images["SequenceNumber"], request, deadline(new), derive_events(old, new))
+    return Change(
+        images["SequenceNumber"],
+        request,
+        deadline(new),
+        first_look(old, new, utcnow()),
+        derive_events(old, new),
+    )
+
+
+def first_look(old: Row, new: Row, now: datetime) -> Look | None:
+    """Return the first look for a session's files, if the change made its recording final."""
+    if not awaits_session_files(new, SESSION_FILES, now) or (
+        awaits_session_files(old, SESSION_FILES, now)
+    ):
+        return None
+    look_at = next_look(new, now)
+    seconds = int((look_at - now).total_seconds()) if look_at else 0
+    request = SessionFilesRequest(session_id=new["session_id"], source=Source.CATALOGUE)
+    return Look(request, max(FIRST_INTERVAL_SECONDS, seconds))
 
 
 def archive_all(changes: list[Change]) -> list[str]:
-    """Queue new files for the archive. Return the sequence number that failed, if any.
+    """Queue new files, and leave checks for sessions. Return the sequence number that failed.
 
     A batch that is delivered again queues its files only once.
     """
     for change in changes:
-        if change.request is None or change.sequence_number in queued:
+        if change.sequence_number in queued or not (change.request or change.look):
             continue
         try:
-            archive(change.request, change.deadline)
+            if change.request:
+                archive(change.request, change.deadline)
+            if change.look:
+                ensure_check(change.look.request, SESSION_FILES_PENDING, change.look.seconds)
         except (ClientError, BotoCoreError):
-            logger.exception("archiving not asked for", recording_id=change.request.recording_id)
+            logger.exception("archiving not asked for", sequence_number=change.sequence_number)
             return [change.sequence_number]
         queued.append(change.sequence_number)
     return []
@@ -155,18 +198,31 @@ def archive_all(changes: list[Change]) -> list[str]:
 
 def archive(request: ArchiveRequest, deadline: str | None) -> None:
     """Leave a check unless one waits, then send the message: a lost message has its check."""
-    try:
-        worklist.ensure(request, ARCHIVE_PENDING, seconds=ARCHIVE_CHECK_SECONDS, deadline=deadline)
-    except UnwritableError:
-        # No retry helps this check, and the stream would stand still for it: the message must do.
-        logger.exception("archiving check unwritable", correlation_id=request.correlation_id)
-        metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
+    # If the check is unwritable, the message must do.
+    ensure_check(request, ARCHIVE_PENDING, ARCHIVE_CHECK_SECONDS, deadline)
     urgent = is_urgent(deadline, utcnow())
     sqs.send_message(
         QueueUrl=URGENT_ARCHIVE_QUEUE_URL if urgent else ARCHIVE_QUEUE_URL,
         MessageBody=messages.body(request),
     )
     logger.info("archiving asked for", correlation_id=request.correlation_id, urgent=urgent)
+
+
+def ensure_check(
+    request: ArchiveRequest | SessionFilesRequest,
+    cause: str,
+    seconds: int,
+    deadline: str | None = None,
+) -> None:
+    """Leave a check unless one waits. Log and count a check that DynamoDB refuses.
+
+    No retry helps such a check, and the stream would stand still for it.
+    """
+    try:
+        worklist.ensure(request, cause, seconds=seconds, deadline=deadline)
+    except UnwritableError:
+        logger.exception("check unwritable", correlation_id=request.correlation_id)
+        metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)
 
 
 def publish_all(changes: list[Change]) -> list[str]:

@@ -45,6 +45,8 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # Empty if archiving is switched off.
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+# The kinds of a session's files that are kept; empty where archiving is switched off.
+SESSION_FILES = tuple(filter(None, os.environ["SESSION_FILES"].split(",")))
 
 # RealtimeKit keeps files for 7 days; the daily sweep covers a day more.
 WINDOWS = {Trigger.HOURLY: timedelta(hours=6), Trigger.DAILY: timedelta(days=8)}
@@ -72,6 +74,7 @@ sweeper = Sweeper(
         ),
         catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
         worklist=Worklist(work_table),
+        session_files=SESSION_FILES,
     ),
     sweeps=sweeps,
     archive=Archive(boto3.client("s3", config=quick), ARCHIVE_BUCKET) if ARCHIVE_BUCKET else None,
@@ -163,6 +166,7 @@ def emit_metrics(sweep: Sweep) -> None:
         ("RecordingRepaired", sweep.counts.repaired),
         ("WebhookLost", sweep.counts.lost_webhooks),
         ("ArtifactGone", sweep.counts.gone),
+        ("SessionFileOverlooked", sweep.counts.session_files_missing),
         ("RecordingUnwritable", sweep.counts.unwritable),
         ("SweepFailed", sweep.state is State.FAILED),
         ("SweepIncomplete", sweep.complete is False),

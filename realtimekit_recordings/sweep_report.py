@@ -27,6 +27,7 @@ _FINDINGS = {
     "erased": "erased here, and left so",
     "unreadable": "items of the list that are no recordings",
     "unwritable": "DynamoDB refuses their rows",
+    "session_files_missing": "their session's transcript, summary or chat was not looked for",
 }
 _BACKFILL = "{backfill}"
 _REPAIRS = {

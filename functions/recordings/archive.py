@@ -172,6 +172,16 @@ def object_key(row: Mapping[str, Any], artifact_name: str) -> str:
     return folder + "/".join([artifact["kind"], *map(safe_name, names)])
 
 
+def session_file_keys(row: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Return the keys that a file of the recording's session may have, by content type.
+
+    A key is `<folder of the recording>/<kind>/<session id>.<suffix>`.
+    """
+    folder = _folder(row, row.get("invoked_at") or row["first_seen_at"])
+    name = f"{folder}{kind}/{safe_name(row['session_id'])}"
+    return {type_: name + suffix for type_, suffix in _SUFFIXES[kind].items()}
+
+
 def _folder(row: Mapping[str, Any], time: str) -> str:
     return f"{row['app_id']}/{time[:10].replace('-', '/')}/{row['recording_id']}/"
 

@@ -15,8 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from recordings import rows
-from recordings.archive import Archive, Stored, object_key, storage_location
+from recordings import rows, texts
+from recordings.archive import (
+    Archive,
+    Stored,
+    object_key,
+    session_file_keys,
+    storage_location,
+)
 from recordings.catalogue import Catalogue
 from recordings.copier import Copier, OutOfTimeError, Upload, UploadLostError
 from recordings.media import (
@@ -28,8 +34,13 @@ from recordings.media import (
     UrlExpiredError,
 )
 from recordings.messages import ArchiveRequest
-from recordings.model import timestamp
-from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.model import Artifact, is_final, timestamp
+from recordings.realtimekit import (
+    NotFoundError,
+    RealtimeKit,
+    RealtimeKitError,
+    ThrottledError,
+)
 from recordings.rows import Archived, ArchiveState, ArtifactItem, Row
 from recordings.worklist import Check, ClaimLostError, Worklist, is_urgent, utcnow
 
@@ -154,9 +165,9 @@ class _Run:
         """Return the seconds until the next run, or None to let the check choose its interval."""
         try:
             self._archive_all(self._expired_files())
-            if self._unsettled():
+            if rows.media(self._unsettled()):
                 self._refresh_row()
-                self._archive_all(self._unsettled())
+            self._archive_all(self._unsettled())
         except RealtimeKitError as error:
             self._failure = error
         except OutOfTimeError:
@@ -192,13 +203,13 @@ class _Run:
         return {name: artifact for name, artifact in artifacts if name not in self.outcome.done}
 
     def _expired_files(self) -> dict[str, ArtifactItem]:
-        """Return the files that need no new answer of RealtimeKit, because they have expired.
+        """Return the recording's files that need no new answer, because they have expired.
 
         An offered file is among them only if its URL is known, since the URL is tried anyway.
         """
         return {
             name: artifact
-            for name, artifact in self._unsettled().items()
+            for name, artifact in rows.media(self._unsettled()).items()
             if self._has_expired(artifact) and ("url" in artifact or not rows.is_offered(artifact))
         }
 
@@ -233,16 +244,30 @@ class _Run:
         self._set_row(self._archiver.catalogue.upsert(recording, asked_at).row)
 
     def _archive_all(self, artifacts: Mapping[str, ArtifactItem]) -> None:
-        """Archive the files in the order of their expiry; continue after one that fails."""
-        for name in sorted(
-            artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
-        ):
+        """Archive the files in the order of their expiry; continue after one that fails.
+
+        Files of the session come last. Each has a request of its own, which may spend the budget.
+        """
+
+        def order(name: str) -> tuple[bool, str, str]:
+            artifact = artifacts[name]
+            return rows.is_session_file(artifact), artifact.get("url_expires_at", ""), name
+
+        for name in sorted(artifacts, key=order):
             if self._out_of_time():
                 raise OutOfTimeError
             try:
-                self._archive_file(name)
+                if rows.is_session_file(artifacts[name]):
+                    self._archive_text(name)
+                else:
+                    self._archive_file(name)
             except (MediaError, UploadLostError) as error:
                 self._set_cause(name, getattr(error, "cause", COPY_LOST), str(error))
+            except RealtimeKitError as error:
+                # A recording's own files all wait for one answer, a session's each for its own.
+                if isinstance(error, ThrottledError) or not rows.is_session_file(artifacts[name]):
+                    raise
+                self._set_cause(name, error.cause, str(error))
             if len(self.outcome.done) - len(self._recorded) >= _MAX_UNRECORDED_FILES:
                 self._record_states()
 
@@ -336,6 +361,63 @@ class _Run:
         if upload := self._uploads.pop(name, None):
             self._archiver.copier.abort(upload)
 
+    def _archive_text(self, kind: str) -> None:
+        """Archive a file of the session, from a newly fetched URL if the row's one is refused."""
+        artifact = self._unsettled_in_row.get(kind)
+        if artifact is None:
+            # Others archived or erased it meanwhile.
+            return
+        refusal = self._copy_text(kind, artifact["url"]) if "url" in artifact else None
+        if "url" in artifact and refusal is None:
+            return
+        try:
+            offered = self._archiver.realtimekit.session_file(self._row["session_id"], kind)
+        except NotFoundError:
+            offered = None
+        if offered and offered.url:
+            refusal = self._copy_text(kind, offered.url)
+            if refusal is None:
+                return
+        if self._text_expiry(artifact, offered) <= self._timestamp():
+            self._settle_expired(kind, artifact)
+        elif refusal:
+            raise refusal
+        else:
+            self._postpone(kind, NOT_OFFERED)
+
+    def _text_expiry(self, artifact: ArtifactItem, offered: Artifact | None) -> str:
+        """Return the later expiry of a session's file, by its row and by RealtimeKit's answer."""
+        renewed = offered.url_expires_at if offered else None
+        alone: Row = {**self._row, "artifacts": {artifact["kind"]: artifact}}
+        return max(rows.expiry(alone), timestamp(renewed) if renewed else "")
+
+    def _copy_text(self, kind: str, url: str) -> MediaError | None:
+        """Copy a text, or settle that it is empty. Return the error if the URL is refused."""
+        archive = self._archiver.archive
+        try:
+            data = self._archiver.media.read(
+                url, max_bytes=texts.MAX_BYTES, require_time=self._require_time
+            )
+            content_type = texts.require_text(kind, data)
+        except (UrlExpiredError, MediaMissingError) as error:
+            return error
+        except texts.EmptyTextError as error:
+            self._settle_empty(kind, error)
+            return None
+        key = session_file_keys(self._row, kind)[content_type]
+        self.outcome.done[kind] = self._archived_state(
+            archive.put(key, data, content_type, self._recording_id)
+        )
+        return None
+
+    def _settle_empty(self, kind: str, error: MediaError) -> None:
+        """Look at an empty text again later, because it may be filled; finally it is no file."""
+        now = self._archiver.now()
+        if is_final(self._row.get("status")) and rows.next_look(self._row, now) is None:
+            self._mark_none(kind)
+        else:
+            self._set_cause(kind, error.cause, str(error))
+
     def _settle_without_url(self, name: str, artifact: ArtifactItem) -> None:
         """Adopt a file from the bucket, postpone one that may still come, or give it a last state.
 
@@ -359,7 +441,13 @@ class _Run:
 
     def _settle_expired(self, name: str, artifact: ArtifactItem) -> None:
         """Mark a file expired, unless the bucket has a copy by an earlier run or by its owner."""
-        if stored := self._find_copy(name, artifact):
+        if rows.is_session_file(artifact):
+            keys = session_file_keys(self._row, name).values()
+            copies = filter(None, map(self._archiver.archive.find, keys))
+            stored = next(copies, None)
+        else:
+            stored = self._find_copy(name, artifact)
+        if stored:
             self._adopt(name, artifact, stored)
         else:
             self._mark_expired(name, artifact)
@@ -439,19 +527,31 @@ class _Run:
         self._set_row(row or {})
 
     def _seconds_to_next_look(self) -> int | None:
-        """Return the seconds until the next look, or None unless all files left are placeholders.
-
-        A placeholder stands for a file that RealtimeKit never named. Most of them never come,
-        because the meeting was empty.
-        """
-        unsettled = self._unsettled().items()
-        are_placeholders = (rows.is_placeholder(name, artifact) for name, artifact in unsettled)
-        if not unsettled or not all(are_placeholders):
-            return None
+        """Return the seconds until the next look; None if a file left can be tried again sooner."""
         now = self._archiver.now()
+        looks = [
+            self._look_after(name, artifact, now) for name, artifact in self._unsettled().items()
+        ]
+        if not looks or None in looks:
+            return None
+        seconds = min(look.total_seconds() for look in looks if look)
+        return int(max(_MIN_LOOK_INTERVAL.total_seconds(), seconds))
+
+    def _look_after(self, name: str, artifact: ArtifactItem, now: datetime) -> timedelta | None:
+        """Return how long a file that may never come waits for its next look, None for others.
+
+        RealtimeKit never named a placeholder's file, and most of them never come, because the
+        meeting was empty. A session's file was announced, and is empty or not offered yet.
+        """
+        cause = self.outcome.causes.get(name)
+        if rows.is_session_file(artifact) and cause == texts.EmptyTextError.cause:
+            look = rows.next_look(self._row, now)
+            return look - now if look else _MAX_LOOK_INTERVAL
+        if not (rows.is_placeholder(name, artifact) or _is_awaited(artifact, cause)):
+            return None
         age = now - datetime.fromisoformat(self.outcome.uploaded_at or timestamp(now))
         left = datetime.fromisoformat(self._expiry) - now
-        return int(max(_MIN_LOOK_INTERVAL, min(age, _MAX_LOOK_INTERVAL, left)).total_seconds())
+        return min(age, _MAX_LOOK_INTERVAL, left)
 
     def _close_check(self, seconds: int | None) -> None:
         unsettled = self._unsettled()
@@ -477,6 +577,11 @@ def _uploaded_at(row: Mapping[str, Any]) -> str | None:
     history = row.get("status_history", ())
     times = [entry["at"] for entry in history if entry["status"] == row["status"]]
     return times[-1] if times else None
+
+
+def _is_awaited(artifact: ArtifactItem, cause: str | None) -> bool:
+    """Return True for a session's file that RealtimeKit has announced and does not offer."""
+    return rows.is_session_file(artifact) and cause == NOT_OFFERED
 
 
 def _is_copy_of(upload: Upload, file: MediaFile) -> bool:

@@ -7,17 +7,20 @@ version it read. So the rules are plain code, and a row never mixes two writers'
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from recordings import rows, stored
 from recordings.dynamodb import ConditionFailedError, Table
-from recordings.model import Recording, is_final, timestamp
+from recordings.model import Artifact, Recording, is_final, timestamp
 from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
+
+MAX_OF_SESSION = 100
+"""A session has one composite recording, or a few if they were stopped and started again."""
 
 
 class ConflictError(Exception):
@@ -104,18 +107,49 @@ class Catalogue:
         Return `None` without writing if the row is missing, or its erasure has begun. Raises
         `ConflictError` and `UnwritableError`.
         """
+        return self._edit(recording_id, lambda row: rows.settled(row, states))
+
+    def offer_file(
+        self, recording_id: str, artifact: Artifact, started_at: datetime | None = None
+    ) -> Row | None:
+        """Write that RealtimeKit has, or has announced, a file of the recording's session.
+
+        An announced file has no URL. `started_at` is the session's start, if it is known. Returns
+        and raises as `record_archive` does.
+        """
+        return self._edit(recording_id, lambda row: rows.offered(row, artifact, started_at))
+
+    def note_absent(self, recording_id: str, kinds: Sequence[str], at: datetime) -> None:
+        """Write that RealtimeKit never had these files of the session, by kind.
+
+        Raises as `record_archive` does.
+        """
+        self._edit(recording_id, lambda row: rows.absent(row, kinds, at))
+
+    def of_session(self, session_id: str) -> list[Row]:
+        """Return the rows of a session's recordings, as they are now or were a moment ago.
+
+        Up to `MAX_OF_SESSION` are returned, the newest. Rows whose erasure has begun are left out.
+        """
+        found, _ = self._table.query(
+            "by_session",
+            "#session_id = :session_id",
+            {"session_id": session_id},
+            MAX_OF_SESSION,
+            backwards=True,
+        )
+        known = self.get_many([row["recording_id"] for row in found])
+        return [row for row in known.values() if not rows.is_erased(row)]
+
+    def _edit(self, recording_id: str, change: Callable[[Row], Mapping[str, Any]]) -> Row | None:
+        """Write the changes that `change` returns for the row, and return the row."""
         for _ in range(_MAX_TRIES):
             row = self.get(recording_id)
             if row is None or rows.is_erased(row):
                 return None
-            artifacts = dict(row["artifacts"]) if "artifacts" in row else {}
-            for name, state in states.items():
-                # Real files replace a placeholder, and its state goes with it.
-                if name in artifacts or not row.get("artifacts"):
-                    artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
-            if artifacts == row.get("artifacts"):
+            changes = change(row)
+            if not changes:
                 return row
-            changes = {"artifacts": artifacts, "archived": rows.archived(artifacts)}
             try:
                 return self._write(recording_id, row, changes)
             except ConditionFailedError:

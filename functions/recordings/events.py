@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from recordings.model import RecordingStatus
+from recordings.model import SESSION_FILES, RecordingStatus
 
 _MAX_FILES = 50
 # An event may have 256 KB (EventBridge quota). Besides the files it holds a dozen texts of 1 KB,
@@ -43,6 +43,7 @@ class EventType(StrEnum):
     UPLOADED = "Recording Uploaded"
     ERRORED = "Recording Errored"
     ARCHIVED = "Recording Archived"
+    FILE_ARCHIVED = "Recording File Archived"
     EXPIRED = "Recording Expired"
     ERASED = "Recording Erased"
 
@@ -65,8 +66,8 @@ class Event:
 def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
     """Return the events that a change of a row means, in order; `old` is None for a new row.
 
-    The recording is new, its status became final, its last file was archived, files expired, or it
-    was erased.
+    The recording is new, its status became final, its last own file was archived, a file of its
+    session was archived, files expired, or it was erased.
     """
     before = old or {}
     if "erased_at" in new:
@@ -77,6 +78,9 @@ def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list
         events.append(_event(final, new))
     if new.get("archived") == "yes" != before.get("archived"):
         events.append(_event(EventType.ARCHIVED, new, **_archived_files(new)))
+    for name in sorted(_names(new, "archived") - _names(before, "archived")):
+        if name in SESSION_FILES:
+            events.append(_file_event(name, new))
     expired = _names(new, "expired")
     if expired - _names(before, "expired"):
         events.append(_event(EventType.EXPIRED, new, expired=_fitting(sorted(expired))))
@@ -93,9 +97,23 @@ def _names(row: Mapping[str, Any], state: str) -> set[str]:
     }
 
 
+def _file_event(name: str, row: Mapping[str, Any]) -> Event:
+    """Return the event of one file; its id has the file's name, since a change may have several."""
+    artifact = row["artifacts"][name]
+    place = _place(artifact["archive"])
+    id_ = f"{row['recording_id']}#{row['version']}#{name}"
+    return _event(
+        EventType.FILE_ARCHIVED, row, id=id_, artifact=name, kind=artifact["kind"], **place
+    )
+
+
 def _archived_files(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the count of files and where they are, as many as fit; the row has them all."""
-    artifacts = sorted(row.get("artifacts", {}).items())
+    """Return the count of own files and where they are, as many as fit; the row has them all."""
+    artifacts = sorted(
+        (name, artifact)
+        for name, artifact in row.get("artifacts", {}).items()
+        if artifact["kind"] not in SESSION_FILES
+    )
     files = [
         {"name": name, "kind": artifact["kind"], **_place(artifact.get("archive", {}))}
         for name, artifact in artifacts[:_MAX_FILES]

@@ -1,26 +1,36 @@
-"""Ingestion: fetch a recording, or a session's recordings, and catalogue them.
+"""Ingestion: fetch a recording, a session's recordings or its files, and catalogue them.
 
 The ingest queue, the API and the sweeps share it. A recording that is not final, or cannot be
-fetched now, gets a check.
+fetched now, gets a check. A session's files are written into the rows of all its recordings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from recordings import rows
 from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import UnwritableError
-from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
-from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
-from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.messages import (
+    Hint,
+    IngestRequest,
+    RecordingRequest,
+    SessionFilesRequest,
+    SessionRequest,
+    Source,
+)
+from recordings.model import Artifact, Recording, RecordingStatus, is_final, timestamp, uuid
+from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError, ThrottledError
 from recordings.rows import RETENTION, Row, is_erased
 from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
 
 NOT_FINAL = "not_final"
 DETAILS_MISSING = "details_missing"
 SYNC_BEGUN = "sync_begun"
+FILES_MISSING = "session_files_missing"
+RECORDING_MISSING = "recording_missing"
 
 # A webhook reports the end of a meeting or of an upload. The check is for when it gets lost, and
 # costs one request to RealtimeKit and five write units: hourly for a meeting, which lasts; every
@@ -33,16 +43,31 @@ _MAX_OTHERS_AFTER = 100
 _MAX_OTHERS_BEFORE = 1000
 # One row that cannot be written has a fault of its own; three mean that the table has one.
 _MAX_FAILED_WRITES = 3
+# The files whose times count from the session's start.
+_TIMED_FILES = ("transcript", "captions")
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFiles:
+    """The kinds of a session's files: offered now, missing so far, and noted as absent for good."""
+
+    offered: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    absent: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ingestion:
-    """The worker that fetches recordings into the catalogue and leaves checks for the rest."""
+    """The worker that fetches recordings into the catalogue and leaves checks for the rest.
+
+    `session_files` are the kinds of a session's files that are kept.
+    """
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
     worklist: Worklist
+    session_files: tuple[str, ...] = ()
     now: Callable[[], datetime] = utcnow
 
     def ingest_recording(self, request: RecordingRequest) -> Upserted:
@@ -84,11 +109,11 @@ class Ingestion:
         listed so far. An error of one row is raised at the end, so that it does not stop others.
         """
         fetched_at = self.now()
-        rows = []
+        listed = []
         failed: list[Exception] = []
         for recording in self._recordings_of(request):
             try:
-                rows.append(self.ingest_listed(recording, fetched_at, request.source))
+                listed.append(self.ingest_listed(recording, fetched_at, request.source))
             except Exception as error:
                 failed.append(error)
                 if len(failed) == _MAX_FAILED_WRITES:
@@ -98,7 +123,7 @@ class Ingestion:
             raise min(failed, key=lambda error: isinstance(error, UnwritableError))
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
-        return rows
+        return listed
 
     def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:
         """Yield the session's recordings, and those without a session, of its meeting's list."""
@@ -139,6 +164,146 @@ class Ingestion:
             low_priority = source is Source.SWEEP
             self.worklist.check_in(request, DETAILS_MISSING, low_priority=low_priority)
         return row
+
+    def ingest_session_files(self, request: SessionFilesRequest) -> SessionFiles:
+        """Fetch the URLs of a session's files, and write them into its recordings' rows.
+
+        One request is sent for each kind that a row lacks, however many recordings there are. The
+        table's stream has the files archived. Missing kinds are looked for until the last look, and
+        are noted as absent then, except for those that RealtimeKit has announced.
+
+        Raises `RealtimeKitError` as `ingest_recording` does, after it tried each kind, and
+        `UnwritableError` for a row, after it wrote the others.
+        """
+        known = self.catalogue.of_session(request.session_id)
+        if not known:
+            self._wait_for_recording(request)
+            return SessionFiles()
+        lacking = {
+            kind: [row for row in known if _is_looked_for(kind, request, row)]
+            for kind in self.session_files
+        }
+        lacking = {kind: found for kind, found in lacking.items() if found}
+        offered, failed = self._fetch_session_files(request, lacking)
+        announced = {
+            kind: Artifact(name=kind, kind=kind, url_expires_at=_time(expires_at))
+            for kind, expires_at in request.announced.items()
+            if kind in lacking.keys() - offered.keys()
+        }
+        started_at = self._session_start(request.session_id, known, offered)
+        self._offer({**offered, **announced}, lacking, started_at)
+        if failed:
+            raise failed[0]
+        missing = lacking.keys() - offered.keys()
+        absent = self._look_again_or_settle(
+            request, known, missing - announced.keys(), offered.keys()
+        )
+        return SessionFiles(offered=sorted(offered), missing=sorted(missing), absent=absent)
+
+    def _wait_for_recording(self, request: SessionFilesRequest) -> None:
+        """Leave a check for a session without a recording, which may come late, but only once."""
+        if request.source is Source.FOLLOW_UP:
+            self.worklist.settle(request.key)
+        else:
+            self.worklist.check_in(request, RECORDING_MISSING, seconds=_LIVE_SECONDS)
+
+    def _fetch_session_files(
+        self, request: SessionFilesRequest, kinds: Iterable[str]
+    ) -> tuple[dict[str, Artifact], list[RealtimeKitError]]:
+        """Return the files that RealtimeKit offers, by kind, and the errors of other kinds."""
+        offered: dict[str, Artifact] = {}
+        failed: list[RealtimeKitError] = []
+        for kind in kinds:
+            try:
+                artifact = self.realtimekit.session_file(request.session_id, kind)
+            except NotFoundError:
+                continue
+            except RealtimeKitError as error:
+                failed.append(error)
+                if isinstance(error, ThrottledError):
+                    break
+                continue
+            if artifact:
+                offered[kind] = artifact
+        return offered, failed
+
+    def _session_start(
+        self, session_id: str, known: Sequence[Row], offered: Mapping[str, Artifact]
+    ) -> datetime | None:
+        """Return the session's start, if a row needs it: a transcript's times count from there."""
+        is_timed = not offered.keys().isdisjoint(_TIMED_FILES)
+        if not is_timed or all("session_started_at" in row for row in known):
+            return None
+        for row in known:
+            if "session_started_at" in row:
+                return datetime.fromisoformat(row["session_started_at"])
+        try:
+            return self.realtimekit.session(session_id).started_at
+        except RealtimeKitError:
+            # The transcript is worth more without its beginning than later.
+            return None
+
+    def _offer(
+        self,
+        files: Mapping[str, Artifact],
+        lacking: Mapping[str, Sequence[Row]],
+        started_at: datetime | None,
+    ) -> None:
+        unwritable: UnwritableError | None = None
+        for kind, artifact in files.items():
+            for row in lacking[kind]:
+                try:
+                    self.catalogue.offer_file(row["recording_id"], artifact, started_at)
+                except UnwritableError as error:
+                    unwritable = error
+        if unwritable:
+            raise unwritable
+
+    def _look_again_or_settle(
+        self,
+        request: SessionFilesRequest,
+        known: Sequence[Row],
+        missing: Collection[str],
+        offered: Collection[str],
+    ) -> list[str]:
+        """Leave a check for the next look, or note the missing kinds as absent and return them.
+
+        A recording that is not final leaves a check of its own when it becomes final.
+        """
+        now = self.now()
+        final = [row for row in known if is_final(row.get("status"))]
+        looks = [look for row in final if (look := rows.next_look(row, now))]
+        left = [
+            kind
+            for kind in self.session_files
+            if kind not in offered and any(rows.lacks(row, kind) for row in final)
+        ]
+        is_repeated = request.source is Source.FOLLOW_UP
+        if left and looks:
+            seconds = max(FIRST_INTERVAL_SECONDS, int((max(looks) - now).total_seconds()))
+            # A webhook may find the check that waits since the recording's end.
+            leave = self.worklist.check_in if is_repeated else self.worklist.ensure
+            leave(replace(request, announced={}), FILES_MISSING, seconds=seconds)
+            return []
+        absent = self._note_absent(final, missing, now)
+        if final or is_repeated:
+            self.worklist.settle(request.key)
+        return absent
+
+    def _note_absent(
+        self, final: Sequence[Row], missing: Collection[str], now: datetime
+    ) -> list[str]:
+        """Note the kinds that were looked for in vain, and return them.
+
+        A file that RealtimeKit has announced stays, because its loss must be reported.
+        """
+        noted: set[str] = set()
+        for row in final:
+            kinds = [kind for kind in missing if kind not in row.get("artifacts", {})]
+            if kinds:
+                self.catalogue.note_absent(row["recording_id"], kinds, now)
+                noted.update(kinds)
+        return sorted(noted)
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check for a request that failed, due when `Retry-After` allows it.
@@ -201,6 +366,18 @@ class Ingestion:
             self.worklist.check_in(request, NOT_FINAL, seconds=seconds)
 
 
+def _is_looked_for(kind: str, request: SessionFilesRequest, row: Row) -> bool:
+    """Return True if a kind of file is fetched because of a row.
+
+    A webhook leads only to the files that it announces, also if they were noted as absent. Other
+    files are fetched once the recording is final.
+    """
+    if kind in request.announced:
+        return rows.lacks(row, kind) or rows.archive_state(row["artifacts"][kind]) == "none"
+    is_due = request.source is not Source.WEBHOOK and is_final(row.get("status"))
+    return is_due and rows.lacks(row, kind)
+
+
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
     """Return True if the row lacks its meeting and the session may name it.
 
@@ -215,6 +392,10 @@ def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
         source is Source.FOLLOW_UP and is_final(row["status"])
     )
     return "meeting_id" not in row or is_awaited
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _hinted(recording: Recording, hint: Hint) -> Recording:

@@ -55,9 +55,8 @@ def download_links(
 
 
 def linked_artifacts(row: Row) -> dict[str, ArtifactItem]:
-    """Return the row's artifacts sorted by name, or a placeholder if there are no artifacts."""
-    known = row.get("artifacts") or rows.placeholder(row)
-    return dict(sorted(known.items()))
+    """Return the row's artifacts sorted by name, with a placeholder if it has no own file."""
+    return dict(sorted(rows.with_placeholder(row).items()))
 
 
 def _link(
@@ -105,4 +104,6 @@ def _reason(row: Row, artifact: ArtifactItem) -> str:
             assert_never(state)
     if "url" in artifact:
         return EXPIRED
+    if rows.is_session_file(artifact):
+        return NOT_YET
     return NO_FILE if row.get("status") == RecordingStatus.ERRORED else NOT_YET

@@ -5,13 +5,14 @@ A row is a map of attributes as `stored.read` returns it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NotRequired, TypedDict, assert_never, cast
 
 from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
+    SESSION_FILES,
     Artifact,
     Recording,
     RecordingStatus,
@@ -19,6 +20,7 @@ from recordings.model import (
     kind_of,
     rank,
     timestamp,
+    uuid,
 )
 
 MAX_HISTORY_ENTRIES = 50
@@ -27,6 +29,11 @@ MAX_HISTORY_ENTRIES = 50
 MAX_URLS_BYTES = 128 * 1024
 RETENTION = timedelta(days=7)
 """How long RealtimeKit keeps a file (RealtimeKit docs, data retention)."""
+# A session's files are made after its end: a transcript in minutes, a summary from the transcript.
+# They are looked for after an hour, and a last time a day later. Both delays are ours; RealtimeKit
+# documents none.
+FIRST_LOOK = timedelta(hours=1)
+LAST_LOOK = timedelta(hours=25)
 # RealtimeKit's predecessor Dyte began in 2015: an earlier time, as `0001-01-01`, was never set.
 _FIRST_TIME = "2015"
 _LAST = "9999-12-31T23:59:59.999Z"
@@ -72,7 +79,7 @@ class Expired(TypedDict):
 
 
 class Absent(TypedDict):
-    """The state of a file that never was: RealtimeKit never named or offered it."""
+    """The state of a file that never was: RealtimeKit never offered it, or a text without words."""
 
     state: Literal["none"]
     noted_at: NotRequired[str]
@@ -193,16 +200,37 @@ def is_erased(row: Mapping[str, Any]) -> bool:
     return "erased_at" in row or "erasing_since" in row
 
 
+def is_session_file(artifact: ArtifactItem) -> bool:
+    """Return True for a file of the recording's session: a transcript, captions, summary, chat."""
+    return artifact["kind"] in SESSION_FILES
+
+
+def media(artifacts: Mapping[str, ArtifactItem]) -> dict[str, ArtifactItem]:
+    """Return the recording's own files, by name, without those of its session."""
+    return {name: item for name, item in artifacts.items() if not is_session_file(item)}
+
+
+def with_placeholder(row: Row) -> dict[str, ArtifactItem]:
+    """Return the row's artifacts by name, with a placeholder if the recording has no own file."""
+    artifacts = row.get("artifacts", {})
+    return {**artifacts, **({} if media(artifacts) else placeholder(row))}
+
+
 def unsettled(row: Row) -> dict[str, ArtifactItem]:
     """Return the artifacts, by name, that must still be archived, or looked for.
 
-    For an uploaded recording without artifacts that is a placeholder. A file noted as external,
-    expired or never offered is unsettled again if RealtimeKit offers it after all.
+    A recording's own files must be if it is uploaded; without any that is a placeholder. A file of
+    its session must be as soon as RealtimeKit has announced it. A file noted as external, expired
+    or never offered is unsettled again if RealtimeKit offers it after all.
     """
-    if row.get("status") != RecordingStatus.UPLOADED or is_erased(row):
+    if is_erased(row):
         return {}
-    artifacts = row.get("artifacts") or placeholder(row)
-    return {name: artifact for name, artifact in artifacts.items() if not _is_settled(artifact)}
+    is_uploaded = row.get("status") == RecordingStatus.UPLOADED
+    return {
+        name: artifact
+        for name, artifact in with_placeholder(row).items()
+        if (is_uploaded or is_session_file(artifact)) and not _is_settled(artifact)
+    }
 
 
 def to_archive(row: Row) -> set[tuple[str, bool]]:
@@ -211,6 +239,43 @@ def to_archive(row: Row) -> set[tuple[str, bool]]:
     A pair that the row before did not have is new work for the archive.
     """
     return {(name, is_offered(artifact)) for name, artifact in unsettled(row).items()}
+
+
+def settled(row: Row, states: Mapping[str, ArchiveState]) -> Item:
+    """Return the changes that record archive states of artifacts, by name; `{}` for no change."""
+    artifacts = {**row.get("artifacts", {})}
+    for name, state in states.items():
+        # Real files replace a placeholder, and its state goes with it.
+        if name in artifacts or name in SESSION_FILES or not media(artifacts):
+            artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
+    if artifacts == row.get("artifacts"):
+        return {}
+    is_uploaded = row.get("status") == RecordingStatus.UPLOADED
+    return {"artifacts": artifacts, **({"archived": archived(artifacts)} if is_uploaded else {})}
+
+
+def offered(row: Row, artifact: Artifact, started_at: datetime | None = None) -> Item:
+    """Return the changes by which a row learns of a file of its session, `{}` if it knows the file.
+
+    A file noted as never offered is to be archived after all. `started_at` is the session's start.
+    """
+    known, item = row.get("artifacts", {}), _artifact_item(artifact)
+    changes: Item = {}
+    if lacks(row, artifact.name) or archive_state(known[artifact.name]) == "none":
+        changes["artifacts"] = {**known, artifact.name: item}
+    if started_at and "session_started_at" not in row:
+        changes["session_started_at"] = timestamp(started_at)
+    return changes if any(row.get(name) != value for name, value in changes.items()) else {}
+
+
+def absent(row: Row, kinds: Sequence[str], at: datetime) -> Item:
+    """Return the changes that note kinds of a session's files as absent, unless the row has one."""
+    known = row.get("artifacts", {})
+    state: Absent = {"state": "none", "noted_at": timestamp(at)}
+    new: dict[str, ArtifactItem] = {
+        kind: {"kind": kind, "archive": state} for kind in kinds if kind not in known
+    }
+    return {"artifacts": {**known, **new}} if new else {}
 
 
 def placeholder(row: Row) -> dict[str, ArtifactItem]:
@@ -229,7 +294,7 @@ def is_placeholder(name: str, artifact: ArtifactItem) -> bool:
     """
     is_named = "file_name" in artifact and "{{" not in artifact["file_name"]
     is_known = is_named or artifact.get("file_size") or is_offered(artifact)
-    return name == artifact["kind"] and not is_known
+    return name == artifact["kind"] and not is_known and not is_session_file(artifact)
 
 
 def is_offered(artifact: ArtifactItem) -> bool:
@@ -250,7 +315,8 @@ def _is_settled(artifact: ArtifactItem) -> bool:
         case "archived":
             return True
         case "external" | "none":
-            return "url" not in artifact
+            # A session's empty text has a URL, too.
+            return "url" not in artifact or is_session_file(artifact)
         case "expired":
             return artifact.get("url_expires_at", "") <= archive["expired_at"]
         case unknown:
@@ -285,11 +351,50 @@ def expiry(row: Row) -> str:
 
 
 def archived(artifacts: Mapping[str, ArtifactItem]) -> Literal["yes", "partly", "no"]:
-    """Return how many of the artifacts are in the archive: "yes" for all, "partly", or "no"."""
-    states = [archive_state(artifact) for artifact in artifacts.values()]
+    """Return how many of the recording's own files are archived: "yes" for all, "partly", "no"."""
+    states = [archive_state(artifact) for artifact in media(artifacts).values()]
     if states and all(state == "archived" for state in states):
         return "yes"
     return "partly" if "archived" in states else "no"
+
+
+def lacks(row: Row, kind: str) -> bool:
+    """Return True if it is unknown where a session's file is, and whether there is one."""
+    artifact = row.get("artifacts", {}).get(kind)
+    return artifact is None or ("archive" not in artifact and "url" not in artifact)
+
+
+def ended_at(row: Row) -> datetime | None:
+    """Return when a final recording ended, `None` if it is not final, or no time can be read.
+
+    A recording that does not say when it stopped ended when its status became final.
+    """
+    if not is_final(row.get("status")):
+        return None
+    history = row.get("status_history", [])
+    final = next((entry["at"] for entry in history if is_final(entry["status"])), None)
+    try:
+        return datetime.fromisoformat(row.get("stopped_at") or final or row["first_seen_at"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def next_look(row: Row, now: datetime) -> datetime | None:
+    """Return when the files of a final recording's session are looked for next.
+
+    Return `None` if the time of the last look has come, also if the row names no time.
+    """
+    ended = ended_at(row)
+    looks = [ended + FIRST_LOOK, ended + LAST_LOOK] if ended else []
+    return next((look for look in looks if look > now), None)
+
+
+def awaits_session_files(row: Row, kinds: Sequence[str], now: datetime) -> bool:
+    """Return True if a final recording lacks files of its session, which RealtimeKit may have."""
+    ended = ended_at(row)
+    is_kept = ended is not None and now < ended + RETENTION and not is_erased(row)
+    has_session = uuid(row.get("session_id")) is not None
+    return is_kept and has_session and any(lacks(row, kind) for kind in kinds)
 
 
 def _is_fresh(row: Row, recording: Recording, fetched_at: datetime) -> bool:
@@ -362,7 +467,7 @@ def _merged_artifacts(
     soon as the row has a file that it may have stood for.
     """
     merged = dict(stored)
-    has_files = any(not is_placeholder(name, item) for name, item in stored.items())
+    has_files = any(not is_placeholder(name, item) for name, item in media(stored).items())
     for artifact in answered:
         known, item = merged.get(artifact.name), _artifact_item(artifact)
         if has_files and known is None and artifact.url is None and artifact.name == artifact.kind:
@@ -372,7 +477,7 @@ def _merged_artifacts(
         if known is None or (fresh and not _is_known(known, item)):
             merged[artifact.name] = {**known, **item} if known else item
     files = {name: item for name, item in merged.items() if not is_placeholder(name, item)}
-    merged = files or merged
+    merged = files if media(files) else merged
     if sum(len(item.get("url", "")) for item in merged.values()) <= MAX_URLS_BYTES:
         return merged
     return {name: _without_url(item) for name, item in merged.items()}
@@ -400,7 +505,7 @@ def _lasting(artifacts: Mapping[str, ArtifactItem]) -> dict[str, dict[str, objec
 
 
 def _artifact_item(artifact: Artifact) -> ArtifactItem:
-    expiry = artifact.url_expires_at
+    expiry, is_text = artifact.url_expires_at, artifact.kind in SESSION_FILES
     item = {
         "kind": artifact.kind,
         "file_name": artifact.file_name,
@@ -408,7 +513,7 @@ def _artifact_item(artifact: Artifact) -> ArtifactItem:
         "participant_id": artifact.participant_id,
         "url": artifact.url,
         # Without a URL this is the expiry of the recording's other files.
-        "url_expires_at": timestamp(expiry) if expiry and artifact.url else None,
+        "url_expires_at": timestamp(expiry) if expiry and (artifact.url or is_text) else None,
     }
     known = {name: value for name, value in item.items() if value is not None}
     return cast(ArtifactItem, known)

@@ -21,7 +21,7 @@ from recordings.archive import Archive
 from recordings.catalogue import ConflictError
 from recordings.dynamodb import UnwritableError
 from recordings.ingestion import Ingestion
-from recordings.messages import ArchiveRequest, Source
+from recordings.messages import ArchiveRequest, SessionFilesRequest, Source
 from recordings.model import Recording, RecordingStatus, is_final, timestamp
 from recordings.realtimekit import (
     ListPage,
@@ -34,6 +34,7 @@ from recordings.sweeps import Counts, Progress, State, Sweep, SweepEndedError, S
 from recordings.worklist import PATIENCE, is_urgent
 
 ARCHIVE_FORGOTTEN = "archive_forgotten"
+SESSION_FILES_FORGOTTEN = "session_files_forgotten"
 INTERRUPTED = "interrupted"
 UNWRITABLE = "unwritable"
 
@@ -44,6 +45,8 @@ IN_FLIGHT = timedelta(minutes=10)
 _MAX_UNINTELLIGIBLE_ANSWERS = 3
 # The next scheduled sweep covers the same window, and an alarm reports the failed one.
 _PATIENCE_OF_SCHEDULES = timedelta(hours=12)
+# A look that is due may wait for the budget, or for RealtimeKit.
+_LOOK_MARGIN = timedelta(hours=2)
 _MAX_THREADS = 8
 _EMPTY_PAGE = ListPage(recordings=(), size=0, start=0, total=0)
 # The states of files of which a report shows examples.
@@ -176,6 +179,9 @@ class Sweeper:
         if not sweep.dry_run:
             catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
             repaired = (kinds["missing"] | kinds["behind"]) - unwritable
+        lacking = [finding.merged for finding in findings if self._was_overlooked(finding.merged)]
+        if not sweep.dry_run:
+            self._ensure_looks(lacking)
         more = {
             **{kind: len(ids) for kind, ids in kinds.items()},
             "seen": len(recordings),
@@ -183,9 +189,11 @@ class Sweeper:
             "erased": sum(is_erased(finding.row) for finding in findings),
             "catalogued": catalogued,
             "repaired": len(repaired),
+            "session_files_missing": len(lacking),
             **_tally(files),
         }
         shown = {kind: ids for kind, ids in files.items() if kind in _SHOWN}
+        shown["session_files_missing"] = [row["recording_id"] for row in lacking]
         return replace(
             sweep,
             counts=sweep.counts.plus(more),
@@ -260,6 +268,19 @@ class Sweeper:
                 recording_id=row["recording_id"], deadline=rows.expiry(row), source=Source.SWEEP
             )
             self.ingestion.worklist.ensure(request, ARCHIVE_FORGOTTEN, deadline=rows.deadline(row))
+
+    def _was_overlooked(self, row: Row) -> bool:
+        """Return True if a session's files have no state although the last look's time is over."""
+        now = self.now()
+        ended = rows.ended_at(row)
+        is_late = ended is not None and now > ended + rows.LAST_LOOK + _LOOK_MARGIN
+        return is_late and rows.awaits_session_files(row, self.ingestion.session_files, now)
+
+    def _ensure_looks(self, lacking: Sequence[Row]) -> None:
+        """Create a check for each session whose files were overlooked, unless one waits."""
+        for session_id in {row["session_id"] for row in lacking}:
+            request = SessionFilesRequest(session_id=session_id, source=Source.SWEEP)
+            self.ingestion.worklist.ensure(request, SESSION_FILES_FORGOTTEN)
 
     def _state_of_files(self, row: Row, trigger: Trigger) -> str:
         """Return the count that an uploaded recording's files belong to, or `""`.

@@ -98,6 +98,7 @@ class Counts:
     - `not_archived`: RealtimeKit still has a file that the archive lacks; `at_risk` are those of
       them that it deletes within two days
     - `expired`: a file was deleted before it was copied
+    - `session_files_missing`: RealtimeKit may still have files of the session, which are overdue
 
     `pages` is the number of pages read.
     """
@@ -117,6 +118,7 @@ class Counts:
     expired: int = 0
     gone: int = 0
     unwritable: int = 0
+    session_files_missing: int = 0
 
     def plus(self, other: Mapping[str, int]) -> Counts:
         """Return the counts with `other` added by name."""
