@@ -23,6 +23,14 @@ _MAX_STEM_CHARACTERS = MAX_FILE_NAME_CHARACTERS - 30
 # A row lacks `invoked_at` until RealtimeKit names it; until then another time dates the folder.
 _FOLDER_TIMES = ("invoked_at", "started_at", "first_seen_at")
 
+# The suffixes of a session's files, by kind and content type (`texts.require_text`).
+_SUFFIXES: Mapping[str, Mapping[str, str]] = {
+    "transcript": {"application/json": ".json"},
+    "captions": {"text/vtt; charset=utf-8": ".vtt"},
+    "summary": {"text/markdown; charset=utf-8": ".md"},
+    "chat": {"text/csv; charset=utf-8": ".csv", "application/json": ".json"},
+}
+
 
 class NotErasedError(Exception):
     """Raised when S3 kept some of the objects to delete; the text has S3's error codes."""
