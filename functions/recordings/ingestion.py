@@ -13,7 +13,14 @@ from datetime import datetime
 from recordings.catalogue import Catalogue, Upserted
 from recordings.dynamodb import UnwritableError
 from recordings.messages import Hint, IngestRequest, RecordingRequest, SessionRequest, Source
-from recordings.model import Recording, RecordingStatus, is_final, timestamp, uuid
+from recordings.model import (
+    Recording,
+    RecordingStatus,
+    is_final,
+    parse_timestamp,
+    timestamp,
+    uuid,
+)
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError
 from recordings.rows import RETENTION, Row, is_erased
 from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
@@ -87,6 +94,8 @@ class Ingestion:
         rows = []
         failed: list[Exception] = []
         for recording in self._recordings_of(request):
+            if recording.session_id and recording.session_id == request.session_id:
+                recording = _hinted(recording, request.hint)
             try:
                 rows.append(self.ingest_listed(recording, fetched_at, request.source))
             except Exception as error:
@@ -182,6 +191,7 @@ class Ingestion:
         completed = replace(
             recording,
             meeting_id=upserted.row.get("meeting_id", session.meeting_id),
+            session_started_at=recording.session_started_at or session.started_at,
             meeting_title=recording.meeting_title or session.meeting_title,
             organization_id=recording.organization_id or session.organization_id,
         )
@@ -223,6 +233,7 @@ def _hinted(recording: Recording, hint: Hint) -> Recording:
         recording,
         meeting_id=recording.meeting_id or uuid(hint.meeting_id),
         session_id=recording.session_id or uuid(hint.session_id),
+        session_started_at=recording.session_started_at or parse_timestamp(hint.session_started_at),
         meeting_title=recording.meeting_title or hint.title,
         organization_id=recording.organization_id or hint.organization_id,
     )

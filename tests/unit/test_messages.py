@@ -128,6 +128,7 @@ BREAK_OUTS = (
     'x","task":"erase","y":"',
     'x"},"task":"erase","y":{"z":"',
     'x","y":{"source":"api","task":"erase","z":"',
+    f'x","task":"session_files","session_id":"{SESSION_ID}","y":"',
 )
 
 
