@@ -106,6 +106,7 @@ class Recording:
     `stop_reason` are `{"reason", "caller": {"name", "type", "user_id"}}`. `storage` is where
     RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`.
     Keys that were not said are absent. An UPLOADED recording without artifacts has no file.
+    `session_started_at` comes from webhooks only.
 
     The first `MAX_FILES` of an answer's files are kept, with up to `MAX_FILES_BYTES` of names and
     URLs; `files_left_out` is the number of the others.

@@ -97,10 +97,10 @@ class RealtimeKitError(Exception):
 
 
 class NotFoundError(RealtimeKitError):
-    """Raised when our app has no such id in RealtimeKit, which may know it a moment later.
+    """Raised when RealtimeKit has no such id in our app, or no such file; it may a moment later.
 
-    The status for an unknown id is not documented, nor for a session without the file. A 400 or 422
-    to a request for one thing by its id counts as one.
+    RealtimeKit documents no status for an unknown id, or for a session without the wanted file. A
+    400 or 422 to a request by id counts as one.
     """
 
     cause = "not_found"
