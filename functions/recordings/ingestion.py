@@ -21,7 +21,15 @@ from recordings.messages import (
     SessionRequest,
     Source,
 )
-from recordings.model import Artifact, Recording, RecordingStatus, is_final, timestamp, uuid
+from recordings.model import (
+    Artifact,
+    Recording,
+    RecordingStatus,
+    is_final,
+    parse_timestamp,
+    timestamp,
+    uuid,
+)
 from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError, ThrottledError
 from recordings.rows import RETENTION, Row, is_erased
 from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
@@ -112,6 +120,8 @@ class Ingestion:
         listed = []
         failed: list[Exception] = []
         for recording in self._recordings_of(request):
+            if recording.session_id and recording.session_id == request.session_id:
+                recording = _hinted(recording, request.hint)
             try:
                 listed.append(self.ingest_listed(recording, fetched_at, request.source))
             except Exception as error:
@@ -186,7 +196,7 @@ class Ingestion:
         lacking = {kind: found for kind, found in lacking.items() if found}
         offered, failed = self._fetch_session_files(request, lacking)
         announced = {
-            kind: Artifact(name=kind, kind=kind, url_expires_at=_time(expires_at))
+            kind: Artifact(name=kind, kind=kind, url_expires_at=parse_timestamp(expires_at))
             for kind, expires_at in request.announced.items()
             if kind in lacking.keys() - offered.keys()
         }
@@ -305,7 +315,7 @@ class Ingestion:
                 noted.update(kinds)
         return sorted(noted)
 
-    def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
+    def postpone(self, request: IngestRequest | SessionFilesRequest, error: RealtimeKitError) -> None:
         """Leave a check for a request that failed, due when `Retry-After` allows it.
 
         A 404 for a final recording past its retention settles the request instead.
@@ -320,7 +330,7 @@ class Ingestion:
             seconds = max(FIRST_INTERVAL_SECONDS, error.retry_after or 0)
             self.worklist.check_in(request, error.cause, seconds=seconds)
 
-    def _is_forgotten(self, request: IngestRequest) -> bool:
+    def _is_forgotten(self, request: IngestRequest | SessionFilesRequest) -> bool:
         """Return True if the recording is final and RealtimeKit's retention is over."""
         if not isinstance(request, RecordingRequest):
             return False
@@ -347,6 +357,7 @@ class Ingestion:
         completed = replace(
             recording,
             meeting_id=upserted.row.get("meeting_id", session.meeting_id),
+            session_started_at=recording.session_started_at or session.started_at,
             meeting_title=recording.meeting_title or session.meeting_title,
             organization_id=recording.organization_id or session.organization_id,
         )
@@ -394,16 +405,13 @@ def _lacks_meeting(upserted: Upserted, source: Source) -> bool:
     return "meeting_id" not in row or is_awaited
 
 
-def _time(text: str) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
 def _hinted(recording: Recording, hint: Hint) -> Recording:
     """Return the recording, completed by the hint where RealtimeKit's answer lacks a field."""
     return replace(
         recording,
         meeting_id=recording.meeting_id or uuid(hint.meeting_id),
         session_id=recording.session_id or uuid(hint.session_id),
+        session_started_at=recording.session_started_at or parse_timestamp(hint.session_started_at),
         meeting_title=recording.meeting_title or hint.title,
         organization_id=recording.organization_id or hint.organization_id,
     )

@@ -1,11 +1,13 @@
 """Messages of the queues, and the requests that they carry; the only place that spells them.
 
-A message requests one recording or the recordings of an ended session. On the archive queues it
-requests that a recording's files be archived, or erased:
+A message requests one recording, the recordings of an ended session, or the session's own files. On
+the archive queues it requests that a recording's files be archived, or erased:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
     {"v": 1, "source": "eventbridge", "recording_id": "", "recordingId": "…", "hint": {…}}
+    {"v": 1, "source": "webhook", "task": "session_files", "session_id": "…",
+     "announced": {"transcript": "…Z", "captions": "…Z"}}
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
     {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
 
@@ -18,20 +20,19 @@ unknown key is malformed, and each task is accepted only from the sources that s
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from recordings.model import text, uuid
+from recordings.model import SESSION_FILES, parse_timestamp, text, uuid
 
 VERSION = 1
 _ARCHIVE = "archive"
 _ERASE = "erase"
 _RECORDING = "recording"
 _SESSION = "session"
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_SESSION_FILES = "session_files"
 
 
 class Source(StrEnum):
@@ -51,10 +52,14 @@ class MalformedMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """A recording's meeting, title and session, which webhooks name and get-one does not."""
+    """A recording's meeting, title and session, which webhooks name and get-one does not.
+
+    `session_started_at` is a timestamp.
+    """
 
     meeting_id: str | None = None
     session_id: str | None = None
+    session_started_at: str | None = None
     title: str | None = None
     organization_id: str | None = None
 
@@ -62,7 +67,9 @@ class Hint:
     def of(cls, value: object) -> Hint:
         """Return the hint that a JSON value holds, empty if the value makes no sense."""
         fields = value if isinstance(value, Mapping) else {}
-        return cls(**{name: text(fields.get(name)) for name in cls.__slots__})
+        hint = cls(**{name: text(fields.get(name)) for name in cls.__slots__})
+        is_time = parse_timestamp(hint.session_started_at) is not None
+        return hint if is_time else replace(hint, session_started_at=None)
 
     def known(self) -> dict[str, str]:
         """Return the fields that have a value, by name."""
@@ -108,14 +115,9 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingRequest(_Request):
-    """A request to fetch one recording."""
+class _HintedRequest(_Request):
+    """A request that passes on what a webhook said of the recordings."""
 
-    kind = _RECORDING
-    # An event names the recording as `id` or `recordingId`; the rule takes both.
-    allowed = frozenset({"recording_id", "recordingId", "hint"})
-
-    recording_id: str
     hint: Hint = Hint()
 
     def _details(self) -> dict[str, Any]:
@@ -124,15 +126,46 @@ class RecordingRequest(_Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequest(_Request):
+class RecordingRequest(_HintedRequest):
+    """A request to fetch one recording."""
+
+    kind = _RECORDING
+    # An event names the recording as `id` or `recordingId`; the rule takes both.
+    allowed = frozenset({"recording_id", "recordingId", "hint"})
+
+    recording_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest(_HintedRequest):
     """A request for the recordings of an ended session, or of its meeting if it has no id."""
 
     kind = _SESSION
     ids = ("meeting_id", "session_id")
-    allowed = frozenset({"meeting_id", "session_id"})
+    allowed = frozenset({"meeting_id", "session_id", "hint"})
 
     meeting_id: str
     session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilesRequest(_Request):
+    """A request to look for the files of a session, of the kinds of `SESSION_FILES`.
+
+    `announced` has the kinds that RealtimeKit has announced. Each has the timestamp at which
+    RealtimeKit deletes the file, or "" if that was not said.
+    """
+
+    kind = _SESSION_FILES
+    ids = ("session_id",)
+    allowed = frozenset({"task", "session_id", "announced"})
+    sources = frozenset({Source.WEBHOOK, Source.CATALOGUE, Source.SWEEP, Source.FOLLOW_UP})
+
+    session_id: str
+    announced: Mapping[str, str] = field(default_factory=dict)
+
+    def _details(self) -> dict[str, Any]:
+        return {"announced": dict(self.announced)} if self.announced else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,18 +195,32 @@ class EraseRequest(_Request):
 
 
 IngestRequest = RecordingRequest | SessionRequest
-Request = IngestRequest | ArchiveRequest | EraseRequest
+Request = IngestRequest | SessionFilesRequest | ArchiveRequest | EraseRequest
 _KINDS: Mapping[str, type[Request]] = {
-    kind.kind: kind for kind in (RecordingRequest, SessionRequest, ArchiveRequest, EraseRequest)
+    kind.kind: kind
+    for kind in (
+        RecordingRequest,
+        SessionRequest,
+        SessionFilesRequest,
+        ArchiveRequest,
+        EraseRequest,
+    )
 }
 
 
 def merged(first: Request, second: Request) -> Request:
-    """Merge two requests with one key. News outweighs `follow_up`, because it renews the check."""
+    """Merge two requests with one key. News outweighs `follow_up`, because it renews the check.
+
+    The second outweighs the first where both give a value.
+    """
     source = second.source if first.source is Source.FOLLOW_UP else first.source
-    if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
+    if isinstance(first, IngestRequest) and isinstance(second, IngestRequest):
         hint = Hint(**{**first.hint.known(), **second.hint.known()})
         return replace(first, source=source, hint=hint)
+    if isinstance(first, SessionFilesRequest) and isinstance(second, SessionFilesRequest):
+        times = {kind: time for kind, time in second.announced.items() if time}
+        announced = {**second.announced, **first.announced, **times}
+        return replace(first, source=source, announced=announced)
     return replace(first, source=source)
 
 
@@ -229,7 +276,12 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
             meeting_id=_id(fields, "meeting_id"),
             session_id=uuid(fields.get("session_id")),
             source=source,
+            hint=Hint.of(fields.get("hint")),
         )
+    if kind is SessionFilesRequest:
+        announced = _announced(fields.get("announced", {}))
+        session_id = _id(fields, "session_id")
+        return SessionFilesRequest(session_id=session_id, source=source, announced=announced)
     recording_id = _id(fields, "recording_id", "recordingId")
     if kind is EraseRequest:
         return EraseRequest(recording_id=recording_id, source=source)
@@ -237,7 +289,7 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
         hint = Hint.of(fields.get("hint"))
         return RecordingRequest(recording_id=recording_id, source=source, hint=hint)
     deadline = fields.get("deadline")
-    if not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
+    if not isinstance(deadline, str) or parse_timestamp(deadline) is None:
         raise MalformedMessageError("deadline is not a timestamp")
     return ArchiveRequest(recording_id=recording_id, deadline=deadline, source=source)
 
@@ -245,6 +297,16 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
 def body(request: Request) -> str:
     """Return the message of a request: the inverse of `parse`."""
     return json.dumps({"v": VERSION, "source": request.source, **request.fields})
+
+
+def _announced(value: object) -> dict[str, str]:
+    """Return the kinds of files that were announced, each with a timestamp or ""."""
+    if not isinstance(value, Mapping) or not value.keys() <= set(SESSION_FILES):
+        raise MalformedMessageError("announced is not a map of kinds of session files")
+    for kind, time in value.items():
+        if time != "" and parse_timestamp(time) is None:
+            raise MalformedMessageError(f"announced.{kind} is neither a timestamp nor empty")
+    return dict(value)
 
 
 def _id(fields: Mapping[str, Any], *names: str) -> str:

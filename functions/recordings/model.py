@@ -12,7 +12,7 @@ import json
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -30,10 +30,14 @@ MAX_VALUES = 200_000
 """Values in one JSON text. A real answer of 16 MiB has fewer: each of its files takes three values
 and half a kilobyte, mostly for a presigned URL."""
 
+SESSION_FILES: tuple[str, ...] = ("transcript", "captions", "summary", "chat")
+"""The kinds of files that a session may leave besides its recordings."""
+
 # Neither RealtimeKit nor its predecessor Dyte existed before 2015, so an earlier time was never set
 # (seen are 0001-01-01, the zero of Go, and 1970-01-01, that of Unix).
 _FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _MAX_NUMBER = Decimal(10**15)
 
 
@@ -61,6 +65,10 @@ _RANKS: dict[str, int] = {
 _KINDS = {"mp3": "audio", "aac": "audio", "m4a": "audio"}
 _FILES_OF_LAYER = ("download_urls", "downloadUrls", "links")
 _URL_OF_FILE = ("download_url", "downloadUrl", "url")
+# The captions are the transcript in another format, so their fields have the transcript's names.
+_NAMES_OF_SESSION_FILES = {kind: kind for kind in SESSION_FILES} | {"captions": "transcript"}
+# The end of the URL of a file that all sessions share, so it is no session's transcript.
+_SHARED_TRANSCRIPT = "/default/transcript.csv"
 # Levels of JSON: the answer, the list in it, a layer, its files, a file, and one to spare.
 _MAX_DEPTH = 6
 
@@ -72,6 +80,8 @@ class MalformedRecordingError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """One file of a recording. `name` is unique within it and the same at every fetch.
+
+    A file of the recording's session, such as its transcript, is an artifact named by its kind.
 
     `url` is a bearer credential: anyone can download the file with it until `url_expires_at`.
     A file without a URL is where the recording's `storage` says; if there is no `storage` either,
@@ -96,6 +106,7 @@ class Recording:
     `stop_reason` are `{"reason", "caller": {"name", "type", "user_id"}}`. `storage` is where
     RealtimeKit put the file: `{"type", "bucket", "region", "path", "host", "port", "account_id"}`.
     Keys that were not said are absent. An UPLOADED recording without artifacts has no file.
+    `session_started_at` comes from webhooks only.
 
     The first `MAX_FILES` of an answer's files are kept, with up to `MAX_FILES_BYTES` of names and
     URLs; `files_left_out` is the number of the others.
@@ -105,6 +116,7 @@ class Recording:
     status: str
     session_id: str | None = None
     meeting_id: str | None = None
+    session_started_at: datetime | None = None
     meeting_title: str | None = None
     organization_id: str | None = None
     invoked_at: datetime | None = None
@@ -140,8 +152,13 @@ class Recording:
         """
         body = _object(event)
         fields = _object(body.get("recording"))
+        meeting = _object(body.get("meeting"))
         status = text(fields.get("status")) or "UNKNOWN"
-        return cls._from_fields(fields, _object(body.get("meeting")), status)
+        recording = cls._from_fields(fields, meeting, status)
+        if _session_id({}, meeting) not in (None, recording.session_id):
+            # The meeting's next session has begun meanwhile, so its start is not this recording's.
+            return recording
+        return replace(recording, session_started_at=session_start(meeting))
 
     @classmethod
     def _from_fields(
@@ -164,9 +181,9 @@ class Recording:
             meeting_id=_uuid(fields, "meeting_id", "meetingId") or _uuid(meeting, "id"),
             meeting_title=text(meeting.get("title")),
             organization_id=text(_first(fields, "organization_id", "organizationId")),
-            invoked_at=_time(_first(fields, "invoked_time", "invokedTime")),
-            started_at=_time(_first(fields, "started_time", "startedTime")),
-            stopped_at=_time(_first(fields, "stopped_time", "stoppedTime")),
+            invoked_at=time_of(_first(fields, "invoked_time", "invokedTime")),
+            started_at=time_of(_first(fields, "started_time", "startedTime")),
+            stopped_at=time_of(_first(fields, "stopped_time", "stoppedTime")),
             duration_seconds=_number(_first(fields, "recording_duration", "recordingDuration")),
             file_name=text(_first(fields, "output_file_name", "outputFileName")),
             file_size=_size(_first(fields, "file_size", "fileSize")),
@@ -176,6 +193,40 @@ class Recording:
             artifacts=artifacts,
             files_left_out=left_out,
         )
+
+
+def session_file(kind: str, data: object) -> Artifact | None:
+    """Return a session's file of a kind of `SESSION_FILES`, as an artifact named by its kind.
+
+    `data` is a webhook, or the `data` of the session's transcript, summary or chat. Its fields may
+    lie in an object that is named by the kind, or `session`.
+
+    Return `None` without a usable URL, or if the URL is that of the file that all sessions share.
+    Raises nothing, whatever the JSON.
+    """
+    name = _NAMES_OF_SESSION_FILES[kind]
+    outer = _object(data)
+    for fields in (outer, *(_object(outer.get(key)) for key in (name, kind, "session"))):
+        urls = map(_url, _in_any_spelling(fields, f"{name}downloadurl"))
+        if url := next(filter(None, urls), None):
+            times = map(time_of, _in_any_spelling(fields, f"{name}downloadurlexpiry"))
+            expires_at = next(filter(None, times), None)
+            file = Artifact(name=kind, kind=kind, url=url, url_expires_at=expires_at)
+            return None if urlsplit(url).path.endswith(_SHARED_TRANSCRIPT) else file
+    return None
+
+
+def _in_any_spelling(fields: Mapping[str, Any], name: str) -> Iterator[Any]:
+    """Yield the values of the fields that have this name but for capitals and underscores.
+
+    RealtimeKit writes `chat_download_url` and `summaryDownloadUrl` (its OpenAPI, sessions).
+    """
+    return (value for key, value in fields.items() if key.replace("_", "").lower() == name)
+
+
+def session_start(meeting: Mapping[str, Any]) -> datetime | None:
+    """Return the start of the session that a webhook's `meeting` names; `None` if not given."""
+    return time_of(_first(meeting, "startedAt", "started_at"))
 
 
 def is_final(status: str | None) -> bool:
@@ -230,6 +281,31 @@ def timestamp(time: datetime) -> str:
     return utc.isoformat(timespec="milliseconds") + "Z"
 
 
+def parse_timestamp(value: object) -> datetime | None:
+    """Return the time that `timestamp` wrote; `None` for anything else."""
+    if not (isinstance(value, str) and _TIMESTAMP.fullmatch(value)):
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def time_of(value: object) -> datetime | None:
+    """Parse RealtimeKit's `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`.
+
+    Return `None` for a time that was never set.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value.strip())
+        utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return utc if utc.year >= _FIRST_YEAR else None
+
+
 def _object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -252,21 +328,6 @@ def _session_id(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> str | 
     session_id = _first(fields, "session_id", "sessionId", "roomUUID")
     session_id = session_id or _first(meeting, "session_id", "sessionId")
     return uuid(session_id) or text(session_id)
-
-
-def _time(value: object) -> datetime | None:
-    """Parse `2026-06-03T10:00:00.000Z` or Dyte's `2023-01-25 04:51:35.903816Z`.
-
-    Return `None` for a time that was never set.
-    """
-    if not isinstance(value, str):
-        return None
-    try:
-        time = datetime.fromisoformat(value.strip())
-        utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return utc if utc.year >= _FIRST_YEAR else None
 
 
 def _number(value: object) -> int | Decimal | None:
@@ -343,7 +404,7 @@ def _exports_audio(fields: Mapping[str, Any], meeting: Mapping[str, Any]) -> boo
 
 def _artifacts(fields: Mapping[str, Any]) -> tuple[tuple[Artifact, ...], int]:
     """Return the files that RealtimeKit names, and the number of those beyond the limit."""
-    expiry = _time(_first(fields, "download_url_expiry", "downloadUrlExpiry"))
+    expiry = time_of(_first(fields, "download_url_expiry", "downloadUrlExpiry"))
     download = _unpacked(_first(fields, "download_url", "downloadUrl"))
     single = tuple(_single_files(fields, download, expiry))
     if isinstance(download, str):

@@ -22,6 +22,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -30,7 +31,16 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recordings.bounded_http import Answer, AnswerTooLargeError, fetch
-from recordings.model import MalformedRecordingError, Recording, load_json, text, uuid
+from recordings.model import (
+    Artifact,
+    MalformedRecordingError,
+    Recording,
+    load_json,
+    session_file,
+    text,
+    time_of,
+    uuid,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -58,6 +68,14 @@ REREAD_SECONDS = 30
 
 _AUTHENTICATION_ERROR = 10000
 
+# A summary is only ever read: a POST would create one, and costs money.
+_SESSION_FILE_ROUTES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "transcript": ("transcript", {"format": "JSON"}),
+    "captions": ("transcript", {"format": "VTT"}),
+    "summary": ("summary", {}),
+    "chat": ("chat", {}),
+}
+
 
 class RealtimeKitError(Exception):
     """Raised when a request to RealtimeKit fails.
@@ -79,10 +97,10 @@ class RealtimeKitError(Exception):
 
 
 class NotFoundError(RealtimeKitError):
-    """Raised when our app has no such id in RealtimeKit, which may know it a moment later.
+    """Raised when RealtimeKit has no such id in our app, or no such file; it may a moment later.
 
-    The status for an unknown id is not documented. A 400 or 422 to a request with only an id counts
-    as one.
+    RealtimeKit documents no status for an unknown id, or for a session without the wanted file. A
+    400 or 422 to a request by id counts as one.
     """
 
     cause = "not_found"
@@ -143,6 +161,7 @@ class Budget(Protocol):
 class Session:
     """One run of a meeting, which is a reusable room; None means unknown."""
 
+    started_at: datetime | None
     meeting_id: str | None
     meeting_title: str | None
     organization_id: str | None
@@ -322,11 +341,31 @@ class RealtimeKit:
         if uuid(fields.get("id", session_id)) != uuid(session_id):
             raise UnintelligibleError("the answer is about another session")
         return Session(
+            started_at=time_of(fields.get("started_at")) or time_of(fields.get("startedAt")),
             # A V1 meeting has the name of its room here, which is not an id.
             meeting_id=uuid(fields.get("associated_id")),
             meeting_title=text(fields.get("meeting_display_name")),
             organization_id=text(fields.get("organization_id")),
         )
+
+    def session_file(self, session_id: str, kind: str) -> Artifact | None:
+        """Fetch the URL of a session's file of a kind of `SESSION_FILES`.
+
+        Return None if RealtimeKit offers no such file. An answer with a URL promises no content,
+        because the file may be empty.
+
+        Raises `ValueError` for an id that is not a UUID, before a request, or `RealtimeKitError`.
+        """
+        wanted = _checked(session_id)
+        route, parameters = _SESSION_FILE_ROUTES[kind]
+        data = self._get_by_id(f"/sessions/{wanted}/{route}", parameters)
+        if data is None:
+            return None
+        if not isinstance(data, Mapping):
+            raise UnintelligibleError(f"the answer's {kind} is not an object")
+        if any(named != wanted for named in _sessions_in(data)):
+            raise UnintelligibleError("the answer is about another session")
+        return session_file(kind, data)
 
     def _readable(self, page: _Page) -> tuple[list[Recording], int]:
         """Return a page's recordings, and the number of items that are not recordings."""
@@ -382,9 +421,9 @@ class RealtimeKit:
         sorting = {"sort_by": "invokedTime", "sort_order": order}
         return _Page.of(self._get("/recordings", {**filters, **paging, **sorting}))
 
-    def _get_by_id(self, path: str) -> object:
+    def _get_by_id(self, path: str, fields: Mapping[str, str] | None = None) -> object:
         try:
-            return self._get(path)["data"]
+            return self._get(path, fields)["data"]
         except RefusedError as error:
             raise NotFoundError(str(error)) from error
 
@@ -479,6 +518,15 @@ def _checked(identifier: str) -> str:
     if checked is None:
         raise ValueError("RealtimeKit's ids are UUIDs, and this id is not one")
     return checked
+
+
+def _sessions_in(data: Mapping[str, Any]) -> Iterator[str | None]:
+    """Yield the id of each session that an answer names, None for one that is not a UUID."""
+    inner = [value for value in data.values() if isinstance(value, Mapping)]
+    ids = [fields.get(name) for fields in (data, *inner) for name in ("sessionId", "session_id")]
+    session = data.get("session")
+    ids.append(session.get("id") if isinstance(session, Mapping) else None)
+    return (uuid(value) for value in ids if value not in (None, ""))
 
 
 def _recording(data: object) -> Recording:

@@ -49,7 +49,7 @@ _ATTRIBUTES = (
     "stop_reason",
     "storage",
 )
-_TIMES = ("invoked_at", "started_at", "stopped_at")
+_TIMES = ("session_started_at", "invoked_at", "started_at", "stopped_at")
 
 
 class Archived(TypedDict):
@@ -123,6 +123,7 @@ class Row(TypedDict, total=False):
     status_rank: int
     status_history: list[StatusChange]
     session_id: str
+    session_started_at: str
     meeting_id: str
     meeting_title: str
     organization_id: str

@@ -7,23 +7,20 @@ left out on reading, and no rule meets it.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast, get_args
 
 from recordings import packing
 from recordings.dynamodb import Item
-from recordings.model import MAX_TEXT_BYTES, uuid
+from recordings.model import MAX_TEXT_BYTES, parse_timestamp, uuid
 from recordings.rows import Row, StateName
 
 MAX_MAP_BYTES = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
 
 _PACKED = "artifacts_packed"
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 def read(item: Mapping[str, Any]) -> Row:
@@ -68,13 +65,7 @@ def is_ours(row: Mapping[str, Any]) -> bool:
 
 def is_time(value: object) -> bool:
     """Return whether the value is a timestamp as this service writes it."""
-    if not (isinstance(value, str) and _TIME.fullmatch(value)):
-        return False
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
+    return parse_timestamp(value) is not None
 
 
 def _is_text(value: object) -> bool:
@@ -111,7 +102,7 @@ _ROW: Mapping[str, _Check] = {
     **dict.fromkeys(("app_id", "status", "archived", "organization_id", "file_name"), _is_text),
     **dict.fromkeys(("session_id", "meeting_id", "meeting_title", "invoked_at_from"), _is_text),
     **dict.fromkeys(("invoked_at", "started_at", "stopped_at"), is_time),
-    **dict.fromkeys(("first_seen_at", "fetched_at"), is_time),
+    **dict.fromkeys(("first_seen_at", "fetched_at", "session_started_at"), is_time),
     **dict.fromkeys(("status_rank", "file_size"), _is_integer),
     **dict.fromkeys(("start_reason", "stop_reason", "storage", "artifacts"), _is_map),
     "duration_seconds": _is_number,

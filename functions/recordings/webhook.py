@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import urllib3
@@ -24,12 +25,30 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from recordings.bounded_http import Answer, fetch
-from recordings.messages import Hint, RecordingRequest, Request, SessionRequest, Source
-from recordings.model import MalformedRecordingError, Recording, text, uuid
+from recordings.messages import (
+    Hint,
+    RecordingRequest,
+    Request,
+    SessionFilesRequest,
+    SessionRequest,
+    Source,
+)
+from recordings.model import (
+    MalformedRecordingError,
+    Recording,
+    session_file,
+    session_start,
+    text,
+    timestamp,
+    uuid,
+)
 
 SIGNATURE_HEADERS = ("rtk-signature", "dyte-signature")
 MEETING_ENDED = "meeting.ended"
 RECORDING_STATUS_UPDATE = "recording.statusUpdate"
+MEETING_TRANSCRIPT = "meeting.transcript"
+MEETING_SUMMARY = "meeting.summary"
+MEETING_CHAT_SYNCED = "meeting.chatSynced"
 
 REFRESH_SECONDS = 3600
 REFETCH_SECONDS = 60
@@ -37,6 +56,12 @@ TIMEOUT = urllib3.Timeout(connect=1, read=2)
 MAX_ANSWER_SECONDS = 3
 MAX_ANSWER_BYTES = 65_536
 
+# The kinds of session files that an event announces.
+_ANNOUNCED = {
+    MEETING_TRANSCRIPT: ("transcript", "captions"),
+    MEETING_SUMMARY: ("summary",),
+    MEETING_CHAT_SYNCED: ("chat",),
+}
 # RSA of 1,024 to 4,096 bits.
 _SIGNATURE_SIZES = (128, 256, 384, 512)
 _MAX_KEYS = 3
@@ -195,15 +220,18 @@ def organization_id(event: Mapping[str, Any]) -> str | None:
 
 
 def ingest_request(event: Mapping[str, Any]) -> Request | None:
-    """Return the request to ingest that an event leads to, None if it is not about recordings.
+    """Return the request to ingest that an event leads to.
 
-    Raises `MalformedEventError` if it is, but has no UUID of a recording or meeting.
+    Return None if it is about neither a recording nor a file of a session. Raises
+    `MalformedEventError` if it is, but has no UUID of the recording, meeting or session.
     """
     name = event.get("event")
     if name == MEETING_ENDED:
         return _session_request(_object(event, "meeting"))
     if name == RECORDING_STATUS_UPDATE:
         return _recording_request(event)
+    if isinstance(name, str) and name in _ANNOUNCED:
+        return _session_files_request(event, _ANNOUNCED[name])
     return None
 
 
@@ -215,8 +243,12 @@ def _session_request(meeting: Mapping[str, Any]) -> SessionRequest:
     meeting_id = uuid(meeting.get("id"))
     if meeting_id is None:
         raise MalformedEventError("meeting.id is not a UUID")
-    session_id = uuid(meeting.get("sessionId")) or uuid(meeting.get("session_id"))
-    return SessionRequest(meeting_id=meeting_id, session_id=session_id, source=Source.WEBHOOK)
+    session_id = _session_id(meeting)
+    # Without the session's id its recordings cannot be told from the meeting's others.
+    hint = Hint(session_started_at=_timestamp(session_start(meeting))) if session_id else Hint()
+    return SessionRequest(
+        meeting_id=meeting_id, session_id=session_id, source=Source.WEBHOOK, hint=hint
+    )
 
 
 def _recording_request(event: Mapping[str, Any]) -> RecordingRequest:
@@ -227,10 +259,33 @@ def _recording_request(event: Mapping[str, Any]) -> RecordingRequest:
     hint = Hint(
         meeting_id=recording.meeting_id,
         session_id=recording.session_id,
+        session_started_at=_timestamp(recording.session_started_at),
         title=recording.meeting_title,
         organization_id=recording.organization_id,
     )
     return RecordingRequest(recording_id=recording.recording_id, source=Source.WEBHOOK, hint=hint)
+
+
+def _session_files_request(event: Mapping[str, Any], kinds: tuple[str, ...]) -> SessionFilesRequest:
+    """Return a request for a session's files, which announces those that the event has a URL of.
+
+    `meeting.chatSynced` has no meeting, and older samples of the others name the session at the top
+    too (RealtimeKit docs, webhooks). The URL is a credential, so only its expiry is kept.
+    """
+    session_id = _session_id(_object(event, "meeting")) or _session_id(event)
+    if session_id is None:
+        raise MalformedEventError("the session's id is not a UUID")
+    files = filter(None, (session_file(kind, event) for kind in kinds))
+    announced = {file.name: _timestamp(file.url_expires_at) or "" for file in files}
+    return SessionFilesRequest(session_id=session_id, source=Source.WEBHOOK, announced=announced)
+
+
+def _timestamp(time: datetime | None) -> str | None:
+    return None if time is None else timestamp(time)
+
+
+def _session_id(fields: Mapping[str, Any]) -> str | None:
+    return uuid(fields.get("sessionId")) or uuid(fields.get("session_id"))
 
 
 def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:

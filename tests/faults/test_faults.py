@@ -39,8 +39,9 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
             continue
         assert row.keys() >= SERVICES_OWN
         said = {name: value for name, value in row.items() if name not in SERVICES_OWN}
-        # The list does not say it.
+        # The list does not say them.
         said.setdefault("organization_id", simulated.simulator.world.app_id)
+        said.setdefault("session_started_at", written(recording.session.started_at))
         said["artifacts"] = {
             name: {key: value for key, value in artifact.items() if key not in ("url", "archive")}
             for name, artifact in row.get("artifacts", {}).items()
@@ -228,6 +229,7 @@ def expected_row(world: World, recording: Recording) -> Row:
         "status": final.status.value,
         "status_rank": 4,
         "session_id": recording.session.id,
+        "session_started_at": written(recording.session.started_at),
         "meeting_id": recording.meeting.id,
         "meeting_title": recording.meeting.title,
         "invoked_at": written(recording.invoked_at),

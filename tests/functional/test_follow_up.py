@@ -103,6 +103,46 @@ def test_a_session_is_asked_for_again(
     assert received() == [{"v": 1, "source": "follow_up", **request}]
 
 
+def test_an_ended_session_is_asked_for_again_with_its_start(
+    tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
+) -> None:
+    hint = {"session_started_at": "2026-06-03T10:00:00.000Z"}
+    request = {"meeting_id": MEETING, "session_id": SESSION, "hint": hint}
+    worklist.check_in(AnyRequest(f"session#{MEETING}#{SESSION}", request), "unavailable")
+    clock.advance(60)
+
+    tick()
+
+    assert received() == [{"v": 1, "source": "follow_up", **request}]
+
+
+@pytest.mark.parametrize("announced", [{}, {"transcript": DEADLINE, "chat": ""}])
+def test_a_sessions_files_are_looked_for_again_as_they_were_announced(
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    received: Received,
+    announced: dict[str, str],
+) -> None:
+    request = messages.SessionFilesRequest(
+        session_id=SESSION, source=messages.Source.WEBHOOK, announced=announced
+    )
+    worklist.check_in(request, "not_found")
+    clock.advance(60)
+
+    tick()
+
+    assert received() == [
+        {
+            "v": 1,
+            "source": "follow_up",
+            "task": "session_files",
+            "session_id": SESSION,
+            **({"announced": announced} if announced else {}),
+        }
+    ]
+
+
 def test_a_check_is_sent_once_and_again_after_twice_the_time(
     tick: Callable[[], None], worklist: Worklist, clock: Clock, received: Received
 ) -> None:

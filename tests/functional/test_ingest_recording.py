@@ -98,6 +98,7 @@ def test_the_sample_of_a_status_update_becomes_a_row(
     assert row["status"] == "UPLOADED"
     assert row["meeting_id"] == recording.session.meeting.id
     assert row["session_id"] == recording.session.id
+    assert row["session_started_at"] == "2026-06-03T09:59:37.000Z"
     assert row["meeting_title"] == "Weekly sync"
     assert row["organization_id"] == APP_ID
     assert row["duration_seconds"] == 1800
@@ -410,6 +411,53 @@ def test_an_event_of_the_bus_without_a_title_gets_it_from_the_session(
     row = catalogue.get(recording.id)
     assert row is not None
     assert row["meeting_title"] == "Weekly sync"
+
+
+def test_a_hint_gives_the_start_of_the_session_without_a_request(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    recording = simulator.world.record_meeting()
+    hint = {"meeting_id": recording.session.meeting.id, "title": "Weekly sync"}
+
+    handle(about(recording.id, **hint, session_started_at="2026-06-03T09:59:57.120Z"))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["session_started_at"] == "2026-06-03T09:59:57.120Z"
+    assert len(simulator.requests) == 1
+
+
+def test_a_hint_outweighs_the_start_that_the_session_has(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    """The session is fetched for its title."""
+    recording = simulator.world.record_meeting()
+
+    handle(about(recording.id, session_started_at="2026-06-03T09:59:57.120Z"))
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["meeting_title"] == "Weekly sync"
+    assert row["session_started_at"] == "2026-06-03T09:59:57.120Z"
+
+
+def test_an_ended_meeting_gives_the_start_to_the_recordings_of_its_session_alone(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    ours = simulator.world.record_meeting()
+    hint = {"session_started_at": "2026-06-03T09:59:57.120Z"}
+    meeting_id, session_id = ours.session.meeting.id, ours.session.id
+    message = {"v": 1, "source": "webhook", "meeting_id": meeting_id, "hint": hint}
+
+    handle(message)
+    row = catalogue.get(ours.id)
+    assert row is not None
+    assert "session_started_at" not in row
+
+    handle({**message, "session_id": session_id})
+    row = catalogue.get(ours.id)
+    assert row is not None
+    assert row["session_started_at"] == "2026-06-03T09:59:57.120Z"
 
 
 @pytest.mark.parametrize("undocumented", [{"wraps_recording": True}, {"wraps_session": True}])

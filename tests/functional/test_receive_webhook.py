@@ -82,7 +82,16 @@ def status_update(**recording: Any) -> dict[str, Any]:
     return {"event": "recording.statusUpdate", "recording": {"id": RECORDING_ID, **recording}}
 
 
-@pytest.mark.parametrize("name", ["recording-status-update", "meeting-ended"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recording-status-update",
+        "meeting-ended",
+        "meeting-transcript",
+        "meeting-summary",
+        "meeting-chat-synced",
+    ],
+)
 def test_the_samples_are_queued(deliver: Deliver, queued: Queued, name: str) -> None:
     body = sample(f"receive-webhook.{name}")["body"].encode()
 
@@ -91,12 +100,35 @@ def test_the_samples_are_queued(deliver: Deliver, queued: Queued, name: str) -> 
     assert reply.status == 202
     assert reply.body == {"status": "queued"}
     expected: dict[str, dict[str, Any]] = {
-        "meeting-ended": {"meeting_id": MEETING_ID, "session_id": SESSION_ID},
+        "meeting-ended": {
+            "meeting_id": MEETING_ID,
+            "session_id": SESSION_ID,
+            "hint": {"session_started_at": "2026-06-03T10:00:00.000Z"},
+        },
+        "meeting-transcript": {
+            "task": "session_files",
+            "session_id": SESSION_ID,
+            "announced": {
+                "transcript": "2026-06-10T10:30:00.000Z",
+                "captions": "2026-06-10T10:30:00.000Z",
+            },
+        },
+        "meeting-summary": {
+            "task": "session_files",
+            "session_id": SESSION_ID,
+            "announced": {"summary": "2026-06-10T10:30:00.000Z"},
+        },
+        "meeting-chat-synced": {
+            "task": "session_files",
+            "session_id": SESSION_ID,
+            "announced": {"chat": "2026-06-10T10:30:00.000Z"},
+        },
         "recording-status-update": {
             "recording_id": RECORDING_ID,
             "hint": {
                 "meeting_id": MEETING_ID,
                 "session_id": SESSION_ID,
+                "session_started_at": "2026-06-03T10:00:00.000Z",
                 "title": "Weekly sync",
                 "organization_id": ORGANIZATION_ID,
             },
@@ -182,6 +214,12 @@ def test_a_forgery_is_a_401(
             "recording.id is not a UUID",
         ),
         (b'{"event": "meeting.ended", "meeting": {}}', "meeting.id is not a UUID"),
+        (
+            b'{"event": "meeting.transcript", "meeting": {"sessionId": "../recordings"}}',
+            "the session's id is not a UUID",
+        ),
+        (b'{"event": "meeting.summary"}', "the session's id is not a UUID"),
+        (b'{"event": "meeting.chatSynced", "sessionId": 7}', "the session's id is not a UUID"),
     ],
 )
 def test_what_can_never_be_read_is_a_400_that_says_why(
@@ -222,10 +260,7 @@ def test_a_body_larger_than_any_event_is_a_413_before_anything_is_computed(
         "meeting.started",
         "meeting.participantJoined",
         "meeting.participantLeft",
-        "meeting.chatSynced",
         "livestreaming.statusUpdate",
-        "meeting.transcript",
-        "meeting.summary",
         "something.new",
     ],
 )
@@ -266,6 +301,26 @@ def test_events_of_another_organization_are_acknowledged_and_dropped(
     assert len(queued()) == (1 if status == 202 else 0)
 
 
+@pytest.mark.parametrize("name", ["meeting-transcript", "meeting-summary", "meeting-chat-synced"])
+@pytest.mark.parametrize(
+    ("ours", "status"),
+    [("", 202), (ORGANIZATION_ID, 202), ("c94c437b-592a-4a39-b9e2-47ef1451e43b", 200)],
+)
+def test_files_of_another_organizations_session_are_acknowledged_and_dropped(
+    deliver: Deliver,
+    queued: Queued,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    ours: str,
+    status: int,
+) -> None:
+    """A chat's event names the organization at its top, the others in the meeting."""
+    monkeypatch.setattr(receive_webhook, "ORGANIZATION_ID", ours)
+
+    assert deliver(sample(f"receive-webhook.{name}")["body"].encode()).status == status
+    assert len(queued()) == (1 if status == 202 else 0)
+
+
 def test_a_key_that_cannot_be_fetched_is_a_503_and_a_minute_later_the_retry_is_accepted(
     deliver: Deliver,
     upstream: Upstream,
@@ -302,6 +357,15 @@ def test_an_ended_meeting_whose_session_makes_no_sense_is_queued(
     assert queued() == [{"v": 1, "source": "webhook", "meeting_id": MEETING_ID}]
 
 
+def test_a_session_file_without_a_url_is_queued(deliver: Deliver, queued: Queued) -> None:
+    event = {"event": "meeting.summary", "meeting": {"sessionId": SESSION_ID}}
+
+    assert deliver(event).status == 202
+    assert queued() == [
+        {"v": 1, "source": "webhook", "task": "session_files", "session_id": SESSION_ID}
+    ]
+
+
 def test_a_queue_that_is_down_is_a_503(deliver: Deliver, dynamodb: Any) -> None:
     """The queue does not exist in this test, so SendMessage fails."""
     assert deliver(status_update()).status == 503
@@ -313,6 +377,29 @@ def test_no_url_of_an_event_is_queued_or_logged(
     deliver(status_update(downloadUrl="https://example.com/x?X-Amz-Signature=canary"))
 
     assert "canary" not in f"{queued()}{logged()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("meeting-transcript", "transcriptDownloadUrl"),
+        ("meeting-summary", "summaryDownloadUrl"),
+        ("meeting-chat-synced", "chatDownloadUrl"),
+    ],
+)
+def test_no_url_of_a_sessions_file_is_queued_logged_or_answered(
+    deliver: Deliver, queued: Queued, logged: Callable[[], str], name: str, field: str
+) -> None:
+    event = json.loads(sample(f"receive-webhook.{name}")["body"])
+    url = "https://bucket.r2.cloudflarestorage.com/x?X-Amz-Signature=canary"
+
+    reply = deliver({**event, field: url})
+
+    [message] = queued()
+    assert message["announced"] != {}
+    for place in (str(message), logged(), str(reply)):
+        assert "canary" not in place
+        assert "://" not in place
 
 
 def test_the_same_delivery_twenty_times_is_twenty_messages_of_one_key(

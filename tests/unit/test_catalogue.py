@@ -30,6 +30,7 @@ INVOKED = Recording(
     recording_id="97cb480d-5840-4528-ace3-919b5e386c68",
     status="INVOKED",
     session_id="05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+    session_started_at=datetime(2026, 6, 3, 9, 59, 57, tzinfo=UTC),
     invoked_at=datetime(2026, 6, 3, 10, 0, 1, tzinfo=UTC),
     file_name="weekly-sync.mp4",
 )
@@ -74,6 +75,7 @@ def test_a_new_recording_becomes_a_row(catalogue: Catalogue) -> None:
         "status_rank": 4,
         "status_history": [{"status": "UPLOADED", "at": "2026-06-03T12:00:00.000Z"}],
         "session_id": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+        "session_started_at": "2026-06-03T09:59:57.000Z",
         "invoked_at": "2026-06-03T10:00:01.000Z",
         "started_at": "2026-06-03T10:00:05.000Z",
         "stopped_at": "2026-06-03T10:30:05.000Z",

@@ -17,6 +17,7 @@ from recordings.messages import (
     Hint,
     MalformedMessageError,
     RecordingRequest,
+    SessionFilesRequest,
     SessionRequest,
     Source,
 )
@@ -25,6 +26,8 @@ RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
 MEETING_ID = "50c8940e-1b97-402a-97d6-2708b7feca41"
 SESSION_ID = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
 HINT = Hint(meeting_id=MEETING_ID, title="Weekly sync")
+START = Hint(session_started_at="2026-06-03T10:00:00.000Z")
+ANNOUNCED = {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,9 @@ HINT = Hint(meeting_id=MEETING_ID, title="Weekly sync")
         RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK, hint=HINT),
         SessionRequest(meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.EVENTBRIDGE),
         SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
+        SessionRequest(meeting_id=MEETING_ID, source=Source.WEBHOOK, hint=START),
+        SessionFilesRequest(session_id=SESSION_ID, source=Source.SWEEP),
+        SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK, announced=ANNOUNCED),
         ArchiveRequest(
             recording_id=RECORDING_ID, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
         ),
@@ -58,7 +64,19 @@ def test_what_an_event_does_not_say_is_an_empty_text_and_counts_as_absent() -> N
     )
 
 
-@pytest.mark.parametrize("hint", [None, [], "meeting", {"meeting_id": 7}, {"unknown": "field"}])
+@pytest.mark.parametrize(
+    "hint",
+    [
+        None,
+        [],
+        "meeting",
+        {"meeting_id": 7},
+        {"unknown": "field"},
+        {"session_started_at": "yesterday"},
+        {"session_started_at": "2026-06-31T10:00:00.000Z"},
+        {"session_started_at": 1780480800},
+    ],
+)
 def test_a_hint_that_makes_no_sense_is_no_hint(hint: object) -> None:
     body = {"v": 1, "source": "webhook", "recording_id": RECORDING_ID, "hint": hint}
 
@@ -110,6 +128,7 @@ BREAK_OUTS = (
     'x","task":"erase","y":"',
     'x"},"task":"erase","y":{"z":"',
     'x","y":{"source":"api","task":"erase","z":"',
+    f'x","task":"session_files","session_id":"{SESSION_ID}","y":"',
 )
 
 
@@ -193,7 +212,11 @@ def test_a_message_in_which_a_key_comes_twice_is_malformed(body: str) -> None:
         {"recording_id": RECORDING_ID, "other": 1},
         {"recording_id": RECORDING_ID, "deadline": "2026-06-10T10:30:00.000Z"},
         {"recording_id": RECORDING_ID, "meeting_id": MEETING_ID},
-        {"meeting_id": MEETING_ID, "hint": {}},
+        {"meeting_id": MEETING_ID, "announced": {}},
+        {"recording_id": RECORDING_ID, "announced": {}},
+        {"task": "session_files", "session_id": SESSION_ID, "hint": {}},
+        {"task": "session_files", "session_id": SESSION_ID, "meeting_id": MEETING_ID},
+        {"task": "session_files", "session_id": SESSION_ID, "url": "https://example.com/"},
         {"task": "erase", "recording_id": RECORDING_ID, "hint": {}},
         {"task": "paint", "recording_id": RECORDING_ID},
         {"task": "", "recording_id": RECORDING_ID},
@@ -210,7 +233,9 @@ def test_a_message_with_a_key_that_its_kind_has_not_is_malformed(fields: dict[st
 def test_only_those_who_send_a_task_may_ask_for_it(source: Source) -> None:
     message = {"v": 1, "source": source, "recording_id": RECORDING_ID}
     archive = {**message, "task": "archive", "deadline": "2026-06-10T10:30:00.000Z"}
+    files = {"v": 1, "source": source, "task": "session_files", "session_id": SESSION_ID}
     for body, sources in (
+        (files, {"webhook", "catalogue", "sweep", "follow_up"}),
         ({**message, "task": "erase"}, {"api", "follow_up"}),
         (archive, {"catalogue", "follow_up"}),
     ):
@@ -236,8 +261,104 @@ def test_of_two_messages_the_hints_add_up_and_news_outweighs_follow_up() -> None
     assert messages.merged(news, again) == both
 
 
+def test_the_start_of_a_session_stays_when_its_requests_are_merged() -> None:
+    news = SessionRequest(meeting_id=MEETING_ID, source=Source.WEBHOOK, hint=START)
+    again = SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP)
+
+    assert messages.merged(again, news) == news
+    assert messages.merged(news, again) == news
+
+
 @pytest.mark.parametrize(
-    "deadline", [None, "", 7, "tomorrow", "2026-06-10", "2026-06-10T10:30:00Z", ["x"]]
+    ("first", "second", "both"),
+    [
+        ({}, {}, {}),
+        (ANNOUNCED, {}, {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""}),
+        ({}, ANNOUNCED, {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""}),
+        (
+            {"summary": "2026-06-10T10:30:00.000Z"},
+            {"chat": "2026-06-11T10:30:00.000Z"},
+            {"summary": "2026-06-10T10:30:00.000Z", "chat": "2026-06-11T10:30:00.000Z"},
+        ),
+        (
+            {"chat": "2026-06-11T10:30:00.000Z"},
+            {"chat": "2026-06-10T10:30:00.000Z"},
+            {"chat": "2026-06-10T10:30:00.000Z"},
+        ),
+        ({"chat": ""}, {"chat": "2026-06-10T10:30:00.000Z"}, {"chat": "2026-06-10T10:30:00.000Z"}),
+        ({"chat": "2026-06-10T10:30:00.000Z"}, {"chat": ""}, {"chat": "2026-06-10T10:30:00.000Z"}),
+    ],
+)
+def test_two_requests_for_a_sessions_files_announce_the_files_of_both(
+    first: dict[str, str], second: dict[str, str], both: dict[str, str]
+) -> None:
+    """The later time wins; a message without a time does not hide a known one."""
+    earlier = SessionFilesRequest(session_id=SESSION_ID, source=Source.FOLLOW_UP, announced=first)
+    later = SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK, announced=second)
+
+    assert messages.merged(earlier, later) == SessionFilesRequest(
+        session_id=SESSION_ID, source=Source.WEBHOOK, announced=both
+    )
+
+
+def test_all_requests_for_a_sessions_files_share_a_key_and_the_sessions_id_in_logs() -> None:
+    body = {"v": 1, "source": "webhook", "task": "session_files", "session_id": SESSION_ID.upper()}
+
+    request = messages.parse(json.dumps(body))
+
+    assert request == SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK)
+    assert request.key == f"session_files#{SESSION_ID}"
+    assert request.correlation_id == SESSION_ID
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"session_id": None}, "session_id is not a UUID"),
+        ({"session_id": "../recordings"}, "session_id is not a UUID"),
+        ({"announced": None}, "announced is not a map of kinds of session files"),
+        ({"announced": []}, "announced is not a map of kinds of session files"),
+        ({"announced": "chat"}, "announced is not a map of kinds of session files"),
+        ({"announced": {"video": ""}}, "announced is not a map of kinds of session files"),
+        ({"announced": {"chat": "", "": ""}}, "announced is not a map of kinds of session files"),
+        ({"announced": {"chat": None}}, "announced.chat is neither a timestamp nor empty"),
+        ({"announced": {"chat": 7}}, "announced.chat is neither a timestamp nor empty"),
+        ({"announced": {"chat": []}}, "announced.chat is neither a timestamp nor empty"),
+        (
+            {"announced": {"chat": "", "summary": "2026-06-10"}},
+            "announced.summary is neither a timestamp nor empty",
+        ),
+        (
+            {"announced": {"captions": "2026-06-31T10:30:00.000Z"}},
+            "announced.captions is neither a timestamp nor empty",
+        ),
+        (
+            {"announced": {"chat": "https://example.com/?X-Amz-Signature=canary"}},
+            "announced.chat is neither a timestamp nor empty",
+        ),
+    ],
+)
+def test_a_malformed_request_for_a_sessions_files_says_why(
+    fields: dict[str, Any], reason: str
+) -> None:
+    body = {"v": 1, "source": "webhook", "task": "session_files", "session_id": SESSION_ID}
+
+    with pytest.raises(MalformedMessageError, match=f"^{reason}$"):
+        messages.parse(json.dumps({**body, **fields}))
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        None,
+        "",
+        7,
+        "tomorrow",
+        "2026-06-10",
+        "2026-06-10T10:30:00Z",
+        "2026-06-31T10:30:00.000Z",
+        ["x"],
+    ],
 )
 def test_an_archive_request_without_a_deadline_is_malformed(deadline: object) -> None:
     """The deadline is compared with other times as text."""
@@ -363,6 +484,7 @@ def test_what_cannot_be_worked_on_is_quoted_only_so_far(
     "news",
     [
         SessionRequest(meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.WEBHOOK),
+        SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK),
         EraseRequest(recording_id=RECORDING_ID, source=Source.API),
         ArchiveRequest(
             recording_id=RECORDING_ID, deadline="2026-06-10T10:30:00.000Z", source=Source.CATALOGUE
@@ -443,6 +565,29 @@ def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told
         (
             SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
             {"v": 1, "source": "follow_up", "meeting_id": MEETING_ID},
+        ),
+        (
+            SessionRequest(meeting_id=MEETING_ID, source=Source.WEBHOOK, hint=START),
+            {
+                "v": 1,
+                "source": "webhook",
+                "meeting_id": MEETING_ID,
+                "hint": {"session_started_at": "2026-06-03T10:00:00.000Z"},
+            },
+        ),
+        (
+            SessionFilesRequest(session_id=SESSION_ID, source=Source.CATALOGUE),
+            {"v": 1, "source": "catalogue", "task": "session_files", "session_id": SESSION_ID},
+        ),
+        (
+            SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK, announced=ANNOUNCED),
+            {
+                "v": 1,
+                "source": "webhook",
+                "task": "session_files",
+                "session_id": SESSION_ID,
+                "announced": {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""},
+            },
         ),
         (
             EraseRequest(recording_id=RECORDING_ID, source=Source.API),

@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordings.model import (
+    SESSION_FILES,
     Artifact,
     MalformedRecordingError,
     Recording,
     is_final,
     kind_of,
     load_json,
+    parse_timestamp,
     rank,
+    session_file,
     text,
     timestamp,
     uuid,
@@ -121,11 +124,17 @@ def test_realtimekits_webhook_is_read() -> None:
                 "organizationId": "c94c437b-592a-4a39-b9e2-47ef1451e43b",
                 "roomUUID": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
             },
-            "meeting": {"id": "50c8940e-1b97-402a-97d6-2708b7feca41", "title": "Weekly sync"},
+            "meeting": {
+                "id": "50c8940e-1b97-402a-97d6-2708b7feca41",
+                "sessionId": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+                "title": "Weekly sync",
+                "startedAt": "2026-06-03T09:59:57.120Z",
+            },
         }
     )
 
     assert recording.session_id == "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
+    assert recording.session_started_at == datetime(2026, 6, 3, 9, 59, 57, 120_000, tzinfo=UTC)
     assert recording.meeting_id == "50c8940e-1b97-402a-97d6-2708b7feca41"
     assert recording.meeting_title == "Weekly sync"
     assert recording.organization_id == "c94c437b-592a-4a39-b9e2-47ef1451e43b"
@@ -165,6 +174,48 @@ def test_a_webhook_in_snake_case_is_read_too() -> None:
 
     assert recording.meeting_id == "50c8940e-1b97-402a-97d6-2708b7feca41"
     assert recording.file_name == "weekly-sync.mp4"
+
+
+@pytest.mark.parametrize(
+    ("meeting", "start"),
+    [
+        ({"startedAt": "2026-06-03T10:00:00.000Z"}, "2026-06-03T10:00:00.000Z"),
+        ({"started_at": "2022-12-13 07:08:39.051621Z"}, "2022-12-13T07:08:39.051Z"),
+        (
+            {"startedAt": "2026-06-03T10:00:00.000Z", "sessionId": GET_ONE["session_id"].upper()},
+            "2026-06-03T10:00:00.000Z",
+        ),
+        ({"startedAt": "0001-01-01T00:00:00Z"}, None),
+        ({"startedAt": 1780480800}, None),
+        ({"createdAt": "2026-06-03T10:00:00.000Z"}, None),
+        ("meeting", None),
+    ],
+)
+def test_a_webhook_gives_the_start_of_the_session(meeting: object, start: str | None) -> None:
+    recording = Recording.from_webhook({"recording": GET_ONE, "meeting": meeting})
+
+    session_started_at = recording.session_started_at
+    assert (session_started_at and timestamp(session_started_at)) == start
+
+
+def test_the_start_of_another_session_is_not_the_recordings() -> None:
+    """A webhook may come late, when the meeting's next session has begun."""
+    meeting = {
+        "startedAt": "2026-06-03T14:00:00.000Z",
+        "sessionId": "56b85fd4-3b1a-4cf0-ac2c-3fdd2ac95b62",
+    }
+
+    recording = Recording.from_webhook({"recording": GET_ONE, "meeting": meeting})
+
+    assert recording.session_started_at is None
+
+
+def test_the_start_of_a_room_in_the_list_is_not_a_sessions() -> None:
+    meeting = {"startedAt": "2026-01-01T10:00:00.000Z", "started_at": "2026-01-01T10:00:00.000Z"}
+
+    recording = Recording.from_realtimekit({**GET_ONE, "meeting": meeting})
+
+    assert recording.session_started_at is None
 
 
 def test_each_file_of_a_track_recording_is_an_artifact() -> None:
@@ -776,6 +827,157 @@ def test_text_is_cut_where_dynamodb_would_refuse_it() -> None:
     assert text("   ") is None
 
 
+# --- the files of a session ---
+
+FILE_URL = "https://bucket.r2.cloudflarestorage.com/s/file?X-Amz-Signature=s1"
+FILE_EXPIRY = "2026-06-10T10:30:00.000Z"
+TRANSCRIPT = {
+    "sessionId": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+    "transcript_download_url": FILE_URL,
+    "transcript_download_url_expiry": FILE_EXPIRY,
+}
+TRANSCRIPT_EVENT = {
+    "event": "meeting.transcript",
+    "meeting": {"sessionId": "05e57591-d89e-45c9-ae44-08dc1eaad0e0"},
+    "transcriptDownloadUrl": FILE_URL,
+    "transcriptDownloadUrlExpiry": FILE_EXPIRY,
+}
+SUMMARY = {
+    "sessionId": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+    "summaryDownloadUrl": FILE_URL,
+    "summaryDownloadUrlExpiry": FILE_EXPIRY,
+}
+CHAT = {"chat_download_url": FILE_URL, "chat_download_url_expiry": FILE_EXPIRY}
+
+
+def test_a_session_leaves_four_kinds_of_files() -> None:
+    assert SESSION_FILES == ("transcript", "captions", "summary", "chat")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("transcript", TRANSCRIPT),
+        ("captions", TRANSCRIPT),
+        ("summary", SUMMARY),
+        ("chat", CHAT),
+        ("transcript", TRANSCRIPT_EVENT),
+        ("captions", TRANSCRIPT_EVENT),
+        ("summary", {"summary_download_url": FILE_URL, "summary_download_url_expiry": FILE_EXPIRY}),
+        ("chat", {"chatDownloadUrl": FILE_URL, "chatDownloadUrlExpiry": FILE_EXPIRY}),
+        ("chat", {"chatDownloadURL": FILE_URL, "chat_download_url_expiry": FILE_EXPIRY}),
+        ("summary", {"summary_downloadUrl": FILE_URL, "summaryDownload_url_expiry": FILE_EXPIRY}),
+        ("transcript", {"transcript": TRANSCRIPT}),
+        ("captions", {"transcript": TRANSCRIPT}),
+        ("captions", {"captions": TRANSCRIPT}),
+        ("summary", {"summary": SUMMARY}),
+        ("chat", {"chat": CHAT}),
+        ("transcript", {"session": TRANSCRIPT}),
+        ("summary", {"session": SUMMARY}),
+        ("chat", {"session": CHAT, "chat": None, "chat_download_url": None}),
+        ("chat", {**CHAT, "chat": {"chat_download_url": "https://example.com/other"}}),
+        ("chat", {"chatDownloadUrl": "", **CHAT, "chatDownloadUrlExpiry": "soon"}),
+    ],
+    ids=repr,
+)
+def test_a_sessions_file_is_found_in_every_spelling_bare_or_wrapped(
+    kind: str, data: dict[str, Any]
+) -> None:
+    assert session_file(kind, data) == Artifact(
+        name=kind,
+        kind=kind,
+        url="https://bucket.r2.cloudflarestorage.com/s/file?X-Amz-Signature=s1",
+        url_expires_at=datetime(2026, 6, 10, 10, 30, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("expiry", "known"),
+    [
+        ("2022-12-13 07:08:39.051621Z", datetime(2022, 12, 13, 7, 8, 39, 51_621, tzinfo=UTC)),
+        ("2026-06-10T12:30:00+02:00", datetime(2026, 6, 10, 10, 30, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        (1781087400, None),
+    ],
+)
+def test_a_sessions_file_may_expire_at_a_time_of_any_format_or_at_none(
+    expiry: object, known: datetime | None
+) -> None:
+    file = session_file("chat", {"chatDownloadUrl": FILE_URL, "chatDownloadUrlExpiry": expiry})
+
+    assert file == Artifact(name="chat", kind="chat", url=FILE_URL, url_expires_at=known)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("transcript", None),
+        ("transcript", []),
+        ("transcript", FILE_URL),
+        ("transcript", {}),
+        ("transcript", {"transcript_download_url": None}),
+        ("transcript", {"transcript_download_url": ""}),
+        ("transcript", {"transcript_download_url": "/s/file"}),
+        ("transcript", {"transcript_download_url": {"url": FILE_URL}}),
+        ("transcript", {"transcript_download_url": "https://example.com/" + "x" * 8192}),
+        ("transcript", {"transcript": {"session": TRANSCRIPT}}),
+        ("transcript", {"meeting": TRANSCRIPT}),
+        ("summary", {"summary": "Ada proposed, Grace agreed."}),
+        ("summary", TRANSCRIPT),
+        ("chat", SUMMARY),
+        ("captions", CHAT),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_without_a_url_of_its_own_a_sessions_file_is_none(kind: str, data: object) -> None:
+    assert session_file(kind, data) is None
+
+
+@pytest.mark.parametrize("wrapper", [None, "transcript", "session"])
+@pytest.mark.parametrize("kind", ["transcript", "captions"])
+def test_a_transcript_that_all_sessions_share_is_none(kind: str, wrapper: str | None) -> None:
+    shared = "https://bucket.r2.cloudflarestorage.com/app/default/transcript.csv?X-Amz-Signature=s1"
+    data = {**TRANSCRIPT, "transcript_download_url": shared}
+
+    assert session_file(kind, {wrapper: data} if wrapper else data) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/not-default/transcript.csv", "/default/transcript.csv/s", "/default/s/transcript.csv"],
+)
+def test_a_transcript_whose_url_is_like_the_shared_one_is_a_file(path: str) -> None:
+    url = f"https://bucket.r2.cloudflarestorage.com{path}?X-Amz-Signature=s1"
+
+    file = session_file("transcript", {"transcript_download_url": url})
+
+    assert file == Artifact(name="transcript", kind="transcript", url=url)
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        ("2026-06-10T10:30:00.000Z", datetime(2026, 6, 10, 10, 30, tzinfo=UTC)),
+        ("0001-01-01T00:00:00.000Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("2026-06-10T10:30:00Z", None),
+        ("2026-06-10 10:30:00.000Z", None),
+        ("2026-06-31T10:30:00.000Z", None),
+        ("２０２６-06-10T10:30:00.000Z", None),
+        ("2026-06-10T10:30:00.000Z\n", None),
+        ("", None),
+        (None, None),
+        (1781087400, None),
+    ],
+)
+def test_only_a_timestamp_as_it_is_written_is_read_as_one(
+    value: object, time: datetime | None
+) -> None:
+    assert parse_timestamp(value) == time
+
+
 SECRETS = ("access_key", "secret", "secret_key", "password", "private_key", "username", "streamKey")
 
 json_values = st.recursive(
@@ -804,6 +1006,36 @@ def test_whatever_the_json_it_is_a_recording_without_secrets_or_refused(
             assert "canary" not in repr(read(body))
         except MalformedRecordingError as error:
             assert "canary" not in str(error)
+
+
+FIELDS_OF_SESSION_FILES = [
+    *TRANSCRIPT,
+    *TRANSCRIPT_EVENT,
+    *SUMMARY,
+    *CHAT,
+    *SESSION_FILES,
+    "session",
+]
+urls = st.text().map(lambda path: f"https://example.com/{path}")
+fields_of_session_files = st.dictionaries(
+    st.sampled_from(FIELDS_OF_SESSION_FILES) | st.text(), json_values | urls, max_size=6
+)
+
+
+@given(
+    kind=st.sampled_from(SESSION_FILES),
+    data=json_values
+    | fields_of_session_files
+    | st.dictionaries(st.sampled_from(FIELDS_OF_SESSION_FILES), fields_of_session_files),
+)
+def test_whatever_the_json_a_sessions_file_has_a_url_or_is_none(kind: str, data: Any) -> None:
+    file = session_file(kind, data)
+
+    if file is not None:
+        assert (file.name, file.kind) == (kind, kind)
+        assert file.url is not None
+        assert file.url.isascii()
+        assert file.url_expires_at is None or file.url_expires_at.year >= 2015
 
 
 @given(json_values)
@@ -835,3 +1067,10 @@ def test_nothing_is_kept_of_an_object_but_what_is_named(name: str, said: Any) ->
         (Recording.from_webhook, {"recording": body, "meeting": said}),
     ):
         assert "canary" not in repr(read(whole))
+
+
+@given(st.sampled_from(SESSION_FILES), with_canaries(3))
+def test_nothing_is_kept_of_a_sessions_file_but_its_url_and_expiry(kind: str, said: Any) -> None:
+    data = {**TRANSCRIPT, **SUMMARY, **CHAT, "x": said}
+
+    assert "canary" not in repr(session_file(kind, data))

@@ -15,7 +15,8 @@ import urllib3
 from botocore.config import Config
 
 from doubles import API_TOKEN, Answer, Upstream
-from realtimekit_simulator import Drop, Simulator
+from realtimekit_simulator import Drop, Simulator, faults
+from recordings.model import Artifact
 from recordings.realtimekit import (
     TIMEOUT,
     ApiToken,
@@ -445,10 +446,12 @@ def test_a_session_tells_its_meeting(client: RealtimeKit, upstream: Upstream) ->
         "associated_id": MEETING_ID,
         "meeting_display_name": "Weekly sync",
         "organization_id": "c94c437b-592a-4a39-b9e2-47ef1451e43b",
+        "started_at": "2026-06-03T10:00:00.000Z",
     }
     upstream.says(Answer({"success": True, "data": data}))
 
     assert client.session(SESSION_ID) == Session(
+        started_at=datetime(2026, 6, 3, 10, 0, tzinfo=UTC),
         meeting_id=MEETING_ID,
         meeting_title="Weekly sync",
         organization_id="c94c437b-592a-4a39-b9e2-47ef1451e43b",
@@ -471,8 +474,25 @@ def test_a_v1_meetings_room_name_is_no_id(client: RealtimeKit, upstream: Upstrea
     upstream.says(Answer({"success": True, "data": data}))
 
     assert client.session(SESSION_ID) == Session(
-        meeting_id=None, meeting_title="Weekly sync", organization_id=None
+        started_at=None, meeting_id=None, meeting_title="Weekly sync", organization_id=None
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [
+        ({"startedAt": "2026-06-03T10:00:00.000Z"}, datetime(2026, 6, 3, 10, 0, tzinfo=UTC)),
+        ({"started_at": "0001-01-01T00:00:00Z"}, None),
+        ({"started_at": 1780480800}, None),
+        ({"created_at": "2026-06-03T10:00:00.000Z"}, None),
+    ],
+)
+def test_a_sessions_start_is_known_if_it_was_set(
+    client: RealtimeKit, upstream: Upstream, said: dict[str, Any], start: datetime | None
+) -> None:
+    upstream.says(Answer({"data": {"session": {"id": SESSION_ID, **said}}}))
+
+    assert client.session(SESSION_ID).started_at == start
 
 
 @pytest.mark.parametrize(
@@ -507,6 +527,213 @@ def test_a_session_id_that_is_refused_is_unknown(
 
     with pytest.raises(NotFoundError):
         client.session(SESSION_ID)
+
+
+# --- the files of a session ---
+
+FILE_URL = "https://bucket.r2.cloudflarestorage.com/s/file?X-Amz-Signature=s1"
+FILE_EXPIRY = "2026-06-10T10:30:00.000Z"
+TRANSCRIPT = {
+    "sessionId": SESSION_ID,
+    "transcript_download_url": FILE_URL,
+    "transcript_download_url_expiry": FILE_EXPIRY,
+}
+SUMMARY = {
+    "sessionId": SESSION_ID,
+    "summaryDownloadUrl": FILE_URL,
+    "summaryDownloadUrlExpiry": FILE_EXPIRY,
+}
+CHAT = {"chat_download_url": FILE_URL, "chat_download_url_expiry": FILE_EXPIRY}
+KINDS = ["transcript", "captions", "summary", "chat"]
+
+
+@pytest.fixture
+def simulated(
+    simulator: Simulator, token: ApiToken, budget: FakeBudget, http: urllib3.PoolManager
+) -> RealtimeKit:
+    """Return a client of the simulator."""
+    return RealtimeKit(simulator.app_url, token, budget, http)
+
+
+def order(simulator: Simulator, data: object) -> None:
+    """Let the simulator answer with this `data` to the next request for a session's file."""
+    body = json.dumps({"success": True, "data": data})
+    headers = {"Content-Type": "application/json"}
+    simulator.faults.add(faults.Answer(200, body, headers), path=f"/sessions/{SESSION_ID}/")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "route", "query"),
+    [
+        ("transcript", TRANSCRIPT, "transcript", "format=JSON"),
+        ("captions", TRANSCRIPT, "transcript", "format=VTT"),
+        ("summary", SUMMARY, "summary", ""),
+        ("chat", CHAT, "chat", ""),
+    ],
+)
+def test_a_sessions_file_is_one_get_request(
+    simulated: RealtimeKit,
+    simulator: Simulator,
+    budget: FakeBudget,
+    kind: str,
+    data: object,
+    route: str,
+    query: str,
+) -> None:
+    """A POST for a summary would create one, and costs money."""
+    order(simulator, data)
+
+    file = simulated.session_file(SESSION_ID.upper(), kind)
+
+    assert file == Artifact(
+        name=kind,
+        kind=kind,
+        url="https://bucket.r2.cloudflarestorage.com/s/file?X-Amz-Signature=s1",
+        url_expires_at=datetime(2026, 6, 10, 10, 30, tzinfo=UTC),
+    )
+    [request] = simulator.requests
+    assert (request.method, request.query, request.has_authorization) == ("GET", query, True)
+    assert request.path.endswith(f"/sessions/{SESSION_ID}/{route}")
+    assert budget.taken == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("transcript", {"transcriptDownloadUrl": FILE_URL}),
+        ("captions", {"transcript": TRANSCRIPT}),
+        ("captions", {"session_id": SESSION_ID.upper(), "transcript_download_url": FILE_URL}),
+        ("summary", {"session": {"id": SESSION_ID, "summary_download_url": FILE_URL}}),
+        ("summary", {"summary": SUMMARY}),
+        ("chat", {"id": RECORDING_ID, **CHAT}),
+        ("chat", {"sessionId": None, "session_id": "", "chat": CHAT}),
+    ],
+)
+def test_a_sessions_file_is_found_in_every_shape(
+    simulated: RealtimeKit, simulator: Simulator, kind: str, data: object
+) -> None:
+    order(simulator, data)
+
+    file = simulated.session_file(SESSION_ID, kind)
+
+    assert file is not None
+    assert (file.name, file.url) == (kind, FILE_URL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"sessionId": SESSION_ID},
+        {"transcript_download_url": None, "summaryDownloadUrl": "", "chat_download_url": "soon"},
+        {"session": {"id": SESSION_ID}},
+        {"transcript_download_url": "https://example.com/default/transcript.csv?X-Amz-Signature=s"},
+        {"transcript": [], "summary": "Ada proposed, Grace agreed.", "chat": None},
+    ],
+    ids=lambda data: json.dumps(data)[:40],
+)
+def test_a_session_without_the_file_has_none(
+    simulated: RealtimeKit, simulator: Simulator, kind: str, data: object
+) -> None:
+    order(simulator, data)
+
+    assert simulated.session_file(SESSION_ID, kind) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {**CHAT, "sessionId": RECORDING_ID},
+        {**CHAT, "session_id": RECORDING_ID},
+        {**CHAT, "sessionId": SESSION_ID, "session_id": "the next one"},
+        {"sessionId": RECORDING_ID},
+        {"chat": {**CHAT, "session_id": RECORDING_ID}},
+        {"session": {**CHAT, "id": RECORDING_ID}},
+        {"session": {**CHAT, "id": 7}},
+    ],
+)
+def test_a_file_of_another_session_is_unintelligible(
+    simulated: RealtimeKit, simulator: Simulator, data: object
+) -> None:
+    order(simulator, data)
+
+    with pytest.raises(UnintelligibleError, match=r"^the answer is about another session$"):
+        simulated.session_file(SESSION_ID, "chat")
+
+
+@pytest.mark.parametrize("data", [[], [CHAT], "", FILE_URL, 0, True])
+def test_a_session_file_that_is_no_object_is_unintelligible(
+    simulated: RealtimeKit, simulator: Simulator, data: object
+) -> None:
+    order(simulator, data)
+
+    with pytest.raises(UnintelligibleError, match=r"^the answer's chat is not an object$"):
+        simulated.session_file(SESSION_ID, "chat")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("effect", "failure"),
+    [
+        (faults.error(404, "Transcript not found"), NotFoundError),
+        (faults.error(410), NotFoundError),
+        (faults.error(400), NotFoundError),
+        (faults.error(422), NotFoundError),
+        (faults.html(404), NotFoundError),
+        (faults.unsuccessful(), UnavailableError),
+        (faults.error(503), UnavailableError),
+        (faults.html(502), UnavailableError),
+        (faults.empty(520), UnavailableError),
+        (Drop(), UnavailableError),
+        (faults.rate_limited(30), ThrottledError),
+        (faults.message_only(401), UnauthorizedError),
+        (faults.gateway_error(403), UnauthorizedError),
+        (faults.gateway_error(400, 7003, "Could not route"), UnintelligibleError),
+        (faults.empty(200), UnintelligibleError),
+        (faults.empty(204), UnintelligibleError),
+        (faults.garbage(), UnintelligibleError),
+        (faults.Answer(200, '{"success": true}'), UnintelligibleError),
+        (faults.Answer(302, "", {"Location": "/elsewhere"}), UnintelligibleError),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_every_failure_of_a_sessions_file_has_its_type(
+    simulated: RealtimeKit,
+    simulator: Simulator,
+    kind: str,
+    effect: faults.Effect,
+    failure: type[RealtimeKitError],
+) -> None:
+    simulator.faults.add(effect, path=f"/sessions/{SESSION_ID}/")
+
+    with pytest.raises(failure) as raised:
+        simulated.session_file(SESSION_ID, kind)
+
+    assert type(raised.value) is failure
+    assert len(simulator.requests) == 1
+
+
+@pytest.mark.parametrize("bad", ["", "..", f"{SESSION_ID}/../x", "7"])
+def test_a_file_of_a_session_with_a_malformed_id_is_not_requested(
+    simulated: RealtimeKit, simulator: Simulator, bad: str
+) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        simulated.session_file(bad, "chat")
+
+    assert simulator.requests == []
+
+
+def test_a_session_file_is_not_requested_beyond_the_budget(
+    simulated: RealtimeKit, simulator: Simulator, budget: FakeBudget
+) -> None:
+    budget.wait = 9
+
+    with pytest.raises(BudgetSpentError):
+        simulated.session_file(SESSION_ID, "transcript")
+
+    assert simulator.requests == []
 
 
 def listed(*numbers: int) -> list[dict[str, Any]]:

@@ -185,6 +185,7 @@ ROW: dict[str, Any] = {
     "status_rank": 4,
     "status_history": [{"status": "UPLOADED", "at": "2026-06-03T12:00:00.000Z"}],
     "session_id": "05e57591-d89e-45c9-ae44-08dc1eaad0e0",
+    "session_started_at": "2026-06-03T10:00:00.000Z",
     "meeting_id": "50c8940e-1b97-402a-97d6-2708b7feca41",
     "meeting_title": "Weekly sync",
     "organization_id": APP_ID,
@@ -238,6 +239,13 @@ def use(row: dict[str, Any]) -> None:
 def test_no_value_of_an_attribute_is_too_absurd(name: str) -> None:
     for value in ABSURD:
         use({**ROW, "version": 1, name: value})
+
+
+@pytest.mark.parametrize("name", ["invoked_at", "session_started_at", "fetched_at"])
+def test_an_attribute_that_must_be_a_time_is_left_out_if_it_is_none(name: str) -> None:
+    for value in (7, "", "yesterday", "2026-06-31T10:00:00.000Z", "2026-06-03T10:00:00Z"):
+        assert name not in stored.read({**ROW, name: value})
+    assert stored.read(ROW)[name] == ROW[name]  # type: ignore[literal-required]
 
 
 @pytest.mark.parametrize("name", sorted(ARTIFACT))

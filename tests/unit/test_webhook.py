@@ -14,7 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from doubles import Answer, Signer, Upstream, pem
 from recordings import webhook
-from recordings.messages import Hint, RecordingRequest, SessionRequest, Source
+from recordings.messages import (
+    Hint,
+    RecordingRequest,
+    SessionFilesRequest,
+    SessionRequest,
+    Source,
+)
 from recordings.webhook import (
     KeyUnavailableError,
     MalformedEventError,
@@ -397,13 +403,11 @@ def test_an_event_that_does_not_say_of_what_it_is_says_which_field(
         "meeting.started",
         "meeting.participantJoined",
         "meeting.participantLeft",
-        "meeting.chatSynced",
         "livestreaming.statusUpdate",
-        "meeting.transcript",
-        "meeting.summary",
         "something.new",
         None,
         7,
+        ["meeting.summary"],
     ],
 )
 def test_other_events_ask_for_nothing(name: object) -> None:
@@ -580,4 +584,150 @@ def test_an_ended_meeting_names_its_session_in_either_spelling(name: str) -> Non
 
     assert webhook.ingest_request(event) == SessionRequest(
         meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.WEBHOOK
+    )
+
+
+# --- the files of a session ---
+
+FILE_URL = "https://bucket.r2.cloudflarestorage.com/s/file?X-Amz-Signature=canary"
+FILE_EXPIRY = "2026-06-10T10:30:00.000Z"
+TRANSCRIPT = {
+    "event": "meeting.transcript",
+    "meeting": {"id": MEETING_ID, "sessionId": SESSION_ID, "status": "LIVE"},
+    "transcriptDownloadUrl": FILE_URL,
+    "transcriptDownloadUrlExpiry": FILE_EXPIRY,
+}
+SUMMARY = {
+    "event": "meeting.summary",
+    "meeting": {"id": MEETING_ID, "sessionId": SESSION_ID},
+    "summaryDownloadUrl": FILE_URL,
+    "summaryDownloadUrlExpiry": FILE_EXPIRY,
+}
+CHAT = {
+    "event": "meeting.chatSynced",
+    "sessionId": SESSION_ID,
+    "meetingId": MEETING_ID,
+    "title": "Weekly sync",
+    "chatDownloadUrl": FILE_URL,
+    "chatDownloadUrlExpiry": FILE_EXPIRY,
+    "startedAt": "2026-06-03T10:00:00.000Z",
+    "organizedBy": {"id": ORGANIZATION_ID, "name": "Example organization"},
+}
+
+
+def asked_for(**announced: str) -> SessionFilesRequest:
+    return SessionFilesRequest(session_id=SESSION_ID, source=Source.WEBHOOK, announced=announced)
+
+
+@pytest.mark.parametrize(
+    ("event", "request_"),
+    [
+        (
+            TRANSCRIPT,
+            asked_for(transcript="2026-06-10T10:30:00.000Z", captions="2026-06-10T10:30:00.000Z"),
+        ),
+        (SUMMARY, asked_for(summary="2026-06-10T10:30:00.000Z")),
+        (CHAT, asked_for(chat="2026-06-10T10:30:00.000Z")),
+        (
+            {**CHAT, "chatDownloadUrlExpiry": "2022-12-13 07:08:39.051621Z"},
+            asked_for(chat="2022-12-13T07:08:39.051Z"),
+        ),
+        ({**CHAT, "chatDownloadUrlExpiry": None}, asked_for(chat="")),
+        ({**SUMMARY, "summaryDownloadUrlExpiry": "0001-01-01T00:00:00Z"}, asked_for(summary="")),
+        (
+            {
+                "event": "meeting.summary",
+                "session_id": SESSION_ID,
+                "summary_download_url": FILE_URL,
+            },
+            asked_for(summary=""),
+        ),
+    ],
+)
+def test_an_event_announces_a_sessions_files_and_when_they_are_deleted(
+    event: dict[str, Any], request_: SessionFilesRequest
+) -> None:
+    request = webhook.ingest_request(event)
+
+    assert request == request_
+    assert "canary" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "meeting.transcript", "sessionId": SESSION_ID},
+        {**TRANSCRIPT, "transcriptDownloadUrl": None},
+        {**TRANSCRIPT, "transcriptDownloadUrl": "soon"},
+        {**TRANSCRIPT, "transcriptDownloadUrl": "https://example.com/app/default/transcript.csv"},
+        {**SUMMARY, "summaryDownloadUrl": ""},
+        {**SUMMARY, "event": "meeting.transcript"},
+        {**CHAT, "chatDownloadUrl": ["x"]},
+    ],
+)
+def test_an_event_without_a_url_asks_for_the_files_and_announces_none(
+    event: dict[str, Any],
+) -> None:
+    assert webhook.ingest_request(event) == asked_for()
+
+
+@pytest.mark.parametrize("name", ["meeting.transcript", "meeting.summary", "meeting.chatSynced"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"meeting": {"sessionId": SESSION_ID.upper()}},
+        {"meeting": {"session_id": SESSION_ID}},
+        {"sessionId": SESSION_ID},
+        {"session_id": SESSION_ID},
+        {"meeting": {"sessionId": "x", "session_id": SESSION_ID}},
+        {"meeting": {"sessionId": ""}, "sessionId": 7, "session_id": SESSION_ID},
+        {"meeting": "x", "sessionId": SESSION_ID},
+        {"meeting": {"sessionId": SESSION_ID}, "sessionId": RECORDING_ID},
+    ],
+)
+def test_an_event_of_a_sessions_file_names_the_session_in_several_places(
+    name: str, fields: dict[str, Any]
+) -> None:
+    assert webhook.ingest_request({"event": name, **fields}) == asked_for()
+
+
+@pytest.mark.parametrize("event", [TRANSCRIPT, SUMMARY, CHAT])
+@pytest.mark.parametrize("session_id", ["", "../recordings", 7, None, {"id": SESSION_ID}])
+def test_an_event_of_a_file_without_its_sessions_id_is_malformed(
+    event: dict[str, Any], session_id: object
+) -> None:
+    """A meeting has many sessions, so its id does not stand in."""
+    unnamed = {**event, "sessionId": session_id, "meeting": {"id": MEETING_ID}}
+
+    with pytest.raises(MalformedEventError, match=r"^the session's id is not a UUID$"):
+        webhook.ingest_request(unnamed)
+
+
+def test_an_ended_meeting_passes_on_the_start_of_its_session() -> None:
+    meeting = {"id": MEETING_ID, "startedAt": "2026-06-03T10:00:00.000Z"}
+    named = {"event": "meeting.ended", "meeting": {**meeting, "sessionId": SESSION_ID}}
+    unnamed = {"event": "meeting.ended", "meeting": meeting}
+
+    assert webhook.ingest_request(named) == SessionRequest(
+        meeting_id=MEETING_ID,
+        session_id=SESSION_ID,
+        source=Source.WEBHOOK,
+        hint=Hint(session_started_at="2026-06-03T10:00:00.000Z"),
+    )
+    assert webhook.ingest_request(unnamed) == SessionRequest(
+        meeting_id=MEETING_ID, source=Source.WEBHOOK
+    )
+
+
+def test_a_status_update_passes_on_the_start_of_its_session() -> None:
+    event = {
+        "event": "recording.statusUpdate",
+        "recording": {"id": RECORDING_ID, "status": "UPLOADED"},
+        "meeting": {"startedAt": "2026-06-03 10:00:00.000000Z"},
+    }
+
+    assert webhook.ingest_request(event) == RecordingRequest(
+        recording_id=RECORDING_ID,
+        source=Source.WEBHOOK,
+        hint=Hint(session_started_at="2026-06-03T10:00:00.000Z"),
     )
