@@ -501,7 +501,7 @@ def test_the_event_that_begins_a_sweep_is_tried_again(resources: Resources) -> N
 @pytest.mark.parametrize(
     ("hosts", "allowed"),
     [
-        (".r2.cloudflarestorage.com,storage.googleapis.com", True),
+        (".r2.cloudflarestorage.com,storage.googleapis.com,.amazonaws.com", True),
         ("media.example.org", True),
         ("http://127.0.0.1:8080", True),
         ("http://localhost", True),
