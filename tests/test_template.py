@@ -16,7 +16,7 @@ import pytest
 
 import rights
 from doubles import ROOT
-from recordings import __version__, archiver, media, realtimekit, webhook
+from recordings import __version__, archiver, media, realtimekit, texts, webhook
 from recordings.listing import LISTED
 from recordings.rows import RETENTION
 
@@ -501,7 +501,7 @@ def test_the_event_that_begins_a_sweep_is_tried_again(resources: Resources) -> N
 @pytest.mark.parametrize(
     ("hosts", "allowed"),
     [
-        (".r2.cloudflarestorage.com,storage.googleapis.com", True),
+        (".r2.cloudflarestorage.com,storage.googleapis.com,.amazonaws.com", True),
         ("media.example.org", True),
         ("http://127.0.0.1:8080", True),
         ("http://localhost", True),
@@ -722,12 +722,13 @@ def emitted_metrics() -> set[str]:
     archive |= {archiver.COPY_LOST}
     own = {cause.title().replace("_", "") for cause in archive}
     upstream = causes(realtimekit.RealtimeKitError)
+    files = causes(media.MediaError) | causes(texts.EmptyTextError) | causes(texts.NotTextError)
     return {
         *named,
         *tabled,
         *statuses,
         *(f"Postponed{cause}" for cause in upstream),
-        *(f"ArchivePostponed{cause}" for cause in upstream | own | causes(media.MediaError)),
+        *(f"ArchivePostponed{cause}" for cause in upstream | own | files),
     }
 
 

@@ -1,10 +1,12 @@
-"""The owner's bucket: a file's place in it, lookups, links, erasure."""
+"""The owner's bucket: a file's place in it, small files, lookups, links, erasure."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import re
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,8 @@ _SUFFIXES: Mapping[str, Mapping[str, str]] = {
     "summary": {"text/markdown; charset=utf-8": ".md"},
     "chat": {"text/csv; charset=utf-8": ".csv", "application/json": ".json"},
 }
+# S3's errors for an object that exists, or that another request is making (S3's API reference).
+_OTHERS_CAME_FIRST = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 class NotErasedError(Exception):
@@ -54,7 +58,7 @@ class Stored:
 class Archive:
     """The recordings' files in one bucket. S3's errors come through as botocore's.
 
-    `Copier` writes into it.
+    `Copier` writes media into it; `put` stores a file that is in memory.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -69,6 +73,30 @@ class Archive:
     def has(self, key: str) -> bool:
         """Return True if there is an object at that key; unlike `find`, without a right in KMS."""
         return self._head(key) is not None
+
+    def put(self, key: str, data: bytes, content_type: str, recording_id: str) -> Stored:
+        """Store a file, which S3 checks by its CRC-32; return the object.
+
+        If the same bytes are at that key already, nothing is stored; other bytes are replaced.
+        """
+        checksum = checksum_text(zlib.crc32(data))
+        stored = Stored(bucket=self.bucket, key=key, size=len(data), checksum_crc32=checksum)
+        request: Any = {
+            "Bucket": self.bucket,
+            "Key": key,
+            "Body": data,
+            "ContentType": content_type,
+            "ChecksumCRC32": checksum,
+            "Metadata": {"recording-id": recording_id, "source-etag": ""},
+        }
+        try:
+            self._s3.put_object(**request, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _OTHERS_CAME_FIRST:
+                raise
+            if self.find(key) != stored:
+                self._s3.put_object(**request)
+        return stored
 
     def link(self, key: str, file_name: str, seconds: int) -> str:
         """Return a URL that downloads the object under that name, for so many seconds.
@@ -240,6 +268,11 @@ def safe_name(name: str) -> str:
         stem, dot, suffix = safe, "", ""
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"{stem[:_MAX_STEM_CHARACTERS]}-{digest}{dot}{suffix}".lstrip("-")
+
+
+def checksum_text(crc32: int) -> str:
+    """Return a CRC-32 as S3 writes it: four bytes in base64."""
+    return base64.b64encode(crc32.to_bytes(4, "big")).decode()
 
 
 def label(artifact: str) -> str:

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings.archive import Archive, Stored
+from recordings.archive import Archive, Stored, checksum_text
 from recordings.media import CHUNK_BYTES, MediaError, MediaFile, RequireTime, WrongLengthError
 from recordings.media_types import stored_type
 
@@ -177,7 +177,7 @@ class Copier:
         checksum = 0
         for number in sorted(parts):
             checksum = crc32_combine(checksum, parts[number].crc32, parts[number].size)
-        return self._complete(upload, parts, _base64(checksum))
+        return self._complete(upload, parts, checksum_text(checksum))
 
     def abort(self, upload: Upload) -> None:
         """Delete an upload's parts, if S3 still has any."""
@@ -297,7 +297,7 @@ class Copier:
                 require_time()
                 yield bytes(data[start : start + CHUNK_BYTES])
 
-        checksum = _base64(zlib.crc32(data))
+        checksum = checksum_text(zlib.crc32(data))
         return self._upload_part(upload, number, len(data), chunks, ChecksumCRC32=checksum)
 
     def _upload_part(
@@ -461,10 +461,6 @@ def _in_parts(chunks: Iterable[bytes], size: int) -> Generator[bytearray, None, 
 
 def _has_succeeded(future: Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _base64(checksum: int) -> str:
-    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def _code(error: ClientError) -> str:

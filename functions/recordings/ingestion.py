@@ -315,7 +315,7 @@ class Ingestion:
                 noted.update(kinds)
         return sorted(noted)
 
-    def postpone(self, request: IngestRequest | SessionFilesRequest, error: RealtimeKitError) -> None:
+    def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check for a request that failed, due when `Retry-After` allows it.
 
         A 404 for a final recording past its retention settles the request instead.
@@ -330,7 +330,7 @@ class Ingestion:
             seconds = max(FIRST_INTERVAL_SECONDS, error.retry_after or 0)
             self.worklist.check_in(request, error.cause, seconds=seconds)
 
-    def _is_forgotten(self, request: IngestRequest | SessionFilesRequest) -> bool:
+    def _is_forgotten(self, request: IngestRequest) -> bool:
         """Return True if the recording is final and RealtimeKit's retention is over."""
         if not isinstance(request, RecordingRequest):
             return False

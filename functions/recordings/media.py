@@ -9,7 +9,7 @@ strong ETag; otherwise it is read from the one answer that was checked.
     ├── ForbiddenHostError     the URL leads to a host that is not allowed
     ├── UrlExpiredError        the storage refuses the URL: a new one is needed
     ├── MediaMissingError      the storage has no such file
-    ├── NotMediaError          an error page, an empty file, no audio or video
+    ├── NotMediaError          an error page, an empty file, no audio or video, unreadable bytes
     ├── WrongLengthError       another length than expected, or an unknown one
     ├── MediaChangedError      another file than the one opened, or its ranges are refused
     └── MediaUnavailableError  network trouble, a stall, 429 or 5xx
@@ -17,6 +17,7 @@ strong ETag; otherwise it is read from the one answer that was checked.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import re
 import ssl
@@ -187,6 +188,15 @@ class Media:
         if answer.has_ranges:
             answer.close()
         return MediaFile(self, url, answer, _Expected(size or None, is_urgent))
+
+    def read(self, url: str, *, max_bytes: int, require_time: RequireTime = _allow) -> bytes:
+        """Return the whole body of a small file, decoded; b"" if it is empty. Raises `MediaError`.
+
+        A body of more than `max_bytes` raises `WrongLengthError`, and its rest is not received. The
+        bytes are not judged. `require_time` is called as in `MediaFile.chunks`.
+        """
+        with closing(self._begin(url, {}, (200,), require_time)) as answer:
+            return answer.read(max_bytes, require_time)
 
     def _begin(
         self,
@@ -363,19 +373,32 @@ class _Answer:
         is_right_size = expected.size is not None and self.size == expected.size
         if not (is_media(self._start, self.label) or is_right_size or expected.is_urgent):
             raise NotMediaError(f"content type {self.label[:100]} is no media type")
-        self._require_length(expected)
+        self._require_length(expected, MAX_FILE_BYTES)
 
-    def _require_length(self, expected: _Expected) -> None:
-        if self.size is not None and self.size > MAX_FILE_BYTES:
-            raise WrongLengthError(
-                f"{self.size} bytes, more than the {MAX_FILE_BYTES} that are copied"
-            )
+    def _require_length(self, expected: _Expected, max_bytes: int) -> None:
+        if self.size is not None and self.size > max_bytes:
+            raise WrongLengthError(f"{self.size} bytes, more than the {max_bytes} allowed")
         if expected.is_urgent:
             return
         if self.size is not None and expected.size not in (None, self.size):
             raise WrongLengthError(f"{self.size} bytes, not {expected.size}")
         if not self._ends_well and expected.size is None:
             raise WrongLengthError("neither the answer nor RealtimeKit says the length")
+
+    def read(self, max_bytes: int, require_time: RequireTime) -> bytes:
+        """Return the whole body, decoded. Raises `MediaError` if it is longer than `max_bytes`."""
+        if self.encoding and not self._is_decoded:
+            raise NotMediaError(f"the body is encoded as {self.encoding}, which cannot be decoded")
+        expected = _Expected(None, is_urgent=False)
+        self._require_length(expected, max_bytes)
+        # A buffer's `getvalue` hands its memory over; joined chunks would take twice the bytes.
+        body = io.BytesIO()
+        with closing(self.stream(expected, require_time)) as chunks:
+            for chunk in chunks:
+                body.write(chunk)
+                if body.tell() > max_bytes:
+                    raise WrongLengthError(f"more than the {max_bytes} bytes allowed")
+        return body.getvalue()
 
     def stream(
         self, expected: _Expected, require_time: RequireTime

@@ -42,7 +42,8 @@ _SIGNATURES = (
     (re.compile(rb"\x1f\x8b\x08"), "application/gzip"),
 )
 _PAGE_TYPES = re.compile(r"text/|application/(problem\+)?(json|xml|xhtml)|.*\+(json|xml)$")
-_PAGE = re.compile(rb"<(!doctype|!--|\?xml|[a-z]+[ >])|\{\s*\"|\[\s*[{\[\"]", re.IGNORECASE)
+_MARKUP = re.compile(rb"<(!doctype|!--|\?xml|[a-z][a-z0-9]*[\s/>])", re.IGNORECASE)
+_JSON = re.compile(rb"\{\s*\"|\[\s*[{\[\"]")
 # Control characters that text does not contain; a compressed or encoded file soon has one.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
@@ -62,12 +63,17 @@ def is_error_page(first_bytes: bytes, content_type: str = "") -> bool:
     """
     if media_type(first_bytes):
         return False
-    begin = first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if _PAGE.match(begin):
+    begin = _without_blanks(first_bytes)
+    if _MARKUP.match(begin) or _JSON.match(begin):
         return True
     if _CONTROL.search(first_bytes):
         return False
     return begin[:1] in (b"<", b"{", b"[") or _PAGE_TYPES.match(bare_type(content_type)) is not None
+
+
+def is_markup(first_bytes: bytes) -> bool:
+    """Return True if a body begins as a page of HTML or XML does."""
+    return _MARKUP.match(_without_blanks(first_bytes)) is not None
 
 
 def is_media(first_bytes: bytes, content_type: str = "") -> bool:
@@ -96,3 +102,7 @@ def stored_type(content_type: str, file_name: str) -> str:
 def bare_type(content_type: str) -> str:
     """Return the type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
+
+
+def _without_blanks(first_bytes: bytes) -> bytes:
+    return first_bytes.lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -194,8 +194,9 @@ class EraseRequest(_Request):
     recording_id: str
 
 
-IngestRequest = RecordingRequest | SessionRequest
-Request = IngestRequest | SessionFilesRequest | ArchiveRequest | EraseRequest
+HintedRequest = RecordingRequest | SessionRequest
+IngestRequest = HintedRequest | SessionFilesRequest
+Request = IngestRequest | ArchiveRequest | EraseRequest
 _KINDS: Mapping[str, type[Request]] = {
     kind.kind: kind
     for kind in (
@@ -214,7 +215,7 @@ def merged(first: Request, second: Request) -> Request:
     The second outweighs the first where both give a value.
     """
     source = second.source if first.source is Source.FOLLOW_UP else first.source
-    if isinstance(first, IngestRequest) and isinstance(second, IngestRequest):
+    if isinstance(first, HintedRequest) and isinstance(second, HintedRequest):
         hint = Hint(**{**first.hint.known(), **second.hint.known()})
         return replace(first, source=source, hint=hint)
     if isinstance(first, SessionFilesRequest) and isinstance(second, SessionFilesRequest):

@@ -1,16 +1,27 @@
-"""Lookups in the bucket, and the places of files in it."""
+"""Lookups in the bucket, small files stored in it, and the places of files."""
 
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles import s3_fails
-from recordings.archive import MAX_FILE_NAME_CHARACTERS, Archive, label, object_key, safe_name
+import rights
+from doubles import APP_ID, s3_fails
+from recordings.archive import (
+    MAX_FILE_NAME_CHARACTERS,
+    Archive,
+    Stored,
+    label,
+    object_key,
+    safe_name,
+)
 
 KEY = "app/2026/06/03/recording/video/weekly-sync.mp4"
 
@@ -36,6 +47,147 @@ def test_what_is_not_there_or_not_ours_to_see_is_not_found(archive: Archive, s3:
     assert archive.find(KEY) is None
     with s3_fails(s3, "HeadObject", 403, "AccessDenied"):
         assert archive.find(KEY) is None
+
+
+# --- small files ---
+
+CHAT = "app/2026/06/03/recording/chat/chat"
+CSV = "text/csv; charset=utf-8"
+
+
+def versions(s3: Any, bucket: str) -> list[bytes]:
+    """Return the bodies at the chat's key, the newest first."""
+    found = s3.list_object_versions(Bucket=bucket, Prefix=CHAT).get("Versions", [])
+    bodies = []
+    for version in found:
+        got = s3.get_object(Bucket=bucket, Key=CHAT, VersionId=version["VersionId"])
+        bodies.append(got["Body"].read())
+    return bodies
+
+
+def test_a_small_file_is_stored_with_its_type_and_its_checksum(
+    archive: Archive, s3: Any, bucket: str
+) -> None:
+    stored = archive.put(CHAT, b"id,payload\n1,Hi\n", CSV, "recording")
+
+    assert stored == Stored(bucket=bucket, key=CHAT, size=16, checksum_crc32="fdoU6g==")
+    assert archive.find(CHAT) == stored
+    found = s3.get_object(Bucket=bucket, Key=CHAT, ChecksumMode="ENABLED")
+    assert found["Body"].read() == b"id,payload\n1,Hi\n"
+    assert found["ContentType"] == "text/csv; charset=utf-8"
+    assert found["ChecksumCRC32"] == "fdoU6g=="
+    assert found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    assert found["Metadata"] == {"recording-id": "recording", "source-etag": ""}
+
+
+def test_the_same_small_file_is_stored_once(archive: Archive, s3: Any, bucket: str) -> None:
+    first = archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert archive.put(CHAT, b"1,Hi", CSV, "recording") == first
+
+    assert versions(s3, bucket) == [b"1,Hi"]
+
+
+@pytest.mark.parametrize("other", [b"1,Ho", b"1,Hi\n2,Ho", b""])
+def test_a_small_file_replaces_another_one_at_its_key(
+    archive: Archive, s3: Any, bucket: str, other: bytes
+) -> None:
+    archive.put(CHAT, other, CSV, "recording")
+
+    stored = archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert versions(s3, bucket) == [b"1,Hi", other]
+    assert archive.find(CHAT) == stored
+
+
+def test_a_small_file_replaces_one_that_may_not_be_seen(
+    archive: Archive, s3: Any, bucket: str
+) -> None:
+    archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    with s3_fails(s3, "HeadObject", 403, "AccessDenied"):
+        archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert versions(s3, bucket) == [b"1,Hi", b"1,Hi"]
+
+
+def test_a_small_file_that_another_request_stores_at_once_is_stored_in_the_end(
+    archive: Archive, s3: Any, bucket: str
+) -> None:
+    with s3_fails(s3, "PutObject", 409, "ConditionalRequestConflict", times=1) as refused:
+        archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert len(refused) == 1
+    assert versions(s3, bucket) == [b"1,Hi"]
+
+
+def test_a_small_file_is_sent_again_after_a_passing_fault(
+    archive: Archive, s3: Any, bucket: str
+) -> None:
+    with s3_fails(s3, "PutObject", 503, "SlowDown", times=1) as refused:
+        archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert len(refused) == 1
+    assert versions(s3, bucket) == [b"1,Hi"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "code"),
+    [("PutObject", 403, "AccessDenied"), ("HeadObject", 500, "InternalError")],
+)
+def test_a_small_file_that_s3_refuses_raises_its_error_and_replaces_nothing(
+    archive: Archive, s3: Any, bucket: str, operation: str, status: int, code: str
+) -> None:
+    archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    with s3_fails(s3, operation, status, code), pytest.raises(ClientError):
+        archive.put(CHAT, b"2,Ho", CSV, "recording")
+
+    assert versions(s3, bucket) == [b"1,Hi"]
+
+
+def test_s3_keeps_no_small_file_of_another_checksum(archive: Archive, s3: Any, bucket: str) -> None:
+    """The bytes changed on their way, so S3 has other bytes than were sent."""
+
+    def change(params: dict[str, Any], **_: Any) -> None:
+        params["Body"] = b"1,Ho"
+
+    s3.meta.events.register("provide-client-params.s3.PutObject", change)
+
+    with pytest.raises(ClientError, match="BadDigest"):
+        archive.put(CHAT, b"1,Hi", CSV, "recording")
+
+    assert versions(s3, bucket) == []
+
+
+def test_a_small_file_is_stored_in_a_bucket_with_object_lock(s3: Any) -> None:
+    name = f"archive-{uuid.uuid4()}"
+    location = {"LocationConstraint": "eu-central-1"}
+    s3.create_bucket(
+        Bucket=name, CreateBucketConfiguration=location, ObjectLockEnabledForBucket=True
+    )
+    headers: list[Mapping[str, Any]] = []
+    s3.meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: headers.append(dict(request.headers))
+    )
+
+    Archive(s3, name).put(CHAT, b"1,Hi", CSV, "recording")
+
+    # "Content-MD5 OR x-amz-checksum- HTTP header is required", says S3 without it.
+    assert [sent["x-amz-checksum-crc32"] for sent in headers] == [b"VErjrQ=="]
+
+
+def test_the_archiving_functions_role_may_store_a_small_file(
+    archive: Archive, template: Mapping[str, Any]
+) -> None:
+    called: set[rights.Right] = set()
+    with rights.calls.noted(called):
+        archive.put(f"{APP_ID}/2026/06/03/recording/chat/chat", b"1,Hi", CSV, "recording")
+        archive.put(f"{APP_ID}/2026/06/03/recording/chat/chat", b"2,Ho", CSV, "recording")
+
+    assert sorted({right.action for right in called}) == ["s3:GetObject", "s3:PutObject"]
+    role = rights.granted(template, rights.function_of(template, "archive_recording"))
+    assert rights.denied(role, called) == []
 
 
 # --- keys ---

@@ -7,6 +7,7 @@ import gzip
 import socket
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -173,8 +174,16 @@ def test_redirects_that_do_not_end_are_not_followed_for_ever(
     assert len(upstream.requests) == 4
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://storage.googleapis.com/a.mp4",
+        "https://chats.s3.eu-central-1.amazonaws.com/a.csv",
+        "https://vpce-0a1b.s3.eu-central-1.vpce.amazonaws.com/a.csv",
+    ],
+)
 def test_an_allowed_name_at_a_private_address_is_sent_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     """The owner of a name's DNS decides where the name leads."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -183,7 +192,7 @@ def test_an_allowed_name_at_a_private_address_is_sent_nothing(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
         with pytest.raises(MediaUnavailableError):
-            Media(("storage.googleapis.com",)).open("https://storage.googleapis.com/a.mp4")
+            Media(("storage.googleapis.com", ".amazonaws.com")).open(url)
 
         connection, _ = server.accept()
         with connection:
@@ -862,3 +871,225 @@ def test_a_range_is_asked_for_only_of_the_file_that_was_opened(
 
     asked = [(headers["Range"], headers.get("If-Match")) for _, headers in upstream.requests]
     assert asked == [("bytes=0-511", None), ("bytes=2-5", '"one"')]
+
+
+# --- a small file in memory ---
+
+PLAIN = b"WEBVTT\n\n00:00.000 --> 00:02.000\nAda: " + bytes(range(97, 123)) * 100
+TEXT = {"Content-Type": "text/html"}
+
+
+def test_a_small_file_is_read_by_one_request_whatever_it_is(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(PLAIN, headers=TEXT))
+
+    assert media.read(f"{upstream.url}/a.vtt?{CANARY}", max_bytes=MIB) == PLAIN
+
+    [(_, headers)] = upstream.requests
+    assert {name.lower() for name in headers} == {"host", "accept-encoding", "user-agent"}
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Encoding": "gzip"}, {"Content-Type": "text/csv"}], ids=repr
+)
+def test_a_small_file_may_be_empty(
+    media: Media, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    upstream.says(Answer(b"", headers=headers))
+
+    assert media.read(f"{upstream.url}/a.csv", max_bytes=MIB) == b""
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(PLAIN[:700], mtime=0) + gzip.compress(PLAIN[700:], mtime=0)),
+        ("x-gzip", gzip.compress(PLAIN, mtime=0)),
+        ("deflate", zlib.compress(PLAIN)),
+        ("gzip", PLAIN),
+        ("aws-chunked", PLAIN),
+    ],
+    ids=["gzip", "x-gzip", "deflate", "no gzip", "aws-chunked"],
+)
+def test_a_small_file_is_decoded_and_a_label_that_lies_is_not_believed(
+    media: Media, upstream: Upstream, coding: str, body: bytes
+) -> None:
+    upstream.says(Answer(body, headers={"Content-Encoding": coding}))
+
+    assert media.read(f"{upstream.url}/a.vtt", max_bytes=len(PLAIN)) == PLAIN
+
+
+def test_a_small_file_that_comes_in_chunks_is_read_to_its_end(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    assert media.read(wire(CHUNKED), max_bytes=len(MP4)) == MP4
+
+
+@pytest.mark.parametrize(
+    ("effect", "error"),
+    [
+        (storage_failure(400, "ExpiredRequest"), UrlExpiredError),
+        (storage_failure(403, "AccessDenied"), UrlExpiredError),
+        (storage_failure(404, "NoSuchKey"), MediaMissingError),
+        (storage_failure(418, "Teapot"), NotMediaError),
+        (storage_failure(429, "SlowDown"), MediaUnavailableError),
+        (storage_failure(503, "SlowDown"), MediaUnavailableError),
+        (Drop(), MediaUnavailableError),
+        (Truncate(0.5), MediaUnavailableError),
+        (Reset(MIB), MediaUnavailableError),
+    ],
+    ids=repr,
+)
+def test_a_small_file_that_cannot_be_read_raises_the_errors_of_a_recordings_file(
+    media: Media, simulator: Simulator, url: str, effect: Effect, error: type[MediaError]
+) -> None:
+    simulator.faults.add(effect, path="^/media/")
+
+    with pytest.raises(error) as raised:
+        media.read(url, max_bytes=3 * MIB)
+
+    assert "X-Amz" not in f"{raised.value} {raised.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(PLAIN, mtime=0)[:-9], gzip.compress(PLAIN, mtime=0)[:30] + bytes(100)],
+    ids=["broken off", "broken"],
+)
+def test_half_of_a_compressed_small_file_is_not_the_file(
+    media: Media, upstream: Upstream, body: bytes
+) -> None:
+    upstream.says(Answer(body, headers={"Content-Encoding": "gzip"}))
+
+    with pytest.raises(MediaUnavailableError):
+        media.read(f"{upstream.url}/a.vtt", max_bytes=MIB)
+
+
+def test_a_small_file_in_an_encoding_that_we_cannot_decode_is_refused(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(b"\x8b\x00\x80", headers={"Content-Encoding": "br"}))
+
+    with pytest.raises(NotMediaError, match="encoded as br"):
+        media.read(f"{upstream.url}/a.vtt", max_bytes=MIB)
+
+
+def test_a_small_file_whose_end_cannot_be_told_from_a_broken_connection_is_refused(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    with pytest.raises(WrongLengthError, match="says the length"):
+        media.read(wire(CLOSED), max_bytes=MIB)
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/a.csv", "http://storage.googleapis.com/a"])
+def test_a_small_file_is_read_from_allowed_hosts_only(url: str) -> None:
+    with pytest.raises(ForbiddenHostError):
+        Media(("storage.googleapis.com",)).read(url, max_bytes=MIB)
+
+
+def test_a_small_file_is_read_through_a_redirect_to_an_allowed_host_only(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(
+        Answer(status=307, headers={"Location": "/elsewhere.csv"}),
+        Answer(PLAIN),
+        Answer(status=307, headers={"Location": "http://169.254.169.254/"}),
+    )
+
+    assert media.read(f"{upstream.url}/a.csv", max_bytes=MIB) == PLAIN
+    with pytest.raises(ForbiddenHostError):
+        media.read(f"{upstream.url}/a.csv", max_bytes=MIB)
+
+
+def test_a_small_file_of_the_most_bytes_is_read_and_one_of_a_byte_more_is_not(
+    media: Media, upstream: Upstream
+) -> None:
+    upstream.says(Answer(PLAIN, headers={"Content-Length": "2637"}))
+
+    assert media.read(f"{upstream.url}/a.csv", max_bytes=len(PLAIN)) == PLAIN
+    with pytest.raises(WrongLengthError, match="2637 bytes, more than the 2636 allowed"):
+        media.read(f"{upstream.url}/a.csv", max_bytes=len(PLAIN) - 1)
+
+
+class Flood:
+    """A server on this machine that sends one connection 100 MiB, and counts the bytes sent."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self.sent = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, args=(head, piece), daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/a.csv"
+
+    def _serve(self, head: bytes, piece: bytes) -> None:
+        connection, _ = self._server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(head)
+            while self.sent < 100 * MIB:
+                connection.sendall(piece)
+                self.sent += len(piece)
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join()
+
+
+PIECE = b"a,b\n" * 16_384
+OK = b"HTTP/1.1 200 OK\r\n"
+FLOODS = {
+    "length": (OK + b"Content-Length: 104857600\r\n\r\n", PIECE, 0),
+    "chunked": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n%b\r\n" % PIECE, 4 * MIB),
+}
+
+
+@pytest.mark.parametrize(("head", "piece", "read"), FLOODS.values(), ids=FLOODS)
+def test_of_a_file_that_is_too_long_no_more_than_the_limit_is_received(
+    media: Media, head: bytes, piece: bytes, read: int
+) -> None:
+    """The kernels' buffers take some megabytes that were never read."""
+    with contextlib.closing(Flood(head, piece)) as flood:
+        tracemalloc.start()
+        try:
+            with pytest.raises(WrongLengthError):
+                media.read(flood.url, max_bytes=4 * MIB)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert flood.sent < read + 16 * MIB
+    assert peak < read + 3 * MIB
+
+
+def test_a_compression_bomb_is_decoded_no_further_than_the_limit(
+    media: Media, upstream: Upstream
+) -> None:
+    bomb = gzip.compress(bytes(100 * MIB), compresslevel=1)
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(bomb))}
+    upstream.says(Answer(bomb, headers=headers))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongLengthError, match="more than the 4194304 bytes allowed"):
+            media.read(f"{upstream.url}/a.csv", max_bytes=4 * MIB)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * MIB
+
+
+def test_a_small_file_that_trickles_does_not_hold_up_whoever_has_no_more_time(
+    media: Media, wire: Callable[..., str]
+) -> None:
+    looks: list[None] = []
+
+    def require_time() -> None:
+        looks.append(None)
+        if len(looks) == 4:
+            raise OverError
+
+    url = wire(CHUNKED, pause=0.1, burst=len(LABEL) + 40)
+
+    with pytest.raises(OverError):
+        media.read(url, max_bytes=MIB, require_time=require_time)
