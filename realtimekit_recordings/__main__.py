@@ -14,7 +14,7 @@ from .api import ApiError
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
-from .file_download import DownloadError
+from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
 from .stack import StackError

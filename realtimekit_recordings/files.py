@@ -18,7 +18,8 @@ from rich.progress import (
 )
 
 from .api import Api, ApiError
-from .file_download import Download, DownloadError, FileMissingError, LinkExpiredError
+from .file_download import Download
+from .linked_file import DownloadError, FileMissingError, LinkExpiredError
 from .output import printable
 
 # The API's maximum; a file that takes longer is continued with a new link.

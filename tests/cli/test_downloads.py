@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
 from realtimekit_recordings import api as api_module
-from realtimekit_recordings import file_download
+from realtimekit_recordings import linked_file
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
 from realtimekit_recordings.connections import Connections
-from realtimekit_recordings.file_download import Download, DownloadError
+from realtimekit_recordings.file_download import Download
+from realtimekit_recordings.linked_file import DownloadError
 from realtimekit_simulator import (
     Chunked,
     Effect,
@@ -40,7 +41,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_download, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(linked_file, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
