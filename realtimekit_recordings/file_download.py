@@ -13,12 +13,12 @@ from typing import Any
 import urllib3
 
 from .connections import Connections
-from .error_pages import is_error_page
+from .error_pages import is_error_page, is_error_text
 from .file_lock import LockedError, locked
 from .file_names import artifact_folder, file_name
-from .linked_file import BusyError, DownloadError, LinkedFile
+from .linked_file import CHUNK_SIZE, BusyError, DownloadError, FileMissingError, LinkedFile
+from .session_files import SUFFIXES
 
-CHUNK_SIZE = 1024 * 1024
 MAX_FRUITLESS_REQUESTS = 3
 
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
@@ -44,6 +44,7 @@ class Download:
         connections: Connections,
     ) -> None:
         artifact = recording.get("artifacts", {}).get(link["name"], {})
+        self._is_session_file = link["name"] in SUFFIXES
         self._checksum: str | None = artifact.get("archive", {}).get("checksum_crc32")
         self._linked_size: int | None = link.get("size")
         self.size = self._linked_size
@@ -189,7 +190,7 @@ class Download:
     def _write(self, response: urllib3.BaseHTTPResponse, done: int) -> Iterator[int]:
         chunk = response.read(CHUNK_SIZE, decode_content=False)
         if done == 0:
-            self._require_media(response, chunk)
+            self._require_file(response, chunk)
         with self._part.open("ab" if done else "wb") as part:
             # Opening has removed old bytes, so that they never count as a part of the new file.
             etag = response.headers.get("ETag", "")
@@ -207,13 +208,16 @@ class Download:
             # The answer ended in good order, and only its end gives the size.
             self.size = done
 
-    def _require_media(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
+    def _require_file(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
         """Raise `DownloadError` for an error page, unless a checksum will show it."""
         if self._checksum is not None:
             return
         if not start and not self.size:
-            raise DownloadError(f"The storage sent an empty file instead of {self.path.name}.")
-        if is_error_page(start, response.headers.get("Content-Type", "")):
+            detail = f"The storage sent an empty file instead of {self.path.name}."
+            # RealtimeKit offers an empty transcript for a session in which nobody spoke.
+            raise FileMissingError(detail) if self._is_session_file else DownloadError(detail)
+        is_error = is_error_text if self._is_session_file else is_error_page
+        if is_error(start, response.headers.get("Content-Type", "")):
             raise DownloadError(f"The storage sent an error page instead of {self.path.name}.")
 
 

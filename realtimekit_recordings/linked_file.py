@@ -17,7 +17,9 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from .connections import Connections
+from .error_pages import is_error_text
 
+CHUNK_SIZE = 1024 * 1024
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
 MAX_REDIRECTS = 3
 PAUSE_SECONDS = 2
@@ -53,6 +55,32 @@ class LinkedFile:
         self._url = url
         self.name = name
         self._connections = connections
+
+    def read_text(self, max_bytes: int) -> bytes:
+        """Return the bytes of a session's file. Raises `DownloadError`."""
+        body = bytearray()
+        try:
+            response = self.open({})
+            try:
+                self.require_success(response)
+                while chunk := response.read(CHUNK_SIZE, decode_content=False):
+                    body += chunk
+                    if len(body) > max_bytes:
+                        raise DownloadError(
+                            f"{self.name} is larger than {max_bytes // 2**20} MiB. Use the command "
+                            "download instead."
+                        )
+            finally:
+                response.close()
+        except urllib3.exceptions.HTTPError as error:
+            # The name only, because urllib3's texts quote the link.
+            raise DownloadError(
+                f"The download of {self.name} broke off: {type(error).__name__}. Run the command "
+                "again."
+            ) from None
+        if is_error_text(bytes(body[:512]), response.headers.get("Content-Type", "")):
+            raise DownloadError(f"The storage sent an error page instead of {self.name}.")
+        return bytes(body)
 
     def open(self, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """Return the answer, whatever its status, with its body unread.
