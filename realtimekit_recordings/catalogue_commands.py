@@ -168,7 +168,8 @@ def download(
 
     The command writes each file to OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and prints the path. If
     a file fails, the others are still downloaded, and stderr says why it failed. Running the
-    command again continues an interrupted download.
+    command again continues an interrupted download. A transcript, captions, summary or chat that
+    the session never had is not missing, unless --artifact names it.
 
     \b
     Exit codes:

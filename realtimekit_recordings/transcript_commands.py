@@ -60,9 +60,8 @@ def transcript(
 ) -> None:
     """Print the transcript of a recording's session.
 
-    Each line has the time since the session's start, the speaker, if it is another one than before,
-    and a sentence. The lines are sorted by time. All recordings of a session have the same
-    transcript.
+    Each line has the time since the session's start, the speaker, and a sentence. A speaker's name
+    is printed once for sentences in a row. All recordings of a session have the same transcript.
 
     \b
     Exit codes:
