@@ -14,12 +14,13 @@ from .api import ApiError
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
-from .file_download import DownloadError
+from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
+from .transcript_commands import transcript
 from .webhook_commands import webhook_group
 
 PROGRAM = "realtimekit-recordings"
@@ -97,7 +98,14 @@ def main() -> None:
     """
 
 
-for command in (*COMMANDS, *STACK_COMMANDS, *SWEEP_COMMANDS, dead_letters_group, webhook_group):
+for command in (
+    *COMMANDS,
+    transcript,
+    *STACK_COMMANDS,
+    *SWEEP_COMMANDS,
+    dead_letters_group,
+    webhook_group,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

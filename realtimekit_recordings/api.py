@@ -24,6 +24,8 @@ RETRIES = urllib3.Retry(
     3, status_forcelist=(429, 502, 503, 504), backoff_factor=0.5, redirect=False
 )
 MAX_PAGE_ITEMS = 100
+# The API answers so if it has no link to any file of a recording, or to the file of that name.
+NO_LINK_STATUSES = (409, 410)
 # After these errors the API cannot have received the request.
 NOT_SENT = (
     urllib3.exceptions.NewConnectionError,
@@ -40,8 +42,8 @@ class ApiError(Exception):
     """Raised when a request to the API failed.
 
     `status` is the HTTP status, or 0 without an answer. `instance` is the path of the resource in
-    the way, if the API names one. `transient` says that the same request may succeed later, and
-    `sent` that the API may have carried it out.
+    the way, and `parameter` the parameter that is wrong, if the API names one. `transient` says
+    that the same request may succeed later, and `sent` that the API may have carried it out.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class ApiError(Exception):
         detail: str,
         *,
         instance: str = "",
+        parameter: str = "",
         transient: bool = False,
         sent: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.instance = instance
+        self.parameter = parameter
         self.transient = transient
         self.sent = sent
 
@@ -187,9 +191,15 @@ class Api:
                 f"{self._host} is not the API: it answered {printable(kind)[:50]} instead of JSON "
                 f"(HTTP {status}). Check the address, and whether a proxy is in between."
             )
-        instance = str(answer.get("instance", ""))
         is_trouble = status >= 500
-        return ApiError(status, detail, instance=instance, transient=is_trouble, sent=is_trouble)
+        return ApiError(
+            status,
+            detail,
+            instance=str(answer.get("instance", "")),
+            parameter=str(answer.get("parameter", "")),
+            transient=is_trouble,
+            sent=is_trouble,
+        )
 
 
 def signed_headers(

@@ -10,21 +10,16 @@ from uuid import UUID
 
 import click
 
-from .api import Api, ApiError
+from .api import NO_LINK_STATUSES, Api, ApiError
 from .files import Files
-from .options import with_api, with_json, with_json_lines, with_limit, with_yes
+from .options import with_api, with_id, with_json, with_json_lines, with_limit, with_yes
 from .output import confirm, member_text, print_json, print_json_line, print_rows, printable
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
 COLUMNS = ("Recording", "Invoked", "Status", "Archived", "Seconds", "Size", "Meeting")
 LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
 
-# The API answers so if it has no link to any file of a recording, or to the file of that name.
-NO_LINK_STATUSES = (409, 410)
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-with_id = click.argument("recording_id", type=click.UUID)
 
 
 def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
@@ -173,7 +168,8 @@ def download(
 
     The command writes each file to OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and prints the path. If
     a file fails, the others are still downloaded, and stderr says why it failed. Running the
-    command again continues an interrupted download.
+    command again continues an interrupted download. A transcript, captions, summary or chat that
+    the session never had is not missing, unless --artifact names it.
 
     \b
     Exit codes:

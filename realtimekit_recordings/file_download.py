@@ -1,64 +1,32 @@
-"""The download of one file by its link, which resumes, and names the file once it is whole.
-
-DownloadError
-├── FileMissingError   the storage has no such file
-└── LinkExpiredError   the storage refuses the link, and a new link is needed
-"""
+"""The download of one file by its link, which resumes, and names the file once it is whole."""
 
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
 from .connections import Connections
-from .error_pages import is_error_page
+from .error_pages import is_error_page, is_error_text
 from .file_lock import LockedError, locked
 from .file_names import artifact_folder, file_name
+from .linked_file import CHUNK_SIZE, BusyError, DownloadError, FileMissingError, LinkedFile
+from .session_files import SUFFIXES
 
-CHUNK_SIZE = 1024 * 1024
-TIMEOUT = urllib3.Timeout(connect=5, read=60)
 MAX_FRUITLESS_REQUESTS = 3
-MAX_REDIRECTS = 3
-PAUSE_SECONDS = 2
-MAX_PAUSE_SECONDS = 60
 
-_REDIRECTS = (301, 302, 303, 307, 308)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
-class DownloadError(Exception):
-    """Raised when a file could not be downloaded; the text says why, without the link."""
-
-
-class FileMissingError(DownloadError):
-    """Raised when the storage has no such file."""
-
-
-class LinkExpiredError(DownloadError):
-    """Raised when the storage refuses the link. R2 answers an expired one with 400, S3 with 403."""
-
-
 class _StartOverError(Exception):
     """Raised when an answer does not continue the part, which is then dropped."""
-
-
-class _BusyError(DownloadError):
-    """Raised for 429 and 5xx; `seconds` is the time to wait."""
-
-    def __init__(self, detail: str, seconds: float) -> None:
-        super().__init__(detail)
-        self.seconds = seconds
 
 
 class Download:
@@ -75,8 +43,8 @@ class Download:
         folder: Path,
         connections: Connections,
     ) -> None:
-        self._url: str = link["url"]
         artifact = recording.get("artifacts", {}).get(link["name"], {})
+        self._is_session_file = link["name"] in SUFFIXES
         self._checksum: str | None = artifact.get("archive", {}).get("checksum_crc32")
         self._linked_size: int | None = link.get("size")
         self.size = self._linked_size
@@ -85,7 +53,7 @@ class Download:
         # The ETag of the part's file, so that the part is not continued with another file.
         self._etag_file = self.path.with_name(f"{self.path.name}.part.etag")
         self._lock = self.path.with_name(f"{self.path.name}.part.lock")
-        self._connections = connections
+        self._file = LinkedFile(link["url"], self.path.name, connections)
 
     def chunks(self) -> Iterator[int]:
         """Download the file; yield the number of bytes after each chunk.
@@ -146,7 +114,7 @@ class Download:
             except _StartOverError as error:
                 self._drop_part()
                 reason = str(error)
-            except _BusyError as busy:
+            except BusyError as busy:
                 if has_paused:
                     raise
                 has_paused = True
@@ -169,7 +137,7 @@ class Download:
     def _fetch(self) -> Iterator[int]:
         etag = self._etag()
         done = self._part_size() if etag else 0
-        response = self._open({"Range": f"bytes={done}-", "If-Range": etag} if done else {})
+        response = self._file.open({"Range": f"bytes={done}-", "If-Range": etag} if done else {})
         try:
             if response.status == 416:
                 self._reject_part(response)
@@ -177,7 +145,8 @@ class Download:
                 self._require_rest(response, done, etag)
                 yield from self._write(response, done)
             else:
-                self._require_success(response)
+                self._file.require_success(response)
+                self._note_size(response)
                 yield from self._write(response, 0)
         finally:
             response.close()
@@ -189,36 +158,6 @@ class Download:
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
         return etag if _STRONG_ETAG.fullmatch(etag) else ""
-
-    def _open(self, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        url = self._url
-        for _ in range(MAX_REDIRECTS + 1):
-            response = self._connections.to(url).request(
-                "GET",
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                preload_content=False,
-                redirect=False,
-                retries=False,
-                timeout=TIMEOUT,
-            )
-            if response.status not in _REDIRECTS:
-                return response
-            response.close()
-            url = self._redirect_target(url, response.headers.get("Location", ""))
-        raise DownloadError(f"Cannot download {self.path.name}: the link has too many redirects.")
-
-    def _redirect_target(self, url: str, location: str) -> str:
-        """Return a redirect's URL within the domain, such as from a new S3 bucket to its region."""
-        with suppress(ValueError):
-            target = urljoin(url, location)
-            old, new = urlsplit(url), urlsplit(target)
-            is_same = (old.scheme, _domain(old.hostname)) == (new.scheme, _domain(new.hostname))
-            if is_same and new.username is None:
-                return target
-        raise DownloadError(
-            f"Cannot download {self.path.name}: a redirect of the link leads to another domain."
-        )
 
     def _reject_part(self, response: urllib3.BaseHTTPResponse) -> None:
         """Accept a 416 for a part that is the whole file. Raises `_StartOverError`."""
@@ -237,30 +176,21 @@ class Download:
             raise _StartOverError("the storage sent another part than requested")
         self.size = size
 
-    def _require_success(self, response: urllib3.BaseHTTPResponse) -> None:
-        status, name = response.status, self.path.name
-        if status in (400, 401, 403):
-            raise LinkExpiredError(
-                f"The link to {name} has expired (HTTP {status}). Run the command again."
-            )
-        if status in (404, 410):
-            raise FileMissingError(f"The storage has no file {name} (HTTP {status}).")
-        if status == 429 or status >= 500:
-            detail = f"The storage refuses {name} for now (HTTP {status}). Try again later."
-            raise _BusyError(detail, _pause_seconds(response.headers.get("Retry-After", "")))
-        if status != 200:
-            raise DownloadError(f"The storage refuses {name} (HTTP {status}).")
+    def _note_size(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Note the file's size. Raises `DownloadError` if the link says another one."""
         length = response.headers.get("Content-Length", "")
         size = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
         if self._linked_size is None:
             self.size = size
         elif size not in (None, self._linked_size):
-            raise DownloadError(f"The storage's {name} has another size than its link says.")
+            raise DownloadError(
+                f"The storage's {self.path.name} has another size than its link says."
+            )
 
     def _write(self, response: urllib3.BaseHTTPResponse, done: int) -> Iterator[int]:
         chunk = response.read(CHUNK_SIZE, decode_content=False)
         if done == 0:
-            self._require_media(response, chunk)
+            self._require_file(response, chunk)
         with self._part.open("ab" if done else "wb") as part:
             # Opening has removed old bytes, so that they never count as a part of the new file.
             etag = response.headers.get("ETag", "")
@@ -278,30 +208,17 @@ class Download:
             # The answer ended in good order, and only its end gives the size.
             self.size = done
 
-    def _require_media(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
+    def _require_file(self, response: urllib3.BaseHTTPResponse, start: bytes) -> None:
         """Raise `DownloadError` for an error page, unless a checksum will show it."""
         if self._checksum is not None:
             return
         if not start and not self.size:
-            raise DownloadError(f"The storage sent an empty file instead of {self.path.name}.")
-        if is_error_page(start, response.headers.get("Content-Type", "")):
+            detail = f"The storage sent an empty file instead of {self.path.name}."
+            # RealtimeKit offers an empty transcript for a session in which nobody spoke.
+            raise FileMissingError(detail) if self._is_session_file else DownloadError(detail)
+        is_error = is_error_text if self._is_session_file else is_error_page
+        if is_error(start, response.headers.get("Content-Type", "")):
             raise DownloadError(f"The storage sent an error page instead of {self.path.name}.")
-
-
-def _pause_seconds(retry_after: str) -> float:
-    """Return the seconds to wait: those of Retry-After, or `PAUSE_SECONDS`."""
-    seconds = int(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else PAUSE_SECONDS
-    return min(seconds, MAX_PAUSE_SECONDS)
-
-
-def _domain(host: str | None) -> str:
-    """Return a host's last two labels, which are the domain of every known storage.
-
-    An IP address is returned as it is.
-    """
-    with suppress(ValueError):
-        return str(ipaddress.ip_address(host or ""))
-    return ".".join((host or "").lower().split(".")[-2:])
 
 
 def _checksum_crc32(path: Path) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from .session_files import SUFFIXES, session_file_name
+
 # File systems allow 255 bytes; the suffixes ".part.etag" and ".part.lock" need some of them.
 MAX_NAME_BYTES = 200
 
@@ -31,9 +33,14 @@ def artifact_folder(name: str) -> str:
 
 
 def file_name(link: Mapping[str, Any], recording: Mapping[str, Any]) -> str:
-    """Return RealtimeKit's name of a file, or the meeting's date and title if it is only an id."""
+    """Return RealtimeKit's name of a file, or the meeting's date and title if it is only an id.
+
+    A session's file is named after its kind.
+    """
     given = str(link.get("file_name") or urlsplit(link["url"]).path.rpartition("/")[2])
     stem, suffix = _split_suffix(given)
+    if link["name"] in SUFFIXES:
+        return session_file_name(link["name"], suffix)
     title = str(recording.get("meeting_title") or "").strip()
     if title and _MEANINGLESS.fullmatch(stem):
         stem = f"{str(recording.get('invoked_at', ''))[:10]} {title}".strip()

@@ -18,12 +18,15 @@ from rich.progress import (
 )
 
 from .api import Api, ApiError
-from .file_download import Download, DownloadError, FileMissingError, LinkExpiredError
+from .file_download import Download
+from .linked_file import DownloadError, FileMissingError, LinkExpiredError
 from .output import printable
+from .session_files import SUFFIXES
 
 # The API's maximum; a file that takes longer is continued with a new link.
 MAX_LINK_SECONDS = 3600
 ASK_BY_NAME = "ask_by_name"
+NO_FILE = "no_file"
 
 Link = Mapping[str, Any]
 
@@ -32,7 +35,7 @@ class Files:
     """A recording's files, and the folder they are downloaded to.
 
     `missing` has a line for each file that does not exist, with the reason; `failed` has one for
-    each file that could not be downloaded.
+    each file that could not be downloaded. A file that its session does not have is not missing.
     """
 
     def __init__(self, api: Api, recording_id: str, output: Path) -> None:
@@ -73,7 +76,8 @@ class Files:
                 continue
             if file["reason"] == ASK_BY_NAME:
                 yield from self._link(file["name"])
-            else:
+            # Most sessions have no transcript or chat, so nothing is missing unless it is named.
+            elif names or file["name"] not in SUFFIXES or file["reason"] != NO_FILE:
                 self.missing.append(f"{file['name']}: {file['reason']}")
 
     def _link(self, name: str) -> Iterator[Link]:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from .api import Api
 from .stack import Stack, session
 
+with_id = click.argument("recording_id", type=click.UUID)
 with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 with_json_lines = click.option(
     "--json", "as_json", is_flag=True, help="Print one line of JSON for each item, for programs."

@@ -21,6 +21,14 @@ from rich.text import Text
 COLUMN_GAP = 2
 MIN_LAST_COLUMN_WIDTH = 12
 
+# A terminal obeys control characters, and shows text in another order after bidi controls (Unicode
+# UAX #9). The others are line separators, invisible characters, and halves of a surrogate pair.
+# The joiners U+200C and U+200D are left, because Persian, Hindi and emoji need them.
+OBEYED = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
 
 class Failure(click.ClickException):
     """Raised when a command cannot do its work; click prints the text as one line on stderr."""
@@ -89,18 +97,29 @@ def print_json_line(body: Mapping[str, Any]) -> None:
     click.echo(_dump(body))
 
 
+def print_json_text(text: str) -> None:
+    """Print a JSON document as it was written, but with escapes in its strings."""
+    click.echo(_escaped(re.sub("\r\n?", "\n", text.strip())))
+
+
 def _dump(body: Mapping[str, Any], indent: int | None = None) -> str:
-    text = json.dumps(body, indent=indent, ensure_ascii=not _is_utf8(sys.stdout))
-    # JSON leaves these control characters as they are, and some terminals obey them.
-    return re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _escaped(json.dumps(body, indent=indent, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    """Escape characters of a JSON document that stdout cannot write, or a terminal may obey."""
+    if not _is_utf8(sys.stdout):
+        text = re.sub(r"[^\x00-\x7f]", _json_escape, text)
+    return OBEYED.sub(lambda match: match[0] if match[0] in "\n\t" else _json_escape(match), text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
 
 
 def printable(value: object) -> str:
     """Return a value's text without control characters, because a terminal may obey them."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in str(value)
-    )
+    return OBEYED.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def member_text(value: object) -> str:

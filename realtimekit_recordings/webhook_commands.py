@@ -17,7 +17,7 @@ from .options import with_stack, with_yes
 from .output import Failure, confirm
 from .realtimekit import App
 from .stack import Stack
-from .webhooks import Settings, Webhook
+from .webhooks import Comparison, Settings, Webhook
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # RealtimeKit posts presigned URLs, so only an address on this machine may be unencrypted.
@@ -49,8 +49,9 @@ with_events = click.option(
     multiple=True,
     type=click.Choice(_MORE_EVENTS),
     metavar="EVENT",
-    help=f"Subscribe to this event too, besides {' and '.join(webhooks.REQUIRED_EVENTS)}. The "
-    f"option may be repeated. EVENT is one of {', '.join(_MORE_EVENTS)}.",
+    help=f"Subscribe to this event too, besides {' and '.join(webhooks.REQUIRED_EVENTS)} and the "
+    "events that announce the files in the stack's parameter SessionFiles. The option may be "
+    f"repeated. EVENT is one of {', '.join(_MORE_EVENTS)}.",
 )
 
 
@@ -112,7 +113,18 @@ def check(stack: Stack, url: str | None, name: str | None, more_events: tuple[st
         _print(f"{comparison.webhook.id} has other settings:", map(str, comparison.differences))
     for surplus in comparison.surplus:
         _print(f"{surplus.id} is a duplicate.")
+    if lacking := _lacking_announcements(wanted, comparison):
+        _print(f"Without {', '.join(lacking)}, files of sessions are found up to a day later.")
+    _print("To correct this, run `webhook register` with the same options.")
     sys.exit(1)
+
+
+def _lacking_announcements(wanted: Settings, comparison: Comparison) -> list[str]:
+    """Return the wanted events about a session's files that the registered webhook lacks."""
+    if comparison.webhook is None:
+        return []
+    lacking = wanted.events - comparison.webhook.settings.events
+    return sorted(lacking.intersection(webhooks.SESSION_FILE_EVENTS.values()))
 
 
 @webhook_group.command()
@@ -159,10 +171,12 @@ def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) ->
 def _wanted_settings(
     stack: Stack, url: str | None, name: str | None, more_events: Sequence[str] = ()
 ) -> Settings:
+    # A stack of an older version lacks the parameter, and keeps no files of sessions.
+    session_files = stack.parameters.get("SessionFiles", "")
     return Settings(
         name=name or stack.name,
         url=url or stack.output("WebhookUrl"),
-        events=frozenset((*webhooks.REQUIRED_EVENTS, *more_events)),
+        events=webhooks.wanted_events(session_files) | frozenset(more_events),
     )
 
 

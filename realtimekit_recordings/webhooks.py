@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,6 +22,21 @@ EVENTS: tuple[Event, ...] = get_args(Event)
 
 REQUIRED_EVENTS: tuple[Event, ...] = ("meeting.ended", "recording.statusUpdate")
 """The events without which recordings would not be catalogued."""
+
+SESSION_FILE_EVENTS: Mapping[str, Event] = {
+    "transcript": "meeting.transcript",
+    "captions": "meeting.transcript",
+    "summary": "meeting.summary",
+    "chat": "meeting.chatSynced",
+}
+"""The event that announces each file of a session, by the names in the parameter SessionFiles."""
+
+
+def wanted_events(session_files: str) -> frozenset[str]:
+    """Return the events that a stack needs whose parameter SessionFiles has this value."""
+    kinds = {kind.strip() for kind in session_files.split(",")}
+    announcing = (event for kind, event in SESSION_FILE_EVENTS.items() if kind in kinds)
+    return frozenset((*REQUIRED_EVENTS, *announcing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,33 @@ def test_health_marks_what_is_wrong(run: Run, stack_api: Upstream) -> None:
         "   table   ok",
         "!  queues  degraded  messages: ingest 2, archive 0",
     ]
+
+
+def test_show_lists_a_sessions_files_with_their_kinds_and_states(
+    run: Run, stack_api: Upstream
+) -> None:
+    archive = {
+        "state": "archived",
+        "bucket": "archive",
+        "key": f"app/2026/06/03/{RECORDING_ID}/transcript/transcript.json",
+        "size": 512,
+        "archived_at": "2026-06-03T11:40:00.000Z",
+    }
+    artifacts = {
+        "transcript": {"kind": "transcript", "archive": archive},
+        "chat": {
+            "kind": "chat",
+            "archive": {"state": "none", "noted_at": "2026-06-04T11:40:00.000Z"},
+        },
+        "summary": {"kind": "summary"},
+    }
+    stack_api.says(Answer({**row(RECORDING_ID, "Weekly"), "artifacts": artifacts}))
+
+    result = run("show", RECORDING_ID)
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["artifacts"] == artifacts
+    assert '"state": "none"' in result.stdout
 
 
 # Many files

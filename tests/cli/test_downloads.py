@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 
 from doubles import Answer, Upstream
 from realtimekit_recordings import api as api_module
-from realtimekit_recordings import file_download
+from realtimekit_recordings import linked_file
 from realtimekit_recordings.__main__ import main
 from realtimekit_recordings.api import Api, ApiError
 from realtimekit_recordings.connections import Connections
-from realtimekit_recordings.file_download import Download, DownloadError
+from realtimekit_recordings.file_download import Download
+from realtimekit_recordings.linked_file import DownloadError
 from realtimekit_simulator import (
     Chunked,
     Effect,
@@ -40,7 +41,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_download, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(linked_file, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -355,6 +356,38 @@ def test_artifacts_with_names_alike_have_folders_of_their_own(tmp_path: Path) ->
     }
 
     assert len(folders) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("transcript", "https://x/a/transcript.json?X-Amz-Signature=s", "transcript.json"),
+        ("transcript", "https://x/a/transcript", "transcript.json"),
+        ("captions", "https://x/a/c.VTT", "captions.vtt"),
+        ("summary", "https://x/a/50c8940e-1b97-402a-97d6-2708b7feca41.md", "summary.md"),
+        ("summary", "https://x/a/s.txt", "summary.txt"),
+        ("chat", "https://x/a/chat.csv", "chat.csv"),
+        ("chat", "https://x/a/chat.json", "chat.json"),
+        ("chat", "https://x/a/chat.exe", "chat.csv"),
+        ("video", "https://x/a/transcript.json", "transcript.json"),
+    ],
+)
+def test_a_sessions_file_is_named_after_its_kind(
+    tmp_path: Path, name: str, source: str, expected: str
+) -> None:
+    row = {"meeting_title": "Weekly sync", "invoked_at": "2026-06-03T10:00:00.000Z"}
+
+    path = file_of({"name": name, "url": source}, None, tmp_path, **row).path
+
+    assert path == tmp_path / name / expected
+
+
+def test_a_name_that_realtimekit_gave_a_sessions_file_counts_only_by_its_suffix(
+    tmp_path: Path,
+) -> None:
+    link = {"name": "chat", "url": "https://x/a.csv", "file_name": "../1780480777000.json"}
+
+    assert file_of(link, None, tmp_path).path == tmp_path / "chat" / "chat.json"
 
 
 RANGED = Answer(b"67890", 206, {"ETag": '"a"', "Content-Range": "bytes 5-9/10"})
@@ -748,7 +781,7 @@ def test_a_stack_without_an_api_is_told(aws: Any) -> None:
 
 
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
-HOSTILE = "\x1b]0;owned\x07\x9b31m"
+HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e"
 
 
 @pytest.mark.parametrize(
@@ -770,10 +803,12 @@ def test_what_others_named_is_no_command_to_the_terminal(
 
     assert result.exit_code == 0
     assert result.output
-    assert set(result.output) & {"\x1b", "\x07", "\x9b"} == set()
+    assert set(result.output) & {"\x1b", "\x07", "\x9b", "\u202e"} == set()
 
 
-@pytest.mark.parametrize("title", ["C:\\[/tmp]", "[red]sync[/red]", "a\\[x", "sync\\", ":smile:"])
+@pytest.mark.parametrize(
+    "title", ["週次\u3000定例", "C:\\[/tmp]", "[red]sync[/red]", "a\\[x", "sync\\", ":smile:"]
+)
 def test_a_title_is_shown_as_it_is(upstream: Upstream, title: str) -> None:
     row = {"recording_id": RECORDING_ID, "invoked_at": "2026-06-03T10:00:00.000Z"}
     upstream.says(Answer({"recordings": [{**row, "meeting_title": title}]}))
@@ -853,3 +888,93 @@ def test_a_file_that_nobody_asked_for_is_not_missed(upstream: Upstream, tmp_path
     assert result.exit_code == 0
     assert "[red]sync.mp4" in result.stderr
     assert "audio" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "body"),
+    [
+        (("transcript", "transcript.json"), b'[{"startTime": 0, "sentence": "Hello."}]'),
+        (("captions", "captions.vtt"), b"WEBVTT\n"),
+        (("summary", "summary.md"), b"# Summary\n"),
+        (("chat", "chat.csv"), b"id,participantId\n"),
+        (("chat", "chat.json"), b'[{"id": "1"}]'),
+    ],
+)
+def test_a_sessions_file_of_realtimekits_is_not_taken_for_an_error_page(
+    upstream: Upstream, tmp_path: Path, file: tuple[str, str], body: bytes
+) -> None:
+    result = download(
+        upstream, files_answered(file), [body], RECORDING_ID, "--output", str(tmp_path)
+    )
+
+    path = tmp_path / RECORDING_ID / file[0] / file[1]
+    assert (result.exit_code, result.stdout) == (0, f"{path}\n")
+    assert path.read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (b"", 1, "The storage sent an empty file instead of transcript.json.\n"),
+        (b"<html>", 2, "The storage sent an error page instead of transcript.json.\n"),
+        (b'{"error": {}}', 2, "The storage sent an error page instead of transcript.json.\n"),
+    ],
+)
+def test_an_empty_transcript_is_missing_and_an_error_page_has_failed(
+    upstream: Upstream, tmp_path: Path, body: bytes, code: int, said: str
+) -> None:
+    answer = files_answered(("transcript", "transcript.json"))
+
+    result = download(upstream, answer, [body], RECORDING_ID, "--output", str(tmp_path))
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.endswith(said)
+
+
+NO_SESSION_FILES = dict.fromkeys(("transcript", "captions", "summary", "chat"), "no_file")
+
+
+def test_a_file_that_the_session_never_had_is_not_missed(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    answer = files_answered(("video", "sync.mp4"), missing=NO_SESSION_FILES)
+
+    result = download(upstream, answer, [b"video"], RECORDING_ID, "--output", str(tmp_path))
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{tmp_path}/{RECORDING_ID}/video/sync.mp4\n",
+    )
+    assert "no_file" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ({**NO_SESSION_FILES, "chat": "not_yet"}, "chat: not_yet\n"),
+        ({**NO_SESSION_FILES, "summary": "expired"}, "summary: expired\n"),
+        ({**NO_SESSION_FILES, "audio": "no_file"}, "audio: no_file\n"),
+    ],
+)
+def test_a_sessions_file_that_may_come_or_was_lost_is_missed(
+    upstream: Upstream, tmp_path: Path, missing: dict[str, str], said: str
+) -> None:
+    answer = files_answered(("video", "sync.mp4"), missing=missing)
+
+    result = download(upstream, answer, [b"video"], RECORDING_ID, "--output", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.stderr.endswith(said)
+    assert result.stderr.count("no_file") == said.count("no_file")
+
+
+def test_a_sessions_file_that_is_asked_for_is_missed_though_there_never_was_one(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    answer = files_answered(("video", "sync.mp4"), missing=NO_SESSION_FILES)
+    wanted = ("--artifact", "transcript", "--output", str(tmp_path))
+
+    result = download(upstream, answer, [], RECORDING_ID, *wanted)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("transcript: no_file\n")

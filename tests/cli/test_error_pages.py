@@ -1,4 +1,4 @@
-"""Error pages: one table for the command line's rule and the archive's."""
+"""Error pages: one table for the command line's rule about media and the archive's."""
 
 from __future__ import annotations
 
@@ -45,3 +45,30 @@ def test_an_error_page_is_told_from_a_file(
     expected: bool,
 ) -> None:
     assert is_error_page(first_bytes, content_type) is expected
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "content_type", "expected"),
+    [
+        (b"<!DOCTYPE html><p>Sign in", "", True),
+        (b"\xef\xbb\xbf\n<html>sign in</html>", "text/csv", True),
+        (b"<?xml version='1.0'?><Error/>", "", True),
+        (b"<Error><Code>AccessDenied</Code></Error>", "", True),
+        (b'{"success": false, "errors": []}', "application/json", True),
+        (b'{ "error" : "gone"}', "", True),
+        (b'{"errors":[{"code":10000}]}', "", True),
+        (b"sign in", "text/html; charset=utf-8", True),
+        (b'[{"startTime": 0, "sentence": "<html>"}]', "application/json", False),
+        (b'{"transcript": []}', "application/json", False),
+        (b"WEBVTT\n\n00:00.000", "text/vtt", False),
+        (b"# Summary\n", "text/markdown; charset=utf-8", False),
+        (b"<b>Summary</b>", "text/plain", False),
+        (b"id,participantId,sessionId\n", "text/csv", False),
+        (b"[]", "", False),
+        (b"", "", False),
+    ],
+)
+def test_an_error_is_told_from_a_sessions_file(
+    first_bytes: bytes, content_type: str, expected: bool
+) -> None:
+    assert error_pages.is_error_text(first_bytes, content_type) is expected

@@ -16,6 +16,9 @@ OLD_URL = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/v1/webhooks
 OTHERS = {"name": "Chat export", "url": "https://other.example/hook"}
 
 
+TO_DO = "To correct this, run `webhook register` with the same options.\n"
+
+
 def settings(webhook):
     return (webhook.name, webhook.url, sorted(webhook.events), webhook.enabled)
 
@@ -171,7 +174,7 @@ def test_check_tells_of_a_webhook_that_is_missing(run, existing, changes):
     result = run("webhook", "check")
 
     assert result.exit_code == 1
-    assert result.stdout == f"There is no webhook for {URL}\n"
+    assert result.stdout == f"There is no webhook for {URL}\n{TO_DO}"
     assert changes() == []
 
 
@@ -186,6 +189,7 @@ def test_check_tells_of_each_difference_and_changes_nothing(run, existing, regis
         f"  url: {OLD_URL} -> {URL}\n"
         "  events: meeting.ended -> meeting.ended, recording.statusUpdate\n"
         "  enabled: no -> yes\n"
+        f"{TO_DO}"
     )
     assert changes() == []
     assert registered() == before
@@ -198,8 +202,99 @@ def test_check_tells_of_a_duplicate(run, existing, realtimekit, changes):
     result = run("webhook", "check")
 
     assert result.exit_code == 1
-    assert result.stdout == f"{surplus} is a duplicate.\n"
+    assert result.stdout == f"{surplus} is a duplicate.\n{TO_DO}"
     assert changes() == []
+
+
+# Files of a session
+
+
+@pytest.mark.parametrize(
+    ("session_files", "events"),
+    [
+        (
+            "transcript,captions,summary,chat",
+            [
+                *("meeting.chatSynced", "meeting.ended", "meeting.summary", "meeting.transcript"),
+                "recording.statusUpdate",
+            ],
+        ),
+        ("captions", ["meeting.ended", "meeting.transcript", "recording.statusUpdate"]),
+        ("transcript", ["meeting.ended", "meeting.transcript", "recording.statusUpdate"]),
+        (
+            " summary , chat ",
+            [*("meeting.chatSynced", "meeting.ended", "meeting.summary", "recording.statusUpdate")],
+        ),
+        ("", ["meeting.ended", "recording.statusUpdate"]),
+        ("whiteboard", ["meeting.ended", "recording.statusUpdate"]),
+        (None, ["meeting.ended", "recording.statusUpdate"]),
+    ],
+)
+def test_register_subscribes_to_the_events_of_the_files_that_the_stack_keeps(
+    run, registered, aws, session_files, events
+):
+    if session_files is not None:
+        aws.parameters["SessionFiles"] = session_files
+
+    assert run("webhook", "register").exit_code == 0
+
+    [webhook] = registered()
+    assert sorted(webhook.events) == events
+
+
+def test_check_says_what_an_older_registration_lacks_until_register_adds_it(
+    run, existing, registered, aws
+):
+    webhook_id = existing()
+    aws.parameters["SessionFiles"] = "transcript,captions,chat"
+
+    before = run("webhook", "check")
+    corrected = run("webhook", "register")
+    after = run("webhook", "check")
+
+    change = (
+        "  events: meeting.ended, recording.statusUpdate"
+        " -> meeting.chatSynced, meeting.ended, meeting.transcript, recording.statusUpdate\n"
+    )
+    assert before.exit_code == 1
+    assert before.stdout == (
+        f"{webhook_id} has other settings:\n{change}"
+        "Without meeting.chatSynced, meeting.transcript, files of sessions are found up to a day"
+        f" later.\n{TO_DO}"
+    )
+    assert (corrected.exit_code, corrected.stdout) == (0, f"Corrected {webhook_id}:\n{change}")
+    assert [webhook.id for webhook in registered()] == [webhook_id]
+    assert after.exit_code == 0
+
+
+def test_register_removes_events_of_files_that_the_stack_no_longer_keeps(
+    run, existing, registered, aws
+):
+    existing(events=["meeting.ended", "meeting.summary", "recording.statusUpdate"])
+    aws.parameters["SessionFiles"] = ""
+
+    assert run("webhook", "register").exit_code == 0
+
+    [webhook] = registered()
+    assert sorted(webhook.events) == ["meeting.ended", "recording.statusUpdate"]
+
+
+def test_register_fails_if_realtimekit_did_not_subscribe_the_webhook_to_an_event(
+    run, existing, realtimekit, aws
+):
+    existing()
+    aws.parameters["SessionFiles"] = "summary"
+    lacking = ["meeting.ended", "recording.statusUpdate"]
+    realtimekit.faults.add(Overlay({"events": lacking}), method="PATCH")
+
+    result = run("webhook", "register")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: RealtimeKit did not save these settings: events: meeting.ended, "
+        "recording.statusUpdate -> meeting.ended, meeting.summary, recording.statusUpdate. "
+        "Try again.\n"
+    )
 
 
 # show
