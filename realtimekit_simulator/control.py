@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, request
 
+from .clock import timestamp
 from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
@@ -20,7 +21,6 @@ from .media_faults import MEDIA_EFFECTS
 from .media_files import MediaFile
 from .meetings import Recording, Session
 from .options import Kind, RecordingOptions, Status
-from .shapes import timestamp
 from .webhooks import Webhooks
 from .world import ALL_PARTICIPANTS_LEFT, ConflictError, UnknownError, World
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from . import payloads
+from .clock import timestamp
 from .meetings import Reason, Recording
 from .options import Status
-from .shapes import timestamp
 from .world import TimelineEvent, World
 
 ACTIVE_FIELDS = (

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from .clock import timestamp
 from .meetings import RETENTION, Recording, Session
 from .options import Status
-from .shapes import timestamp
 from .world import ALL_PARTICIPANTS_LEFT, UNSERVED_MEDIA, EventName, TimelineEvent, World
 
 Body = dict[str, Any]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from .clock import timestamp
 from .meetings import Artifact, Meeting, Reason, Recording, Session, Snapshot
 from .options import Kind, Status
 from .world import SECRET_FIELDS, World
@@ -16,13 +17,6 @@ NEVER = "0001-01-01T00:00:00Z"
 """Time that was never set, where the answer has Go's zero time instead of null."""
 
 ROOM_LETTERS = str.maketrans("0123456789", "ghijklmnop")
-
-
-def timestamp(at: datetime | None) -> str | None:
-    """Return ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
-    if at is None:
-        return None
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
