@@ -1,4 +1,4 @@
-"""Simulator of Cloudflare RealtimeKit: its meetings, REST API, webhooks and media, on loopback.
+"""Simulator of Cloudflare RealtimeKit: its meetings, REST API, webhooks and files, on loopback.
 
     with Simulator(World(clock=Clock(speed=0))) as simulator:
         recording = simulator.world.record_meeting(title="Weekly sync")
@@ -47,10 +47,11 @@ from .media_faults import (
     Slow,
     storage_failure,
 )
-from .media_files import MediaFile
+from .media_files import MediaFile, StoredFile
 from .meetings import Artifact, Meeting, Recording, Session
-from .options import Kind, RecordingOptions, Status
+from .options import FileKind, Kind, RecordingOptions, SessionFileOptions, Status
 from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook
+from .session_files import SessionFile
 from .signing import KEY_PATH, SigningKey
 from .simulator import Simulator
 from .webhooks import Webhooks
@@ -89,6 +90,7 @@ __all__ = [
     "DropKept",
     "Effect",
     "EventName",
+    "FileKind",
     "Headers",
     "IgnoreRange",
     "InvalidWebhookError",
@@ -107,11 +109,14 @@ __all__ = [
     "Reset",
     "Resize",
     "Session",
+    "SessionFile",
+    "SessionFileOptions",
     "SigningKey",
     "Simulator",
     "Slow",
     "Stale",
     "Status",
+    "StoredFile",
     "TimelineEvent",
     "Tokens",
     "Truncate",

@@ -16,12 +16,14 @@ from . import not_simulated, shapes
 from .envelopes import realtimekit_error, success
 from .meetings import Meeting, Recording
 from .not_simulated import NotSimulatedError
-from .options import Kind, RecordingOptions, Status
-from .query import Query, parse_config, parse_identifier, read_body
+from .options import FileKind, Kind, RecordingOptions, Status
+from .query import Query, parse_ai_config, parse_config, parse_identifier, read_body
 from .world import ConflictError, UnknownError, World
 
 ACCOUNT_PATH = "/client/v4/accounts/<account_id>/realtime/kit"
 APP_PATH = f"{ACCOUNT_PATH}/<app_id>"
+
+TRANSCRIPT_FORMATS = ("CSV", "JSON", "SRT", "VTT")
 
 
 def app_routes(name: str, world: World) -> Blueprint:
@@ -60,6 +62,9 @@ class Api:
             ("/<app_id>/recordings/<recording_id>", "PUT", self.change_recording),
             ("/<app_id>/sessions", "GET", self.list_sessions),
             ("/<app_id>/sessions/<session_id>", "GET", self.get_session),
+            ("/<app_id>/sessions/<session_id>/transcript", "GET", self.get_transcript),
+            ("/<app_id>/sessions/<session_id>/summary", "GET", self.get_summary),
+            ("/<app_id>/sessions/<session_id>/chat", "GET", self.get_chat),
             ("/<app_id>/meetings", "GET", self.list_meetings),
             ("/<app_id>/meetings", "POST", self.create_meeting),
             ("/<app_id>/meetings/<meeting_id>", "GET", self.get_meeting),
@@ -165,6 +170,19 @@ class Api:
         shape = shapes.session(self._world, session, self._world.clock.now())
         return success({"session": shape} if self._world.undocumented.wraps_session else shape)
 
+    def get_transcript(self, session_id: str) -> Response:
+        """Answer GET /sessions/{session_id}/transcript."""
+        chosen = Query(request.args).choice("format", TRANSCRIPT_FORMATS)
+        return self._session_file(session_id, FileKind.TRANSCRIPT, chosen and chosen.lower())
+
+    def get_summary(self, session_id: str) -> Response:
+        """Answer GET /sessions/{session_id}/summary."""
+        return self._session_file(session_id, FileKind.SUMMARY)
+
+    def get_chat(self, session_id: str) -> Response:
+        """Answer GET /sessions/{session_id}/chat."""
+        return self._session_file(session_id, FileKind.CHAT)
+
     def list_meetings(self) -> Response:
         """Answer GET /meetings."""
         query = Query(request.args)
@@ -178,7 +196,11 @@ class Api:
         meeting = self._world.create_meeting(
             title=str(content.get("title") or ""),
             recording_config=parse_config(content.get("recording_config") or {}),
+            ai_config=parse_ai_config(content.get("ai_config") or {}),
             record_on_start=bool(content.get("record_on_start")),
+            persist_chat=bool(content.get("persist_chat")),
+            transcribe_on_end=bool(content.get("transcribe_on_end")),
+            summarize_on_end=bool(content.get("summarize_on_end")),
             keep_alive_seconds=_keep_alive_seconds(content),
         )
         return success(shapes.meeting(self._world, meeting), status=201)
@@ -208,6 +230,11 @@ class Api:
     def _shape(self, recording: Recording) -> dict[str, Any]:
         at = _shown_at(recording, self._world.clock.now())
         return shapes.recording_details(self._world, recording, at)
+
+    def _session_file(self, session_id: str, kind: FileKind, suffix: str | None = None) -> Response:
+        session = self._world.session(parse_identifier(session_id, "session_id"))
+        file = self._world.session_file(session, kind, suffix)
+        return success(shapes.session_file(self._world, file, self._world.clock.now()))
 
     def _recordings_of(self, meeting_id: str | None) -> list[Recording]:
         if meeting_id is None or not self._world.undocumented.filters_by_meeting:

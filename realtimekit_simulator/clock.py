@@ -1,4 +1,4 @@
-"""Simulated time."""
+"""Simulated time, and how RealtimeKit writes it."""
 
 import math
 import time
@@ -48,6 +48,13 @@ class Clock:
         self._base += timedelta(seconds=(monotonic - self._base_monotonic) * self._speed)
         self._base_monotonic = monotonic
         return self._base
+
+
+def timestamp(at: datetime | None) -> str | None:
+    """Return ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
+    if at is None:
+        return None
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def _checked(seconds: float) -> float:

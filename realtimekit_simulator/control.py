@@ -3,6 +3,7 @@
 It needs no token. An invalid request is answered with 400 and `{"error": …}`.
 """
 
+import base64
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -12,23 +13,24 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, request
 
+from .clock import timestamp
 from .delivery import Delivery
 from .envelopes import as_json
 from .faults import EFFECTS, Effect, Fault, Faults
 from .gateway import CONTROL_PATH, LoggedRequest, RateLimit, RequestLog
 from .media_faults import MEDIA_EFFECTS
-from .media_files import MediaFile
+from .media_files import StoredFile
 from .meetings import Recording, Session
-from .options import Kind, RecordingOptions, Status
-from .shapes import timestamp
+from .options import FilesOrder, Kind, RecordingOptions, SessionFileOptions, Status
+from .session_files import SessionFile
 from .webhooks import Webhooks
 from .world import ALL_PARTICIPANTS_LEFT, ConflictError, UnknownError, World
 
 ALL_EFFECTS: Mapping[str, Callable[..., Effect]] = {**EFFECTS, **MEDIA_EFFECTS}
 
-CHECKSUMS: Mapping[str, Callable[[MediaFile], str]] = {
-    "sha256": MediaFile.sha256,
-    "crc32": MediaFile.crc32,
+CHECKSUMS: Mapping[str, Callable[[StoredFile], str]] = {
+    "sha256": StoredFile.sha256,
+    "crc32": StoredFile.crc32,
 }
 
 
@@ -94,9 +96,13 @@ class Control:
         return self.clock()
 
     def start_session(self) -> Response:
-        """Start a session of a meeting: {"meeting_id", "participants": 2}."""
-        fields = _read_body("meeting_id", "participants")
+        """Start a session of a meeting: {"meeting_id", "participants": 2, "session_files"}.
+
+        "session_files" are as for POST /recordings; without them the meeting's flags count.
+        """
+        fields = _read_body("meeting_id", "participants", "session_files")
         meeting = self._world.meeting(fields.pop("meeting_id"))
+        fields["session_files"] = _files_order(fields.get("session_files"))
         return _created(_session(self._world.start_session(meeting, **fields)))
 
     def end_session(self, session_id: str) -> Response:
@@ -110,10 +116,23 @@ class Control:
     def record_meetings(self) -> Response:
         """Make recorded meetings, in the past or from "started_at" (ISO 8601 or "now") on.
 
-        Fields: {"title", "status", "duration", "started_at", "options", "count", "every"}.
+        Fields: {"title", "status", "duration", "started_at", "options", "count", "every",
+        "session_files", "ai_config"}. "session_files" names the files that each session leaves:
+        ["transcript", "summary", "chat"], or options by kind such as {"chat": {"available_after":
+        3600, "announced_after": 10, "is_announced": false, "expires_after": 86400, "outcome":
+        "file", "empty", "shared", "no file" or "no url", "content": "text"}}, with "content_base64"
+        for bytes. Times are seconds after the session's end. "ai_config" shapes the summary.
         """
         fields = _read_body(
-            "title", "status", "duration", "started_at", "options", "count", "every"
+            "title",
+            "status",
+            "duration",
+            "started_at",
+            "options",
+            "count",
+            "every",
+            "session_files",
+            "ai_config",
         )
         count, every = fields.pop("count", 1), fields.pop("every", 3600)
         if fields.get("started_at"):
@@ -121,6 +140,7 @@ class Control:
         if "status" in fields:
             fields["status"] = Status(fields["status"])
         fields["options"] = self._options(fields.get("options", {}))
+        fields["session_files"] = _files_order(fields.get("session_files"))
         recordings = self._world.record_meetings(count, every=every, **fields)
         return _created({"recordings": [self._recording(recording) for recording in recordings]})
 
@@ -130,21 +150,30 @@ class Control:
         SHA-256 is in hexadecimal, CRC-32 in base64 as in S3. Each takes seconds per gigabyte.
         """
         recording = self._world.recording(recording_id)
-        checksums = {name: CHECKSUMS[name] for name in request.args.getlist("checksum")}
         files = [
             {
                 "file_name": file.artifact.file_name,
                 "kind": file.artifact.kind,
                 "layer": file.artifact.layer,
-                "size": file.size,
-                "content_type": file.content_type,
-                "etag": file.etag,
+                **_stored(file),
                 "url": self._world.media_url(recording, file.artifact),
-                **{name: checksum(file) for name, checksum in checksums.items()},
             }
             for file in self._world.media_files(recording)
         ]
         return as_json(200, {"files": files})
+
+    def list_session_files(self, session_id: str) -> Response:
+        """List the files that an ended session leaves, with their times and URLs; ?checksum= too.
+
+        A file that comes in several formats is listed once for each.
+        """
+        session = self._world.session(session_id)
+        if session.is_live(self._world.clock.now()):
+            raise ConflictError("the session has not ended")
+        return as_json(
+            200,
+            {"files": [self._session_file(file) for file in self._world.session_files(session)]},
+        )
 
     def list_faults(self) -> Response:
         """List the faults that requests can still meet."""
@@ -261,6 +290,7 @@ class Control:
             ("POST", "/clock", self.set_clock),
             ("POST", "/sessions", self.start_session),
             ("POST", "/sessions/<session_id>/end", self.end_session),
+            ("GET", "/sessions/<session_id>/files", self.list_session_files),
             ("POST", "/recordings", self.record_meetings),
             ("GET", "/recordings/<recording_id>/media", self.list_media),
             ("GET", "/faults", self.list_faults),
@@ -305,6 +335,46 @@ class Control:
             "status": recording.at(now).status if recording.exists(now) else None,
             "steps": [{"at": timestamp(at), "status": status} for at, status in recording.steps],
         }
+
+    def _session_file(self, file: SessionFile) -> dict[str, Any]:
+        return {
+            "kind": file.kind,
+            "format": file.suffix,
+            **_stored(file),
+            "url": self._world.session_file_url(file),
+            "available_at": timestamp(file.available_at),
+            "announced_at": timestamp(file.announced_at),
+            "is_stored": file.is_stored(self._world.clock.now()),
+        }
+
+
+def _stored(file: StoredFile) -> dict[str, Any]:
+    """Return the description of a file, with the checksums that the request wants."""
+    checksums = {name: CHECKSUMS[name] for name in request.args.getlist("checksum")}
+    return {
+        "size": file.size,
+        "content_type": file.content_type,
+        "etag": file.etag,
+        **{name: checksum(file) for name, checksum in checksums.items()},
+    }
+
+
+def _files_order(order: Any) -> FilesOrder | None:
+    """Return the files that a session is to leave, or None for those of its meeting."""
+    if order is None:
+        return None
+    if not isinstance(order, dict):
+        return list(order)
+    return {kind: _file_options(dict(fields)) for kind, fields in order.items()}
+
+
+def _file_options(fields: dict[str, Any]) -> SessionFileOptions:
+    """Return a file's options; `content` is text, `content_base64` any bytes."""
+    if "content" in fields:
+        fields["content"] = bytes(fields["content"], "utf-8")
+    if "content_base64" in fields:
+        fields["content"] = base64.b64decode(fields.pop("content_base64"), validate=True)
+    return SessionFileOptions(**fields)
 
 
 def _session(session: Session) -> dict[str, Any]:

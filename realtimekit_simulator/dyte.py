@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from . import payloads
+from .clock import timestamp
 from .meetings import Reason, Recording
 from .options import Status
-from .shapes import timestamp
 from .world import TimelineEvent, World
 
 ACTIVE_FIELDS = (
@@ -54,6 +54,15 @@ STOPPED_FIELDS: Mapping[Status, tuple[str, ...]] = {
     ),
 }
 
+CHAT_FIELDS = (
+    "event",
+    "meetingId",
+    "sessionId",
+    "chatDownloadUrl",
+    "chatDownloadUrlExpiry",
+    "organizedBy",
+)
+
 
 def body(world: World, event: TimelineEvent) -> payloads.Body:
     """Return the body that Dyte posted for an event; RealtimeKit's where Dyte has no sample."""
@@ -62,7 +71,10 @@ def body(world: World, event: TimelineEvent) -> payloads.Body:
         current["recording"] = _recording(world, event.recording, event)
         current["meeting"]["endedAt"] = timestamp(payloads.ended_at(event))
     current.get("meeting", {}).pop("roomName", None)
-    return current
+    if event.name == "meeting.chatSynced":
+        current = {name: current[name] for name in CHAT_FIELDS}
+    expiries = {name for name in current if name.endswith("DownloadUrlExpiry")}
+    return current | dict.fromkeys(expiries, _spaced(payloads.file_expires_at(event)))
 
 
 def _recording(world: World, recording: Recording, event: TimelineEvent) -> payloads.Body:

@@ -1,15 +1,17 @@
 """RealtimeKit's bucket behind presigned URLs, with the answers of R2 and S3 to a GET."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request
 from werkzeug.http import http_date
 
 from .envelopes import storage_error
-from .media_files import MediaFile
+from .media_files import StoredFile
+from .session_files import SHARED_FOLDER
 from .world import PRESIGNED_DATE, UnknownError, World
 
 MEDIA_PATH = "/media"
@@ -42,7 +44,7 @@ class Media:
         self._world = world
 
     def blueprint(self) -> Blueprint:
-        """Return the only route, `/media/<recording id>/<file name>`."""
+        """Return the only route, `/media/<recording id or session id>/<file name>`."""
         routes = Blueprint("media", __name__, url_prefix=MEDIA_PATH)
         routes.add_url_rule(
             "/<path:key>",
@@ -88,19 +90,34 @@ class Media:
         code = self._world.undocumented.expired_url
         return StorageError(EXPIRED_STATUSES[code], code, "Request has expired")
 
-    def _find(self, key: str) -> tuple[MediaFile, datetime]:
+    def _find(self, key: str) -> tuple[StoredFile, datetime]:
         """Return a file and its upload time, or raise `StorageError` if it is not there now."""
-        recording_id, _, name = key.partition("/")
         now = self._world.clock.now()
+        for file, uploaded_at in chain(self._media(key, now), self._session_files(key, now)):
+            if file.key == key:
+                return file, uploaded_at
+        raise _no_such_key()
+
+    def _media(self, key: str, now: datetime) -> Iterator[tuple[StoredFile, datetime]]:
+        """Yield the files that the recording in a key has now."""
         try:
-            recording = self._world.recording(recording_id)
+            recording = self._world.recording(key.partition("/")[0])
         except UnknownError:
-            raise _no_such_key() from None
-        files = {file.artifact.path: file for file in self._world.media_files(recording)}
+            return
         expires_at = recording.at(now).expires_at
-        if name not in files or expires_at is None or expires_at <= now:
-            raise _no_such_key()
-        return files[name], recording.steps_until(now)[-1].at
+        if expires_at is not None and now < expires_at:
+            uploaded_at = recording.steps_until(now)[-1].at
+            for file in self._world.media_files(recording):
+                yield file, uploaded_at
+
+    def _session_files(self, key: str, now: datetime) -> Iterator[tuple[StoredFile, datetime]]:
+        """Yield the files that the session in a key has now."""
+        folder = key.partition("/")[0]
+        for session in self._world.sessions():
+            if folder in (session.id, SHARED_FOLDER):
+                for file in self._world.session_files(session):
+                    if file.is_stored(now):
+                        yield file, file.available_at or now
 
 
 def parse_range(header: str, size: int) -> range | None:
@@ -117,7 +134,7 @@ def parse_range(header: str, size: int) -> range | None:
     return range(first, min(last + 1, size)) if first <= last else None
 
 
-def _sent(file: MediaFile, part: range | None) -> Response:
+def _sent(file: StoredFile, part: range | None) -> Response:
     if part is None:
         part, status = range(file.size), 200
     elif part:

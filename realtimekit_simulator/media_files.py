@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,9 +37,55 @@ SIGNATURES: Mapping[str, bytes] = {
 """First bytes of a file by suffix, for clients that check more than the content type."""
 
 
+class StoredFile(ABC):
+    """Base of the files in RealtimeKit's bucket."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Path below the media base URL."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    @abstractmethod
+    def content_type(self) -> str:
+        """Media type."""
+
+    @property
+    @abstractmethod
+    def etag(self) -> str:
+        """Strong ETag with quotes."""
+
+    @abstractmethod
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to but not including `stop`, in chunks."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Return the bytes from `start` up to but not including `stop`."""
+        return b"".join(self.chunks(start, stop))
+
+    def sha256(self) -> str:
+        """Return the SHA-256 in hexadecimal; takes seconds per gigabyte."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def crc32(self) -> str:
+        """Return the CRC-32 as in S3's `ChecksumCRC32`: big-endian, in base64."""
+        checksum = 0
+        for chunk in self.chunks():
+            checksum = zlib.crc32(chunk, checksum)
+        return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
 @dataclass(frozen=True, kw_only=True)
-class MediaFile:
-    """File in RealtimeKit's bucket, exactly as large as its artifact says.
+class MediaFile(StoredFile):
+    """Media file in RealtimeKit's bucket, exactly as large as its artifact says.
 
     The bytes depend on recording, file name and offset only, so every process sees the same file.
     Only the first few bytes have a meaning. Reading a range costs its length, not the file's.
@@ -80,24 +127,6 @@ class MediaFile:
             length = min(CHUNK_BYTES, stop - start)
             yield self._pattern[offset : offset + length]
             start += length
-
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """Return the bytes from `start` up to but not including `stop`."""
-        return b"".join(self.chunks(start, stop))
-
-    def sha256(self) -> str:
-        """Return the SHA-256 in hexadecimal; takes seconds per gigabyte."""
-        digest = hashlib.sha256()
-        for chunk in self.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
-
-    def crc32(self) -> str:
-        """Return the CRC-32 as in S3's `ChecksumCRC32`: big-endian, in base64."""
-        checksum = 0
-        for chunk in self.chunks():
-            checksum = zlib.crc32(chunk, checksum)
-        return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
     @property
     def _suffix(self) -> str:

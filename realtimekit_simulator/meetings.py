@@ -1,8 +1,8 @@
 """Meetings, their sessions, and the sessions' recordings.
 
 A meeting is a reusable room, a session is one run of it, and a session may have several recordings
-(RealtimeKit docs, concepts/meeting). A recording is a list of timed steps: its state at a moment
-follows from the steps up to then, so no timer is needed.
+(RealtimeKit docs, concepts/meeting) and leave files. A recording is a list of timed steps: its
+state at a moment follows from the steps up to then, so no timer is needed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,15 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from .options import ACTIVE, STOPPED, Kind, RecordingOptions, Status
+from .options import (
+    ACTIVE,
+    STOPPED,
+    FileKind,
+    Kind,
+    RecordingOptions,
+    SessionFileOptions,
+    Status,
+)
 
 RETENTION = timedelta(days=7)
 """Time for which RealtimeKit keeps media after the stop (RealtimeKit docs, data-retention)."""
@@ -99,15 +107,32 @@ class Snapshot:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Meeting:
-    """Reusable room; `recording_config` is as in RealtimeKit's API, including secrets."""
+    """Reusable room; its configuration is as in RealtimeKit's API, including secrets."""
 
     id: str
     title: str
     created_at: datetime
     recording_config: Mapping[str, Any]
+    ai_config: Mapping[str, Any]
     record_on_start: bool = False
+    persist_chat: bool = False
+    transcribe_on_end: bool = False
+    summarize_on_end: bool = False
     keep_alive_seconds: float = 60
     sessions: list["Session"] = field(default_factory=list, repr=False)
+
+    @property
+    def file_kinds(self) -> tuple[FileKind, ...]:
+        """Files that its flags order; a summary needs a transcript (RealtimeKit docs, ai/summary).
+
+        `persist_chat` stands for a meeting in which people chat.
+        """
+        ordered = {
+            FileKind.TRANSCRIPT: self.transcribe_on_end,
+            FileKind.SUMMARY: self.transcribe_on_end and self.summarize_on_end,
+            FileKind.CHAT: self.persist_chat,
+        }
+        return tuple(kind for kind, is_ordered in ordered.items() if is_ordered)
 
     def live_session(self, at: datetime) -> "Session | None":
         """Return the session that runs at a moment, or None; a room has at most one."""
@@ -121,7 +146,10 @@ class Meeting:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Session:
-    """One run of a meeting; it stays LIVE for a while after the last participant has left."""
+    """One run of a meeting; it stays LIVE for a while after the last participant has left.
+
+    `files` are those that it leaves, by kind; they may be changed at any time.
+    """
 
     id: str
     meeting: Meeting
@@ -131,6 +159,7 @@ class Session:
     ended_at: datetime | None = None
     end_reason: str | None = None
     recordings: list["Recording"] = field(default_factory=list, repr=False)
+    files: dict[FileKind, SessionFileOptions] = field(default_factory=dict, repr=False)
 
     def exists(self, at: datetime) -> bool:
         """Return True if the session has started by then."""

@@ -34,11 +34,9 @@ ROUTES = (
     ("GET POST", "/<app_id>/presets"),
     ("GET PATCH PUT DELETE", "/<app_id>/presets/<id>"),
     ("GET", "/<app_id>/sessions/peer-report/<id>"),
-    ("GET", "/<app_id>/sessions/<id>/chat"),
     ("GET", "/<app_id>/sessions/<id>/participants"),
     ("GET", "/<app_id>/sessions/<id>/participants/<participant_id>"),
-    ("GET POST", "/<app_id>/sessions/<id>/summary"),
-    ("GET", "/<app_id>/sessions/<id>/transcript"),
+    ("POST", "/<app_id>/sessions/<id>/summary"),
 )
 """Methods and paths of Cloudflare's OpenAPI 4.0.0 (SDK 5.9.0, `resources/realtime_kit`)."""
 

@@ -1,9 +1,9 @@
-"""Options of a recording: its configuration and its fate."""
+"""Options of recordings and of a session's files: their configuration and their fate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 
 class Status(StrEnum):
@@ -99,6 +99,115 @@ class RecordingOptions:
     def audio_suffix(self) -> str:
         """Suffix of the audio file's name (RealtimeKit docs, configure-audio-codec)."""
         return self.audio_codec.lower()
+
+
+class FileKind(StrEnum):
+    """Kinds of file that a session leaves in RealtimeKit's bucket."""
+
+    TRANSCRIPT = "transcript"
+    SUMMARY = "summary"
+    CHAT = "chat"
+
+
+SECONDS_TO_FILE: Mapping[FileKind, float] = {
+    FileKind.CHAT: 10,
+    FileKind.TRANSCRIPT: 120,
+    FileKind.SUMMARY: 240,
+}
+"""Simulated seconds from a session's end to its files; RealtimeKit documents no times."""
+
+FileOutcome = Literal["file", "empty", "shared", "no file", "no url"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFileOptions:
+    """Fate of one file of a session; times in simulated seconds after the session's end.
+
+    The file is there and announced after the usual seconds of its kind, or after `available_after`.
+    `announced_after` moves only the webhook; without `is_announced` no webhook is sent. After
+    `expires_after` URL and file are gone, although the answers still say seven days.
+
+    The `outcome` "empty" is a file without a sentence or message. "shared" is the URL of one file
+    for all sessions. "no file" is a URL at which the bucket has no file. "no url" is announced, but
+    the API answers as if there were no file. `content` replaces the text, in every format.
+    """
+
+    available_after: float | None = None
+    announced_after: float | None = None
+    is_announced: bool = True
+    expires_after: float | None = None
+    outcome: FileOutcome = "file"
+    content: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome not in get_args(FileOutcome):
+            raise ValueError(f"outcome must be one of {get_args(FileOutcome)}")
+        for seconds in (self.available_after, self.announced_after, self.expires_after):
+            if seconds is not None and seconds < 0:
+                raise ValueError("a session's file has times of 0 or more seconds")
+
+
+FilesOrder = Iterable[str] | Mapping[str, SessionFileOptions]
+"""Files that a session is to leave: their kinds, or their options by kind."""
+
+
+def ordered_files(order: FilesOrder) -> dict[FileKind, SessionFileOptions]:
+    """Return the options of the ordered files by kind; raise ValueError for another kind."""
+    options = order if isinstance(order, Mapping) else dict.fromkeys(order, SessionFileOptions())
+    return {FileKind(kind): options for kind, options in options.items()}
+
+
+SummaryType = Literal[
+    "general",
+    "team_meeting",
+    "sales_call",
+    "client_check_in",
+    "interview",
+    "daily_standup",
+    "one_on_one_meeting",
+    "lecture",
+    "code_review",
+]
+
+AI_CONFIG_RULES: Mapping[str, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "summarization": {
+        "word_limit": (
+            lambda value: isinstance(value, int) and 150 <= value <= 1000,
+            "an integer from 150 to 1000",
+        ),
+        "text_format": (
+            lambda value: value in ("plain_text", "markdown"),
+            "plain_text or markdown",
+        ),
+        "summary_type": (
+            lambda value: value in get_args(SummaryType),
+            f"one of {', '.join(get_args(SummaryType))}",
+        ),
+    },
+    "transcription": {
+        "keywords": (
+            lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
+            "an array of strings",
+        ),
+        # The SDK, its documentation and the guides list different languages.
+        "language": (lambda value: isinstance(value, str), "a string"),
+        "profanity_filter": (lambda value: isinstance(value, bool), "a boolean"),
+    },
+}
+"""Rules for the fields of a meeting's `ai_config` (SDK 5.9.0; OpenAPI for the limits)."""
+
+
+def check_ai_config(config: Any) -> None:
+    """Raise ValueError for an `ai_config` that the API refuses; unknown fields are ignored."""
+    if not isinstance(config, Mapping):
+        raise ValueError('"ai_config" must be an object')
+    for part, rules in AI_CONFIG_RULES.items():
+        fields = config.get(part, {})
+        if not isinstance(fields, Mapping):
+            raise ValueError(f'"ai_config.{part}" must be an object')
+        for name, (is_valid, rule) in rules.items():
+            if name in fields and not is_valid(fields[name]):
+                raise ValueError(f'"ai_config.{part}.{name}" must be {rule}')
 
 
 def _kind(config: Mapping[str, Any], default: Kind) -> Kind:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from .clock import timestamp
 from .meetings import RETENTION, Recording, Session
-from .options import Status
-from .shapes import timestamp
-from .world import ALL_PARTICIPANTS_LEFT, UNSERVED_MEDIA, EventName, TimelineEvent, World
+from .options import FileKind, Status
+from .world import ALL_PARTICIPANTS_LEFT, EventName, TimelineEvent, World
 
 Body = dict[str, Any]
 
@@ -47,6 +47,11 @@ def ended_at(event: TimelineEvent) -> datetime | None:
     return end if end is not None and end <= event.at else None
 
 
+def file_expires_at(event: TimelineEvent) -> datetime:
+    """Return the time at which a file of the event's session is said to be deleted."""
+    return _end(event) + RETENTION
+
+
 def _started(world: World, event: TimelineEvent) -> Body:
     return {"meeting": _meeting(world, event.session, None)}
 
@@ -72,7 +77,7 @@ def _chat_synced(world: World, event: TimelineEvent) -> Body:
         "sessionId": session.id,
         "meetingId": session.meeting.id,
         "title": session.meeting.title,
-        **_download(world, event, "chat", "json"),
+        **_download(world, event, FileKind.CHAT, "json"),
         "createdAt": timestamp(session.started_at),
         "startedAt": timestamp(session.started_at),
         "endedAt": timestamp(_end(event)),
@@ -111,13 +116,11 @@ def _livestream_status(world: World, event: TimelineEvent) -> Body:
 
 
 def _transcript(world: World, event: TimelineEvent) -> Body:
-    download = _download(world, event, "transcript", "csv")
-    return {"meeting": _ended_meeting(world, event), **download}
+    return _file_meeting(world, event) | _download(world, event, FileKind.TRANSCRIPT, "csv")
 
 
 def _summary(world: World, event: TimelineEvent) -> Body:
-    download = _download(world, event, "summary", "txt")
-    return {"meeting": _ended_meeting(world, event), **download}
+    return _file_meeting(world, event) | _download(world, event, FileKind.SUMMARY, "txt")
 
 
 def _recording(world: World, recording: Recording, event: TimelineEvent) -> Body:
@@ -176,11 +179,23 @@ def _participant(session: Session) -> Body:
     }
 
 
-def _download(world: World, event: TimelineEvent, what: str, suffix: str) -> Body:
-    base = world.media_base_url or UNSERVED_MEDIA
+def _file_meeting(world: World, event: TimelineEvent) -> Body:
+    """Return the meeting of a file's event in one of its three documented shapes."""
+    meeting = _ended_meeting(world, event)
+    match world.undocumented.file_webhook_meeting:
+        case "flat":
+            return {"meetingId": meeting["id"], "sessionId": meeting["sessionId"]}
+        case "ids":
+            return {"meeting": {name: meeting[name] for name in ("id", "sessionId", "organizedBy")}}
+        case "whole":
+            return {"meeting": meeting}
+
+
+def _download(world: World, event: TimelineEvent, kind: FileKind, suffix: str) -> Body:
+    url = world.session_file_url(world.session_file(event.session, kind, suffix))
     return {
-        f"{what}DownloadUrl": f"{base}/{event.session.id}/{what}.{suffix}",
-        f"{what}DownloadUrlExpiry": timestamp(_end(event) + RETENTION),
+        f"{kind}DownloadUrl": url,
+        f"{kind}DownloadUrlExpiry": timestamp(file_expires_at(event)),
     }
 
 

@@ -9,6 +9,7 @@ from flask import abort, request
 from werkzeug.datastructures import MultiDict
 
 from .not_simulated import NotSimulatedError
+from .options import check_ai_config
 from .world import Undocumented
 
 Item = TypeVar("Item")
@@ -108,3 +109,12 @@ def parse_config(config: Any) -> dict[str, Any]:
     if not re.fullmatch(r"\w*", str(config.get("file_name_prefix", "")), re.ASCII):
         abort(422, '"file_name_prefix" must be alphanumeric or underscore')
     return config
+
+
+def parse_ai_config(config: Any) -> dict[str, Any]:
+    """Return an `ai_config` that fits the SDK's types; answer 422 otherwise."""
+    try:
+        check_ai_config(config)
+    except ValueError as error:
+        abort(422, str(error))
+    return dict(config)

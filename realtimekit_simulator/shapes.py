@@ -8,21 +8,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from .clock import timestamp
 from .meetings import Artifact, Meeting, Reason, Recording, Session, Snapshot
-from .options import Kind, Status
-from .world import SECRET_FIELDS, World
+from .options import FileKind, Kind, Status
+from .session_files import SessionFile
+from .world import SECRET_FIELDS, UnknownError, World
 
 NEVER = "0001-01-01T00:00:00Z"
 """Time that was never set, where the answer has Go's zero time instead of null."""
 
+FILE_FIELDS: Mapping[FileKind, tuple[str, str]] = {
+    FileKind.TRANSCRIPT: ("transcript_download_url", "transcript_download_url_expiry"),
+    FileKind.SUMMARY: ("summaryDownloadUrl", "summaryDownloadUrlExpiry"),
+    FileKind.CHAT: ("chat_download_url", "chat_download_url_expiry"),
+}
+"""Fields of a file's URL and its expiry, spelt as in the OpenAPI and the SDK 5.9.0."""
+
 ROOM_LETTERS = str.maketrans("0123456789", "ghijklmnop")
-
-
-def timestamp(at: datetime | None) -> str | None:
-    """Return ISO 8601 in UTC with milliseconds and Z, as in RealtimeKit's documentation."""
-    if at is None:
-        return None
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def recording(world: World, rec: Recording, at: datetime) -> dict[str, Any]:
@@ -74,11 +76,12 @@ def meeting(world: World, room: Meeting) -> dict[str, Any]:
         "updated_at": timestamp(room.created_at),
         "record_on_start": room.record_on_start,
         "live_stream_on_start": False,
-        "persist_chat": False,
-        "transcribe_on_end": False,
-        "summarize_on_end": False,
+        "persist_chat": room.persist_chat,
+        "transcribe_on_end": room.transcribe_on_end,
+        "summarize_on_end": room.summarize_on_end,
         "session_keep_alive_time_in_secs": room.keep_alive_seconds,
         "recording_config": _readable(world, room.recording_config),
+        **({"ai_config": room.ai_config} if room.ai_config else {}),
     }
 
 
@@ -105,10 +108,37 @@ def session(world: World, run: Session, at: datetime) -> dict[str, Any]:
     return shape
 
 
+def session_file(world: World, file: SessionFile, at: datetime) -> dict[str, Any] | None:
+    """Return the URL of a session's file; raise UnknownError if the setting for none is a 404.
+
+    The spelling of the fields differs between the kinds, and a chat's lack the session's id.
+    """
+    fields = FILE_FIELDS[file.kind]
+    shape: dict[str, Any] = {} if file.kind == FileKind.CHAT else {"sessionId": file.session.id}
+    if _has_url(world, file, at):
+        values = (world.session_file_url(file), timestamp(file.expires_at))
+        shape |= dict(zip(fields, values, strict=True))
+    else:
+        match world.undocumented.absent_session_file:
+            case "404":
+                raise UnknownError(f"no {file.kind} of session {file.session.id}")
+            case "no data":
+                return None
+            case "null":
+                shape |= dict.fromkeys(fields)
+    return {file.kind: shape} if world.undocumented.wraps_session_file else shape
+
+
 def app(world: World) -> dict[str, Any]:
     """Return the only app of the account."""
     first = min((meeting.created_at for meeting in world.meetings()), default=world.clock.now())
     return {"id": world.app_id, "name": world.organization_name, "created_at": timestamp(first)}
+
+
+def _has_url(world: World, file: SessionFile, at: datetime) -> bool:
+    expires_at = file.expires_at
+    is_deleted = expires_at is not None and expires_at <= at
+    return file.is_named(at) and (world.undocumented.keeps_expired_urls or not is_deleted)
 
 
 def _room_name(run: Session) -> str:

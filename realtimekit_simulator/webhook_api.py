@@ -9,10 +9,10 @@ from typing import Any
 from flask import Blueprint, Response
 
 from .api import app_routes
+from .clock import timestamp
 from .envelopes import realtimekit_error, success
 from .query import parse_identifier, read_body
 from .registrations import EVENTS, InvalidWebhookError, Registrations, Webhook, require_fields
-from .shapes import timestamp
 from .world import World
 
 

@@ -15,7 +15,17 @@ from urllib.parse import quote, urlencode
 from .clock import Clock
 from .media_files import MediaFile
 from .meetings import RETENTION, Artifact, Caller, Meeting, Peer, Reason, Recording, Session, Step
-from .options import ACTIVE, Kind, RecordingOptions, Status
+from .options import (
+    ACTIVE,
+    FileKind,
+    FilesOrder,
+    Kind,
+    RecordingOptions,
+    Status,
+    check_ai_config,
+    ordered_files,
+)
+from .session_files import SUFFIXES, SessionFile
 
 DEFAULT_ACCOUNT_ID = "0a6c1b5f2d3e4f708192a3b4c5d6e7f8"
 DEFAULT_APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
@@ -49,6 +59,12 @@ EventName = Literal[
 ]
 """Names of RealtimeKit's webhook events (OpenAPI `realtimekit_WebhookRequest`)."""
 
+FILE_EVENTS: Mapping[FileKind, EventName] = {
+    FileKind.TRANSCRIPT: "meeting.transcript",
+    FileKind.SUMMARY: "meeting.summary",
+    FileKind.CHAT: "meeting.chatSynced",
+}
+
 SECRET_FIELDS = frozenset({"access_key", "secret", "password", "private_key"})
 """Fields that are `writeOnly` in Cloudflare's OpenAPI, yet appear in its response examples."""
 
@@ -81,6 +97,12 @@ class Undocumented:
     `unnamed_layers` leaves out the layers' names. `wraps_recording` and `wraps_session` put
     get-one's object into `data.recording` and `data.session`. `room_names` makes a session's
     `associated_id` the room name of a V1 meeting.
+
+    `absent_session_file` is the answer where a session has no such file, or has it not yet: a URL
+    of null, a `data` without URL and expiry, a `data` of null, or a 404. `wraps_session_file` puts
+    the answer into `data.transcript`, `data.summary` or `data.chat`. `chat_format` is that of the
+    chat's URL. `file_webhook_meeting` is the `meeting` in the webhooks of transcript and summary:
+    whole, its ids and organisation only, or none and the ids at the top.
     """
 
     first_page: Literal[0, 1] = 1
@@ -98,6 +120,10 @@ class Undocumented:
     room_names: bool = False
     filters_by_meeting: bool = True
     refused_per_page: int | None = None
+    absent_session_file: Literal["null", "missing", "no data", "404"] = "null"
+    wraps_session_file: bool = False
+    chat_format: Literal["csv", "json"] = "csv"
+    file_webhook_meeting: Literal["whole", "ids", "flat"] = "whole"
 
     def __post_init__(self) -> None:
         if not 1 <= self.default_per_page <= self.max_per_page:
@@ -109,6 +135,9 @@ class Undocumented:
             (self.default_sort, ("ASC", "DESC")),
             (self.expired_url, ("AccessDenied", "ExpiredRequest")),
             (self.track_urls, ("layers in links", "layers", "links")),
+            (self.absent_session_file, ("null", "missing", "no data", "404")),
+            (self.chat_format, ("csv", "json")),
+            (self.file_webhook_meeting, ("whole", "ids", "flat")),
         ):
             if value not in allowed:
                 raise ValueError(f"the value must be one of {allowed}, not {value!r}")
@@ -118,8 +147,9 @@ class Undocumented:
 class TimelineEvent:
     """Event of a timeline, with the name of its webhook event.
 
-    Timelines have the starts and ends of meetings and the statuses of recordings. `recording` and
-    `status` belong to `recording.statusUpdate`, `reason` to `meeting.ended`.
+    Timelines have the starts and ends of meetings, the statuses of recordings, and the files of
+    sessions. `recording` and `status` belong to `recording.statusUpdate`, `reason` to
+    `meeting.ended`.
     """
 
     at: datetime
@@ -137,7 +167,8 @@ class World:
     Actions happen now, or at the time `at` in the past or future. Answers follow from the clock, so
     advancing it lets a recording go through its statuses. A `seed` makes ids the same in every run.
     `media_base_url` begins all download URLs. `defaults` apply to recordings without options.
-    `reveals_secrets` puts the secrets of storage configurations into answers.
+    `default_session_files` are left by sessions without an order of their own. `reveals_secrets`
+    puts the secrets of storage configurations into answers.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -147,10 +178,12 @@ class World:
     organization_name: str = "Simulated organization"
     media_base_url: str | None = None
     defaults: RecordingOptions = field(default_factory=RecordingOptions)
+    default_session_files: FilesOrder = ()
     undocumented: Undocumented = field(default_factory=Undocumented)
     reveals_secrets: bool = False
 
     def __post_init__(self) -> None:
+        self.default_session_files = ordered_files(self.default_session_files)
         self._lock = RLock()
         self._random = random.Random(self.seed)  # noqa: S311 - reproducible; guards no secret
         self._signing_key = self._random.randbytes(32)
@@ -209,31 +242,49 @@ class World:
         title: str = "Weekly sync",
         recording_config: Mapping[str, Any] | None = None,
         record_on_start: bool = False,
+        persist_chat: bool = False,
+        transcribe_on_end: bool = False,
+        summarize_on_end: bool = False,
+        ai_config: Mapping[str, Any] | None = None,
         keep_alive_seconds: float = 60,
         at: datetime | None = None,
     ) -> Meeting:
-        """Create a meeting; `recording_config` is as in RealtimeKit's API."""
+        """Create a meeting; all but `at` is as in RealtimeKit's API.
+
+        Raise ValueError for an `ai_config` that RealtimeKit would refuse.
+        """
+        check_ai_config(ai_config or {})
         with self._lock:
             meeting = Meeting(
                 id=self._new_id(),
                 title=title,
                 created_at=self._time(at),
                 recording_config=dict(recording_config or {}),
+                ai_config=dict(ai_config or {}),
                 record_on_start=record_on_start,
+                persist_chat=persist_chat,
+                transcribe_on_end=transcribe_on_end,
+                summarize_on_end=summarize_on_end,
                 keep_alive_seconds=keep_alive_seconds,
             )
             self._meetings[meeting.id] = meeting
             return meeting
 
     def start_session(
-        self, meeting: Meeting, *, participants: int = 2, at: datetime | None = None
+        self,
+        meeting: Meeting,
+        *,
+        participants: int = 2,
+        session_files: FilesOrder | None = None,
+        at: datetime | None = None,
     ) -> Session:
         """Start a session, and a recording if the meeting records on start.
 
-        Raise ConflictError if a session is running.
+        The session will leave the ordered files. Without an order it leaves those of the meeting's
+        flags and the world's `default_session_files`. Raise ConflictError if a session is running.
         """
         with self._lock:
-            session = self._open_session(meeting, participants, self._time(at))
+            session = self._open_session(meeting, participants, self._time(at), session_files)
             if meeting.record_on_start:
                 reason = Reason(reason="RECORD_ON_START")
                 self.start_recording(session, reason=reason, at=session.started_at)
@@ -340,6 +391,8 @@ class World:
         duration: float = 1800,
         started_at: datetime | None = None,
         options: RecordingOptions | None = None,
+        session_files: FilesOrder | None = None,
+        ai_config: Mapping[str, Any] | None = None,
         meeting: Meeting | None = None,
     ) -> Recording:
         """Make a session of a meeting with a recording that reaches `status`; return the recording.
@@ -347,15 +400,16 @@ class World:
         The recording is invoked as the session starts and records for `duration` seconds, until
         the host ends the session. Without `status` the outcome of its options counts, by default
         UPLOADED. It stays for ever in a status that is not final. `started_at` is by default so
-        long ago that the recording ends now. To watch all statuses, start it now and advance the
-        clock.
+        long ago that the upload ends now; the session's files come later. To watch all statuses,
+        start it now and advance the clock. `session_files` are as for `start_session`, `ai_config`
+        is that of the created meeting.
         """
         with self._lock:
             options = _with_outcome(status, options or self.defaults)
             start = self._time(started_at or self.clock.now() - _total_time(options, duration))
             end = start + timedelta(seconds=(options.start_delay or 0) + duration)
-            meeting = meeting or self.create_meeting(title=title, at=start)
-            session = self._open_session(meeting, 2, start)
+            meeting = meeting or self.create_meeting(title=title, ai_config=ai_config, at=start)
+            session = self._open_session(meeting, 2, start, session_files)
             recording = self.start_recording(session, options, at=start)
             if status is Status.PAUSED:
                 self.pause(recording, at=end)
@@ -373,6 +427,8 @@ class World:
         started_at: datetime | None = None,
         duration: float = 1800,
         options: RecordingOptions | None = None,
+        session_files: FilesOrder | None = None,
+        ai_config: Mapping[str, Any] | None = None,
     ) -> list[Recording]:
         """Make `count` recorded meetings, `every` seconds apart; by default all have ended.
 
@@ -387,6 +443,8 @@ class World:
                 started_at=first + timedelta(seconds=every * number),
                 duration=duration,
                 options=options,
+                session_files=session_files,
+                ai_config=ai_config,
             )
             for number in range(count)
         ]
@@ -424,17 +482,36 @@ class World:
         It is valid for seven days from the recording's stop, unless `undocumented.url_seconds` is
         set.
         """
-        signed_at = recording.at(datetime.max.replace(tzinfo=UTC)).stopped_at
-        if signed_at is None:
+        stopped_at = recording.at(datetime.max.replace(tzinfo=UTC)).stopped_at
+        if stopped_at is None:
             raise ConflictError("the recording never stops, so it has no media")
-        seconds = self.undocumented.url_seconds
-        if seconds is not None:
-            signed_at = self.clock.now()
-        path = f"/{recording.id}/{quote(artifact.path)}"
-        lifetime = URL_SECONDS if seconds is None else seconds
-        query = self.media_query(path, signed_at.strftime(PRESIGNED_DATE), str(lifetime))
-        base = self.media_base_url or UNSERVED_MEDIA
-        return f"{base}{path}?{urlencode(query)}"
+        return self._presigned_url(f"{recording.id}/{artifact.path}", stopped_at, URL_SECONDS)
+
+    def session_files(self, session: Session) -> list[SessionFile]:
+        """Return the files that a session leaves; one of several formats is there once for each."""
+        return [
+            SessionFile(session=session, kind=kind, suffix=suffix)
+            for kind in FileKind
+            if kind in session.files
+            for suffix in SUFFIXES[kind]
+        ]
+
+    def session_file(
+        self, session: Session, kind: FileKind, suffix: str | None = None
+    ) -> SessionFile:
+        """Return a session's file, by default in the format in which the API names it."""
+        if suffix is None:
+            suffix = self.undocumented.chat_format if kind == FileKind.CHAT else SUFFIXES[kind][0]
+        return SessionFile(session=session, kind=kind, suffix=suffix)
+
+    def session_file_url(self, file: SessionFile) -> str:
+        """Return the presigned URL of a session's file: `<media base>/<session id>/<file name>`.
+
+        It is valid for seven days from the session's end, unless `undocumented.url_seconds` or the
+        file's `expires_after` is set.
+        """
+        signed_at = file.session.ended_at or self.clock.now()
+        return self._presigned_url(file.key, signed_at, file.url_seconds)
 
     def media_query(self, path: str, date: str, seconds: str) -> dict[str, str]:
         """Return the query that presigns a GET of a path below the media base.
@@ -451,6 +528,15 @@ class World:
             "X-Amz-Signature": hmac.new(self._signing_key, signed, hashlib.sha256).hexdigest(),
         }
 
+    def _presigned_url(self, key: str, signed_at: datetime, seconds: int) -> str:
+        """Return the URL of a file, signed at that time unless each answer signs anew."""
+        if self.undocumented.url_seconds is not None:
+            signed_at, seconds = self.clock.now(), self.undocumented.url_seconds
+        path = f"/{quote(key)}"
+        query = self.media_query(path, signed_at.strftime(PRESIGNED_DATE), str(seconds))
+        base = self.media_base_url or UNSERVED_MEDIA
+        return f"{base}{path}?{urlencode(query)}"
+
     def _time(self, at: datetime | None) -> datetime:
         return at.astimezone(UTC) if at else self.clock.now()
 
@@ -461,11 +547,21 @@ class World:
         count = options.participants if options.kind is Kind.TRACK else 0
         return tuple(Peer(peer_id=self._new_id(), user_id=self._new_id()) for _ in range(count))
 
-    def _open_session(self, meeting: Meeting, participants: int, at: datetime) -> Session:
+    def _open_session(
+        self, meeting: Meeting, participants: int, at: datetime, order: FilesOrder | None
+    ) -> Session:
         if meeting.live_session(at):
             raise ConflictError("the meeting has an active session")
+        defaults = {
+            **ordered_files(meeting.file_kinds),
+            **ordered_files(self.default_session_files),
+        }
         session = Session(
-            id=self._new_id(), meeting=meeting, started_at=at, participants=participants
+            id=self._new_id(),
+            meeting=meeting,
+            started_at=at,
+            participants=participants,
+            files=defaults if order is None else ordered_files(order),
         )
         meeting.sessions.append(session)
         self._sessions[session.id] = session
@@ -556,6 +652,12 @@ def _events(session: Session) -> Iterator[TimelineEvent]:
         yield TimelineEvent(
             at=session.ended_at, name="meeting.ended", session=session, reason=session.end_reason
         )
+    for kind in list(session.files):
+        announced_at = SessionFile(
+            session=session, kind=kind, suffix=SUFFIXES[kind][0]
+        ).announced_at
+        if announced_at is not None:
+            yield TimelineEvent(at=announced_at, name=FILE_EVENTS[kind], session=session)
     for recording in list(session.recordings):
         for step in recording.steps:
             yield TimelineEvent(

@@ -10,10 +10,7 @@ SESSION_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", f"/sessions/{SESSION_ID}/transcript"),
-        ("GET", f"/sessions/{SESSION_ID}/summary"),
         ("POST", f"/sessions/{SESSION_ID}/summary"),
-        ("GET", f"/sessions/{SESSION_ID}/chat"),
         ("GET", f"/sessions/{SESSION_ID}/participants"),
         ("GET", f"/sessions/peer-report/{SESSION_ID}"),
         ("POST", f"/meetings/{SESSION_ID}/participants"),

@@ -11,6 +11,7 @@ from realtimekit_simulator import (
     Kind,
     RecordingOptions,
     Status,
+    Undocumented,
     World,
 )
 from realtimekit_simulator import error as realtimekit_error
@@ -152,6 +153,80 @@ def test_reads_meetings_and_apps(world, sdk, app):
 
     assert created.data.title == listed.data[0].title == one.data.title == "Planning"
     assert apps.data[0].id == world.app_id
+
+
+@pytest.mark.parametrize("file_format", ["CSV", "JSON", "SRT", "VTT"])
+def test_reads_where_a_transcript_lies(world, sdk, app, file_format):
+    session = world.record_meeting(session_files=["transcript"]).session
+    world.clock.advance(120)
+    data = sdk.sessions.get_session_transcripts(session.id, format=file_format, **app).data
+
+    assert data.session_id == session.id
+    assert f"/transcript.{file_format.lower()}?" in data.transcript_download_url
+    assert data.transcript_download_url_expiry == "2026-06-10T11:59:40.000Z"
+
+
+def test_reads_where_summary_and_chat_lie(world, sdk, app):
+    session = world.record_meeting(session_files=["summary", "chat"]).session
+    world.clock.advance(240)
+    summary = sdk.sessions.get_session_summary(session.id, **app).data
+    chat = sdk.sessions.get_session_chat(session.id, **app).data
+
+    assert summary.session_id == session.id
+    assert "/summary.txt?" in summary.summary_download_url
+    assert summary.summary_download_url_expiry == "2026-06-10T11:59:40.000Z"
+    assert "/chat.csv?" in chat.chat_download_url
+    assert chat.chat_download_url_expiry == "2026-06-10T11:59:40.000Z"
+
+
+def test_reads_a_session_without_files_if_there_is_no_data(world, sdk, app):
+    world.undocumented = Undocumented(absent_session_file="no data")
+    session = world.record_meeting().session
+
+    assert sdk.sessions.get_session_transcripts(session.id, **app).data is None
+    assert sdk.sessions.get_session_summary(session.id, **app).data is None
+    assert sdk.sessions.get_session_chat(session.id, **app).data is None
+
+
+@pytest.mark.parametrize("shape", ["null", "missing"])
+def test_objects_to_a_session_file_without_a_url_if_strict(world, sdk, tolerant_sdk, app, shape):
+    world.undocumented = Undocumented(absent_session_file=shape)
+    session = world.record_meeting().session
+    for method in ("get_session_transcripts", "get_session_summary", "get_session_chat"):
+        with pytest.raises(cloudflare.APIResponseValidationError):
+            getattr(sdk.sessions, method)(session.id, **app)
+        assert getattr(tolerant_sdk.sessions, method)(session.id, **app).success is True
+
+
+def test_finds_no_file_of_a_session_if_that_is_a_404(world, sdk, app):
+    world.undocumented = Undocumented(absent_session_file="404")
+    session = world.record_meeting().session
+    with pytest.raises(cloudflare.NotFoundError):
+        sdk.sessions.get_session_chat(session.id, **app)
+
+
+def test_creates_a_meeting_that_is_transcribed_and_summarised(sdk, app):
+    created = sdk.meetings.create(
+        title="Planning",
+        transcribe_on_end=True,
+        summarize_on_end=True,
+        persist_chat=True,
+        ai_config={
+            "summarization": {
+                "word_limit": 200,
+                "text_format": "plain_text",
+                "summary_type": "interview",
+            },
+            "transcription": {"keywords": ["rtk"], "language": "de", "profanity_filter": True},
+        },
+        **app,
+    ).data
+    read = sdk.meetings.get_meeting_by_id(created.id, **app).data
+
+    assert (read.transcribe_on_end, read.summarize_on_end, read.persist_chat) == (True, True, True)
+    assert read.ai_config.to_dict() == created.ai_config.to_dict()
+    assert read.ai_config.summarization.summary_type == "interview"
+    assert read.ai_config.transcription.keywords == ["rtk"]
 
 
 def test_objects_to_a_track_recording_if_strict(world, sdk, tolerant_sdk, app):

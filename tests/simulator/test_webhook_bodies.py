@@ -49,10 +49,12 @@ def bodies(world, webhooks):
     return bodies
 
 
-def sample(world, **options):
+def sample(world, session_files=(), **options):
     """Record the documentation's meeting, from ten to half past, from its first second on."""
     recording_options = RecordingOptions(start_delay=0, **options)
-    return world.record_meeting(started_at=TEN, duration=1800, options=recording_options)
+    return world.record_meeting(
+        started_at=TEN, duration=1800, options=recording_options, session_files=session_files
+    )
 
 
 def meeting_of(recording, **times):
@@ -221,7 +223,7 @@ class TestEncoding:
 
 
 class TestOtherEvents:
-    """Events that simulated meetings do not cause, sent on demand."""
+    """Events that this meeting does not cause, sent on demand."""
 
     @pytest.fixture
     def sent(self, world, webhooks, receiver):
@@ -268,6 +270,10 @@ class TestOtherEvents:
     def test_chat_synced_has_no_meeting_object(self, world, sent):
         body = sent("meeting.chatSynced")
         [recording] = world.recordings()
+        url, query = body["chatDownloadUrl"].split("?")
+        body["chatDownloadUrl"] = url
+
+        assert query.startswith("X-Amz-Algorithm=AWS4-HMAC-SHA256&")
         assert as_posted(body) == as_posted(
             {
                 "event": "meeting.chatSynced",
@@ -313,6 +319,10 @@ class TestOtherEvents:
     def test_transcript_and_summary(self, world, sent, ended, what, suffix):
         body = sent(f"meeting.{what}")
         [session] = world.sessions()
+        url, query = body[f"{what}DownloadUrl"].split("?")
+        body[f"{what}DownloadUrl"] = url
+
+        assert query.startswith("X-Amz-Algorithm=AWS4-HMAC-SHA256&")
         assert as_posted(body) == as_posted(
             {
                 "event": f"meeting.{what}",
@@ -320,6 +330,45 @@ class TestOtherEvents:
                 f"{what}DownloadUrl": f"https://media.example.com/{session.id}/{what}.{suffix}",
                 f"{what}DownloadUrlExpiry": "2026-06-10T10:30:00.000Z",
             }
+        )
+
+    @pytest.mark.parametrize("what", ["transcript", "summary"])
+    def test_the_meeting_of_a_files_event_may_have_its_ids_only(self, world, sent, what):
+        world.undocumented = Undocumented(file_webhook_meeting="ids")
+        body = sent(f"meeting.{what}")
+        [recording] = world.recordings()
+
+        assert list(body) == [
+            "event",
+            "meeting",
+            f"{what}DownloadUrl",
+            f"{what}DownloadUrlExpiry",
+        ]
+        assert body["meeting"] == {
+            "id": recording.meeting.id,
+            "sessionId": recording.session.id,
+            "organizedBy": {
+                "id": "c94c437b-592a-4a39-b9e2-47ef1451e43b",
+                "name": "Example organization",
+            },
+        }
+
+    @pytest.mark.parametrize("what", ["transcript", "summary"])
+    def test_a_files_event_may_have_ids_at_the_top(self, world, sent, what):
+        world.undocumented = Undocumented(file_webhook_meeting="flat")
+        body = sent(f"meeting.{what}")
+        [recording] = world.recordings()
+
+        assert list(body) == [
+            "event",
+            "meetingId",
+            "sessionId",
+            f"{what}DownloadUrl",
+            f"{what}DownloadUrlExpiry",
+        ]
+        assert (body["meetingId"], body["sessionId"]) == (
+            recording.meeting.id,
+            recording.session.id,
         )
 
     def test_what_the_timeline_knows_can_be_sent_too(self, world, sent):
@@ -405,3 +454,28 @@ class TestDyte:
     def test_meetings_have_no_room_name(self, world, bodies):
         sample(world)
         assert "roomName" not in bodies()["meeting.ended", None]["meeting"]
+
+    def test_a_chat_has_no_title_and_no_times_but_its_expiry(self, world, bodies):
+        recording = sample(world, session_files=["chat"])
+        body = bodies()["meeting.chatSynced", None]
+        body["chatDownloadUrl"] = body["chatDownloadUrl"].partition("?")[0]
+
+        assert as_posted(body) == as_posted(
+            {
+                "event": "meeting.chatSynced",
+                "meetingId": recording.meeting.id,
+                "sessionId": recording.session.id,
+                "chatDownloadUrl": f"https://media.example.com/{recording.session.id}/chat.json",
+                "chatDownloadUrlExpiry": "2026-06-10 10:30:00.000000Z",
+                "organizedBy": {
+                    "id": "c94c437b-592a-4a39-b9e2-47ef1451e43b",
+                    "name": "Example organization",
+                },
+            }
+        )
+
+    @pytest.mark.parametrize("kind", ["transcript", "summary"])
+    def test_the_expiry_of_a_file_has_a_space_and_microseconds(self, world, bodies, kind):
+        sample(world, session_files=[kind])
+        body = bodies()[f"meeting.{kind}", None]
+        assert body[f"{kind}DownloadUrlExpiry"] == "2026-06-10 10:30:00.000000Z"
