@@ -177,8 +177,8 @@ define create
 		{ echo "$(PYTHON) lacks the modules venv and ensurepip. $(NEEDED)"; exit 1; }
 	@echo "Setting up $(@D) once; this takes half a minute to two minutes"
 	@mkdir -p .local && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
-	$(if $(1),@$(@D)/bin/pip install --quiet --require-hashes --no-deps -r $(1))
-	$(if $(2),@$(@D)/bin/pip install --quiet -r $(2))
+	$(if $(1),@$(@D)/bin/pip install --quiet --no-compile --require-hashes --no-deps -r $(1))
+	$(if $(2),@$(@D)/bin/pip install --quiet --no-compile -r $(2))
 	@touch $@
 endef
 
@@ -187,12 +187,12 @@ $(LOCAL): local/requirements.txt requirements.in requirements.txt
 
 $(TESTS): tests/requirements.txt $(LOCAL)
 	@echo "Setting up $(@D) for tests"
-	@$(@D)/bin/pip install --quiet -r tests/requirements.txt
+	@$(@D)/bin/pip install --quiet --no-compile -r tests/requirements.txt
 	@touch $@
 
 $(DEPLOYED): tests/requirements.txt local/requirements.txt requirements.in requirements.txt
 	$(call create,requirements.txt,local/requirements.txt)
-	@$(@D)/bin/pip install --quiet -r tests/requirements.txt
+	@$(@D)/bin/pip install --quiet --no-compile -r tests/requirements.txt
 
 $(SAM): local/sam-requirements.txt
 	$(call create,local/sam-requirements.txt)
