@@ -151,14 +151,14 @@ def test_a_queue_that_is_down_costs_a_retry_and_makes_one_row(fresh: Deployment)
     assert rows[0]["version"]["N"] == "1"
 
 
-def test_two_hundred_webhooks_at_once_are_all_accepted_and_each_row_is_right(
+def test_sixty_webhooks_at_once_are_all_accepted_and_each_row_is_right(
     fresh: Deployment,
 ) -> None:
-    recordings = fresh.simulator.world.record_meetings(40)
+    recordings = fresh.simulator.world.record_meetings(12)
 
     deliveries = deliver_all(fresh, order="shuffled", seed=7, concurrency=10)
 
-    assert len(deliveries) >= 200
+    assert len(deliveries) >= 60
     answers = Counter(delivery.attempts[-1].status for delivery in deliveries)
     assert answers.keys() <= {200, 202}, answers
 

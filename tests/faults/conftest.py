@@ -19,7 +19,7 @@ PER_5_MINUTES = 210
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="of the fault suite")
-    parser.addoption("--meetings", type=int, default=30, help="in the fault suite")
+    parser.addoption("--meetings", type=int, default=20, help="in the fault suite")
 
 
 # Workers share nothing (pytest-xdist): one has all tests of a simulation.
@@ -35,7 +35,7 @@ def simulated(
 ) -> Iterator[Simulation]:
     """A stack of its own, in which all is over; first one without faults, of a few meetings."""
     seed = request.config.getoption("--seed", 1)
-    meetings = request.config.getoption("--meetings", 30)
+    meetings = request.config.getoption("--meetings", 20)
     has_faults = request.param == "faults"
     plan = Plan(seed, meetings if has_faults else 6, faults=has_faults)
     folder = tmp_path_factory.mktemp("faults")

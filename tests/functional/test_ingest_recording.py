@@ -193,13 +193,18 @@ def test_only_the_sessions_recordings_are_taken_from_the_meetings(
     assert catalogue.get(latest.id) is not None
 
 
-@pytest.mark.parametrize(("is_recorded", "pages"), [(True, 2), (False, 11)])
+@pytest.mark.parametrize(("is_recorded", "sessions", "pages"), [(True, 250, 2), (False, 1150, 11)])
 def test_of_a_meeting_that_goes_on_for_years_only_the_newest_part_is_read(
-    handle: Handle, simulator: Simulator, catalogue: Catalogue, is_recorded: bool, pages: int
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    is_recorded: bool,
+    sessions: int,
+    pages: int,
 ) -> None:
     meeting = simulator.world.create_meeting()
     day = simulator.world.clock.now() - timedelta(days=1200)
-    for number in range(1150):
+    for number in range(sessions):
         simulator.world.record_meeting(
             meeting=meeting, started_at=day + timedelta(days=number), duration=60
         )

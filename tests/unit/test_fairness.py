@@ -11,8 +11,8 @@ from recordings.dynamodb import Table
 from recordings.worklist import Worklist
 
 DEADLINE = "2026-06-10T10:30:00.000Z"
-FILES = 600
-SECONDS = 240
+FILES = 300
+SECONDS = 120
 WEBHOOK_EVERY = 3
 TICK_EVERY = 60
 MAX_CHECKS = 180

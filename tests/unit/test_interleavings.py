@@ -124,7 +124,7 @@ def numbers() -> Iterator[str]:
 
 
 one_table = settings(
-    max_examples=min(60, settings().max_examples),
+    max_examples=min(25, settings().max_examples),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
