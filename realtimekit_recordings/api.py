@@ -90,13 +90,20 @@ class Api:
         return self._get(f"/recordings/{recording_id}")
 
     def links(
-        self, recording_id: str, expires_in: int, artifact: str | None = None
+        self,
+        recording_id: str,
+        expires_in: int,
+        artifact: str | None = None,
+        *,
+        inline: bool = False,
     ) -> dict[str, Any]:
         """Return links to a recording's files, or to one of them, and why links are missing.
 
-        The links are good for `expires_in` seconds. Raises `ApiError`.
+        The links are good for `expires_in` seconds. With `inline`, a browser plays or shows the
+        archive's files instead of saving them. Raises `ApiError`.
         """
         query = {"expires_in": str(expires_in), **({"artifact": artifact} if artifact else {})}
+        query |= {"disposition": "inline"} if inline else {}
         return self._get(f"/recordings/{recording_id}/links", query)
 
     def sync(self, recording_id: str) -> dict[str, Any]:
