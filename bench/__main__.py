@@ -8,11 +8,11 @@ docs/performance.md explains the tables.
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from local.stack import ROOT
@@ -37,10 +37,11 @@ from .cold_start import (
 )
 from .cost import costs
 from .cpu_share import FULL_MB, mechanism
-from .life import Count, Function, package, play
+from .life import Count, Function, package, play, play_lives
 from .units import Units, by_index
 from .wire import Wire
 
+Life = tuple[Count, Units]
 MIB = 1024 * 1024
 # Targets for ingest_recording with 256 MB: its cold start divided by the other variant's, at most.
 TARGETS = {SAM_BUILD_COLD: 0.35, SAM_BUILD: 0.35, BARE_SDK: 0.18, BARE_BOTO3: 0.6, SAME_CALLS: 0.6}
@@ -64,18 +65,18 @@ def main() -> None:
         play(wire, Path(name)) as played,
     ):
         played.play_life()
-        count, units = copy.deepcopy(played.count), Units(None, list(played.units.writes))
-        units.read = played.units.read
         played.invoke_other_functions()
         compared = variants(played, Path(name))
         results = measure(wire, compared, rounds)
         throttled = measure_throttled(wire, compared, rounds)
         functions = played.functions
+    with tempfile.TemporaryDirectory(dir=ROOT / ".local") as name, Wire(Path(name)) as wire:
+        lives = list(play_lives(wire, Path(name)))
     print_packages()
     print_cold_starts(results)
     print_targets(results, throttled)
-    print_life(count, units)
-    print_cost(count, units, functions, results)
+    print_life(lives)
+    print_cost(lives, functions, results)
     print("\nA page of the list, with a small and a large table\n")
     list_page.main()
 
@@ -139,30 +140,35 @@ def print_targets(results: Results, throttled: Results) -> None:
         )
 
 
-def print_life(count: Count, units: Units) -> None:
-    """Print the calls, invocations and write units of a recording's life."""
+def print_life(lives: Sequence[Life]) -> None:
+    """Print the calls, invocations and write units of the lives of two recordings."""
     print("\nOrdinary life of a recording, counted from the functions' requests\n")
-    for name, calls in sorted(count.calls.items()):
-        print(f"{name:34} {calls:4} calls")
-    for name, invoked in sorted(count.invocations.items()):
-        print(f"{name:34} {invoked:4} invocations")
-    for name, units_written in sorted(by_index(units.writes).items()):
-        print(f"{name:34} {units_written:4} write units")
+    print(f"{'':34} {'no session files':>17} {'all session files':>18}")
+    parts = [
+        (" calls", [count.calls for count, _ in lives]),
+        (" invocations", [count.invocations for count, _ in lives]),
+        (" write units", [Counter(by_index(units.writes)) for _, units in lives]),
+    ]
+    for unit, counted in parts:
+        for name in sorted(set().union(*counted)):
+            columns = " ".join(
+                f"{each[name]:{width}}" for each, width in zip(counted, (17, 18), strict=True)
+            )
+            print(f"{name:34} {columns}{unit}")
 
 
-def print_cost(
-    count: Count, units: Units, functions: dict[str, Function], results: Results
-) -> None:
-    """Print what a million recordings cost, in US dollars."""
+def print_cost(lives: Sequence[Life], functions: dict[str, Function], results: Results) -> None:
+    """Print what a million recordings cost, in US dollars, for each of the lives."""
     warm = {
         name: results[name, OURS].warm(function.memory_mb) for name, function in functions.items()
     }
-    parts = costs(count, units, functions, warm)
-    print(f"\n{'a million recordings cost':26} {'each':>18} {'dollars':>8}")
-    for name, (amount, dollars) in parts.items():
-        print(f"{name:26} {amount:>18} {dollars:8.2f}")
-    total = sum(dollars for _, dollars in parts.values())
-    print(f"{'total':26} {'':18} {total:8.2f}")
+    bills = [costs(count, units, functions, warm) for count, units in lives]
+    print(f"\n{'a million recordings cost':26}{' no session files':>27}{'all session files':>27}")
+    for name in bills[0]:
+        columns = "".join(f"{bill[name][0]:>18} {bill[name][1]:8.2f}" for bill in bills)
+        print(f"{name:26}{columns}")
+    totals = "".join(f"{sum(dollars for _, dollars in bill.values()):27.2f}" for bill in bills)
+    print(f"{'total':26}{totals}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The ordinary life of a recording, from its first webhook until it is archived, with its requests.
 
 A meeting of half an hour is recorded. Five webhooks are delivered once each, in order: the status
-updates INVOKED, RECORDING, UPLOADING and UPLOADED, and meeting.ended. The functions are those that
+updates INVOKED, RECORDING, UPLOADING and UPLOADED, and meeting.ended. If the session leaves files,
+their webhooks follow. Then come the looks at the session's files. The functions are those that
 would be deployed. Each has one process, which stays warm, as under a steady load. This module calls
 them in place of API Gateway, the queues, the stream and the schedules. To let time pass, it moves
-the due times in the work table back.
+the due times in the work table back, and for the looks the recording's end in its row.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from local.stack import ROOT, SEED, LocalStack, parameters
+from local.stack import ROOT, SEED, WEBHOOK_EVENTS, LocalStack, parameters
 from realtimekit_simulator import (
     DEFAULT_TOKEN,
     HOST_ENDED_MEETING,
     Clock,
+    Recording,
     Simulator,
     TimelineEvent,
     World,
@@ -42,8 +44,13 @@ UPLOAD_SECONDS = 120
 TICK_SECONDS = 60
 # A recording is checked hourly, so its check is due after two hours.
 CHECK_DUE_SECONDS = 7200
-# Events that the webhook is registered for; meeting.started is not one.
-EVENTS = ("meeting.ended", "recording.statusUpdate")
+# The kinds of files that a session leaves at most; the last comes four minutes after its end.
+SESSION_FILES = ("transcript", "summary", "chat")
+SESSION_FILES_SECONDS = 240
+# The artifacts that these files become.
+KINDS = ("transcript", "captions", "summary", "chat")
+# The looks at a session's files are an hour and 25 hours after the recording's end.
+LOOKS = (timedelta(hours=1, minutes=1), timedelta(hours=25, minutes=1))
 # Bytes of START, END and REPORT, the lines that Lambda writes to the log for each invocation.
 PLATFORM_LOG_BYTES = 380
 
@@ -129,24 +136,60 @@ class Play:
         self._streams = stack.client("dynamodbstreams")
         self._iterator = self._first_iterator()
 
-    def play_life(self, meeting_seconds: int = MEETING_SECONDS) -> None:
-        """Record a meeting and deliver its webhooks, until the recording is archived.
+    def play_life(
+        self, meeting_seconds: int = MEETING_SECONDS, session_files: Collection[str] = ()
+    ) -> Recording:
+        """Record a meeting and deliver its webhooks, until the recording is archived; return it.
 
-        Raise `RuntimeError` if it is not archived at the end.
+        `session_files` are the kinds of files that the session leaves. Raise `RuntimeError` if the
+        recording is not archived at the end.
         """
         world = self.simulator.world
         began = world.clock.now()
         options = replace(world.defaults, upload_seconds=UPLOAD_SECONDS, file_size=100_000)
-        session = world.start_session(world.create_meeting(title="Weekly sync"))
+        meeting = world.create_meeting(title="Weekly sync")
+        session = world.start_session(meeting, session_files=session_files)
         recording = world.start_recording(session, options)
         self._run_minutes(began, meeting_seconds)
         world.end_session(session, reason=HOST_ENDED_MEETING)
-        self._run_minutes(world.clock.now(), UPLOAD_SECONDS + TICK_SECONDS)
-        row = self._item("RecordingsTable", {"recording_id": {"S": recording.id}})
+        seconds = SESSION_FILES_SECONDS if session_files else UPLOAD_SECONDS
+        self._run_minutes(world.clock.now(), seconds + TICK_SECONDS)
+        row = self._item("RecordingsTable", _key(recording))
         if row.get("archived") != {"S": "yes"}:
             raise RuntimeError(
                 f"The recording was not archived. End of the log: {self.logged()[-2000:]}"
             )
+        return recording
+
+    def play_looks(self, recording: Recording) -> None:
+        """Let the looks at the files of the recording's session take place.
+
+        Raise `RuntimeError` if a file has no state at the end.
+        """
+        for age in LOOKS:
+            self._move_end(recording, age)
+            # Twice: RealtimeKit's clock is ahead of the functions', and so is the end it named.
+            self._pass_time(2 * age.total_seconds())
+            self.tick()
+        artifacts = self._item("RecordingsTable", _key(recording))["artifacts"]["M"]
+        if any("archive" not in artifacts.get(kind, {"M": {}})["M"] for kind in KINDS):
+            raise RuntimeError(
+                f"A session's file has no state. End of the log: {self.logged()[-2000:]}"
+            )
+
+    def _move_end(self, recording: Recording, age: timedelta) -> None:
+        """Let the recording have ended so long ago by the functions' clock; no function sees how.
+
+        The stream's record of that is passed over.
+        """
+        self.units.dynamodb.update_item(
+            TableName=self._name_of("RecordingsTable"),
+            Key=_key(recording),
+            UpdateExpression="SET stopped_at = :time",
+            ExpressionAttributeValues={":time": {"S": _timestamp(datetime.now(UTC) - age)}},
+        )
+        answer = self._streams.get_records(ShardIterator=self._iterator)
+        self._iterator = answer["NextShardIterator"]
 
     def invoke(self, name: str, event: Any) -> Any:
         """Invoke a function once and return its answer; start its process if it does not run."""
@@ -272,7 +315,7 @@ class Play:
             minute = since + timedelta(seconds=start)
             until = minute + timedelta(seconds=TICK_SECONDS)
             for event in self.simulator.world.timeline(minute, until):
-                if event.name in EVENTS:
+                if event.name in WEBHOOK_EVENTS:
                     self._pass_time((event.at - self.simulator.world.clock.now()).total_seconds())
                     self._deliver(event)
             self._pass_time((until - self.simulator.world.clock.now()).total_seconds())
@@ -287,7 +330,7 @@ class Play:
             for name in ("due_at", "lease", "since"):
                 if name in item:
                     time = datetime.fromisoformat(item[name]["S"]) - timedelta(seconds=seconds)
-                    item[name] = {"S": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z"}
+                    item[name] = {"S": _timestamp(time)}
             dynamodb.put_item(TableName=table, Item=item)
 
     def _name_of(self, table: str) -> str:
@@ -362,6 +405,14 @@ class Play:
         return True
 
 
+def _key(recording: Recording) -> dict[str, Any]:
+    return {"recording_id": {"S": recording.id}}
+
+
+def _timestamp(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z"
+
+
 def _is_due(item: Mapping[str, Any]) -> bool:
     due_at = item.get("due_at", {}).get("S")
     return "pending" in item and datetime.fromisoformat(due_at) <= datetime.now().astimezone()
@@ -395,3 +446,14 @@ def play(wire: Wire, folder: Path) -> Iterator[Play]:
                 yield played
             finally:
                 played.close()
+
+
+def play_lives(wire: Wire, folder: Path) -> Iterator[tuple[Count, Units]]:
+    """Yield the counts of two lives, each of a new stack, with the looks at the session's files.
+
+    The first session leaves no files, the second all.
+    """
+    for session_files in ((), SESSION_FILES):
+        with play(wire, folder) as played:
+            played.play_looks(played.play_life(session_files=session_files))
+            yield played.count, played.units

@@ -29,11 +29,12 @@ from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.events import EVENT_SOURCE, Event, derive_events
 from recordings.messages import ArchiveRequest, SessionFilesRequest, Source
 from recordings.rows import (
+    FIRST_LOOK,
     Row,
     awaits_session_files,
     deadline,
+    ended_at,
     expiry,
-    next_look,
     to_archive,
 )
 from recordings.warmup import connect, warm_up
@@ -80,10 +81,14 @@ queued: deque[str] = deque(maxlen=1000)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look for the files of a session whose recording became final, due in so many seconds."""
+    """A look for the files of a session whose recording became final, due in so many seconds.
+
+    A late look has low priority: a backfill finds thousands of recordings that ended long ago.
+    """
 
     request: SessionFilesRequest
     seconds: int
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +170,19 @@ def read_change(images: Mapping[str, Any]) -> Change:
 
 
 def first_look(old: Row, new: Row, now: datetime) -> Look | None:
-    """Return the first look for a session's files, if the change made its recording final."""
-    if not awaits_session_files(new, SESSION_FILES, now) or (
+    """Return the first look for a session's files, if the change made its recording final.
+
+    If the time of the first look is over, it is made up for soon, whenever the last one is.
+    """
+    ended = ended_at(new)
+    is_news = awaits_session_files(new, SESSION_FILES, now) and not (
         awaits_session_files(old, SESSION_FILES, now)
-    ):
+    )
+    if ended is None or not is_news:
         return None
-    look_at = next_look(new, now)
-    seconds = int((look_at - now).total_seconds()) if look_at else 0
+    seconds = int((ended + FIRST_LOOK - now).total_seconds())
     request = SessionFilesRequest(session_id=new["session_id"], source=Source.CATALOGUE)
-    return Look(request, max(FIRST_INTERVAL_SECONDS, seconds))
+    return Look(request, max(FIRST_INTERVAL_SECONDS, seconds), is_late=seconds < 0)
 
 
 def archive_all(changes: list[Change]) -> list[str]:
@@ -188,7 +197,12 @@ def archive_all(changes: list[Change]) -> list[str]:
             if change.request:
                 archive(change.request, change.deadline)
             if change.look:
-                ensure_check(change.look.request, SESSION_FILES_PENDING, change.look.seconds)
+                ensure_check(
+                    change.look.request,
+                    SESSION_FILES_PENDING,
+                    change.look.seconds,
+                    low_priority=change.look.is_late,
+                )
         except (ClientError, BotoCoreError):
             logger.exception("archiving not asked for", sequence_number=change.sequence_number)
             return [change.sequence_number]
@@ -213,13 +227,17 @@ def ensure_check(
     cause: str,
     seconds: int,
     deadline: str | None = None,
+    *,
+    low_priority: bool = False,
 ) -> None:
     """Leave a check unless one waits. Log and count a check that DynamoDB refuses.
 
     No retry helps such a check, and the stream would stand still for it.
     """
     try:
-        worklist.ensure(request, cause, seconds=seconds, deadline=deadline)
+        worklist.ensure(
+            request, cause, seconds=seconds, deadline=deadline, low_priority=low_priority
+        )
     except UnwritableError:
         logger.exception("check unwritable", correlation_id=request.correlation_id)
         metrics.add_metric("RecordingUnwritable", MetricUnit.Count, 1)

@@ -29,11 +29,12 @@ from realtimekit_simulator import (
 from . import stack
 from .api_page import ApiPage
 from .aws import MinistackError
-from .stack import ROOT, SEED, WORK_DIR, DeploymentError, LocalStack
+from .stack import ROOT, SEED, WEBHOOK_EVENTS, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
 EVENTS = ROOT / "events"
-WEBHOOK_EVENTS = ("meeting.ended", "recording.statusUpdate")
+SESSION_FILES = ("transcript", "summary", "chat")
+"""Kinds of files that each session leaves, a few minutes after its end."""
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -51,8 +52,12 @@ def up(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopped.set())
     # Small files that can be played: half an hour of video has some 150 MB, and the emulator would
     # hold several copies of it in memory.
-    playable = RecordingOptions(playable=True)
-    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=playable)
+    world = World(
+        clock=Clock(speed=arguments.speed),
+        seed=SEED,
+        defaults=RecordingOptions(playable=True),
+        default_session_files=SESSION_FILES,
+    )
     with (
         Simulator(
             world,

@@ -24,20 +24,24 @@ from realtimekit_simulator import (
     DEFAULT_TOKEN,
     HOST_ENDED_MEETING,
     Clock,
+    FileKind,
     Recording,
     RecordingOptions,
+    SessionFile,
     Simulator,
+    StoredFile,
     World,
     samples,
 )
 
-from .stack import SEED, LocalStack, parameters
+from .stack import SEED, WEBHOOK_EVENTS, LocalStack, parameters
 
 Found = TypeVar("Found")
 MAX_WAIT_SECONDS = 300
 CANARY = "this-must-not-be-stored"
 SECRETS = ("access_key", "secret", "password", "private_key")
-EVENTS = ("meeting.started", "meeting.ended", "recording.statusUpdate")
+SESSION_FILES = {"transcript": "json", "captions": "vtt", "summary": "txt"}
+"""Names of the artifacts that the recorded session leaves, and the simulator's formats of them."""
 
 
 class StepFailedError(Exception):
@@ -84,7 +88,7 @@ class Demo:
         self.delivered_until = world.clock.now()
         self.subscriber = _subscribe(stack)
         url = stack.description["webhook_url"]
-        simulator.webhooks.registrations.add(url, events=EVENTS)
+        simulator.webhooks.registrations.add(url, events=("meeting.started", *WEBHOOK_EVENTS))
 
     def run(self) -> None:
         """Run all steps, from the start of the meeting to the erasure of its recording."""
@@ -92,6 +96,7 @@ class Demo:
         self.end(recording)
         self.lose_a_webhook(recording)
         self.archive(recording)
+        self.keep_session_files(recording)
         self.receive_events(recording)
         self.repeat_and_forge(recording)
         self.put_event()
@@ -118,7 +123,8 @@ class Demo:
             upload_seconds=60,
             separate_audio=True,
         )
-        session = self.world.start_session(self.world.create_meeting(title="Weekly sync"))
+        meeting = self.world.create_meeting(title="Weekly sync")
+        session = self.world.start_session(meeting, session_files=("transcript", "summary"))
         recording = self.world.start_recording(session, options)
         self.world.clock.advance(5)
         self.deliver()
@@ -140,7 +146,7 @@ class Demo:
     def lose_a_webhook(self, recording: Recording) -> None:
         """Drop the webhook of the upload, and show that the pending check finds the upload."""
         _say("\nThe upload is done, but its webhook is lost. The work table holds a check:")
-        self.world.clock.advance(120)
+        self.world.clock.advance(90)
         self.deliver(lost=1)
         check = _wait_for(lambda: self.check(recording), "the work table has a check")
         _show(f"due {check['due_at']['S']}, because: {check['cause']['S']}")
@@ -175,10 +181,39 @@ class Demo:
             digest = hashlib.sha256(answer["Body"].read()).hexdigest()
             _expect(digest == file.sha256(), "the copy is RealtimeKit's file, byte for byte")
 
+    def keep_session_files(self, recording: Recording) -> None:
+        """Announce the session's transcript and summary, and show a line of each copy."""
+        _say("\nMinutes later RealtimeKit announces the session's transcript and summary. They are")
+        _say("kept beside the recording's files, the transcript also as captions:")
+        self.world.clock.advance(180)
+        self.deliver()
+
+        def look() -> dict[str, Any] | None:
+            artifacts = (self.row(recording) or {}).get("artifacts", {})
+            is_kept = all("archive" in artifacts.get(name, {}) for name in SESSION_FILES)
+            return artifacts if is_kept else None
+
+        artifacts = _wait_for(look, "the session's files are archived")
+        for name, file in self.session_files(recording).items():
+            archive = artifacts[name]["archive"]
+            _expect(archive["state"] == "archived", "the session's files are archived")
+            answer = self.stack.client("s3").get_object(
+                Bucket=archive["bucket"], Key=archive["key"]
+            )
+            text = answer["Body"].read()
+            _expect(text == file.read(), "the copy is RealtimeKit's text, byte for byte")
+            _show(f"s3://{archive['bucket']}/{archive['key']}")
+            _show(f"    {_line_of_text(name, text.decode())}")
+
     def receive_events(self, recording: Recording) -> None:
         """Check that the subscriber received one event for each change."""
         _say("\nEach change is published once on the event bus:")
-        expected = ["Recording Archived", "Recording Catalogued", "Recording Uploaded"]
+        expected = [
+            "Recording Archived",
+            "Recording Catalogued",
+            *["Recording File Archived"] * len(SESSION_FILES),
+            "Recording Uploaded",
+        ]
         events: list[dict[str, Any]] = []
 
         def received_all() -> bool:
@@ -266,9 +301,15 @@ class Demo:
             Payload=json.dumps({"sweep": "hourly"}),
         )
         self.expect_status(other, "UPLOADED")
-        [report, *_] = json.loads(self.stack.request("GET", "/sweeps").data)["sweeps"]
+
+        def look() -> dict[str, Any] | None:
+            """Return the report once the sweep is over: the minute's tick may work on it, too."""
+            [report, *_] = json.loads(self.stack.request("GET", "/sweeps").data)["sweeps"]
+            return report if report["state"] == "completed" else None
+
+        report = _wait_for(look, "the sweep is completed")
         counts = report["counts"]
-        _expect((report["state"], report["complete"]) == ("completed", True), "the sweep reads all")
+        _expect(report["complete"] is True, "the sweep reads all")
         _expect(counts["lost_webhooks"] == 1, "a lost webhook is counted")
         _show(f"{counts['seen']} seen, {counts['repaired']} repaired")
         _say("GET /sweeps reports these counts, and an alarm reports the lost webhook.")
@@ -282,7 +323,14 @@ class Demo:
         path = f"/recordings/{recording.id}/links"
         _say(f"Each file can be downloaded for a short time: GET {path}")
         answer = json.loads(self.stack.request("GET", f"{path}?expires_in=60").data)
-        files = {f.artifact.kind: f for f in self.world.media_files(recording)}
+        files: dict[str, StoredFile] = {
+            **{file.artifact.kind: file for file in self.world.media_files(recording)},
+            **self.session_files(recording),
+        }
+        _expect(
+            sorted(link["name"] for link in answer["links"]) == sorted(files),
+            "each file has a link",
+        )
         for link in answer["links"]:
             body = urllib3.request("GET", link["url"], retries=False).data
             _expect(body == files[link["name"]].read(), "a link downloads the file")
@@ -350,6 +398,16 @@ class Demo:
         row: dict[str, Any] | None = json.loads(answer.data) if answer.status == 200 else None
         return row
 
+    def session_files(self, recording: Recording) -> dict[str, SessionFile]:
+        """Return the files of the recording's session in RealtimeKit, by the artifact's name."""
+        kinds = {"captions": FileKind.TRANSCRIPT}
+        return {
+            name: self.world.session_file(
+                recording.session, kinds.get(name) or FileKind(name), suffix
+            )
+            for name, suffix in SESSION_FILES.items()
+        }
+
     def check(self, recording: Recording) -> dict[str, Any] | None:
         """Return the recording's pending check from the work table, or `None`."""
         answer = self.stack.client("dynamodb").get_item(
@@ -411,6 +469,15 @@ def _expect(happened: bool, expectation: str) -> None:
 def _line(row: dict[str, Any]) -> str:
     meeting = row.get("meeting_title", "not known")
     return f"row {row['recording_id']}: {row['status']}, meeting “{meeting}”"
+
+
+def _line_of_text(name: str, text: str) -> str:
+    """Return a line of a session's file, as a reader would quote it."""
+    if name == "transcript":
+        sentence = json.loads(text)[0]
+        return f"{sentence['peerData']['displayName']}: {sentence['sentence']}"
+    lines = [line for line in text.splitlines() if line and line != "WEBVTT"]
+    return " ".join(lines[:2]) if name == "captions" else lines[0]
 
 
 def _say(text: str) -> None:

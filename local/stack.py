@@ -41,6 +41,15 @@ DEPLOY_SECONDS = 600
 SEED = 1
 """Seed with which the simulator's first meeting is the meeting of the files in events/."""
 
+WEBHOOK_EVENTS = (
+    "meeting.ended",
+    "recording.statusUpdate",
+    "meeting.transcript",
+    "meeting.summary",
+    "meeting.chatSynced",
+)
+"""Events that the stack needs, as `realtimekit-recordings webhook register` subscribes to them."""
+
 
 def parameters(simulator: Simulator) -> dict[str, str]:
     """Return the template's parameters for a stack that catalogues the simulator's app."""

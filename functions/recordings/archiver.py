@@ -580,8 +580,8 @@ def _uploaded_at(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_awaited(artifact: ArtifactItem, cause: str | None) -> bool:
-    """Return True for a session's file that RealtimeKit has announced and does not offer."""
-    return rows.is_session_file(artifact) and cause == NOT_OFFERED
+    """Return True for a session's file that RealtimeKit has announced, and does not have yet."""
+    return rows.is_session_file(artifact) and cause in (NOT_OFFERED, MediaMissingError.cause)
 
 
 def _is_copy_of(upload: Upload, file: MediaFile) -> bool:

@@ -182,12 +182,16 @@ class Worklist:
         *,
         seconds: int = FIRST_INTERVAL_SECONDS,
         deadline: str | None = None,
+        low_priority: bool = False,
     ) -> bool:
         """Create a check unless one waits. Return True if it was created.
 
-        A check that was given up is replaced by a new one.
+        A check that was given up is replaced by a new one. `low_priority` is as for `check_in`.
         """
-        values = {**_new_check(self._now(), seconds, request, cause, deadline), "hint": {}}
+        check = _new_check(
+            self._now(), seconds, request, cause, deadline, low_priority=low_priority
+        )
+        values = {**check, "hint": {}}
         try:
             self._table.update(
                 {"work_id": _check_id(request.key)},

@@ -167,12 +167,20 @@ def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[s
             environment, "invoke", "ingest_recording", "ingest-recording.recording-status-update"
         )
         assert json.loads(invoked.stdout) == {"batchItemFailures": []}
+        # The session ended 20 s ago, so its transcript is announced in 2 s.
+        order = {"title": "Live", "session_files": {"transcript": {"available_after": 22}}}
         made = urllib3.request(
-            "POST", f"{described['realtimekit_url']}/_simulator/recordings", json={"title": "Live"}
+            "POST", f"{described['realtimekit_url']}/_simulator/recordings", json=order
         )
         [live] = made.json()["recordings"]
         path = f"/recordings/{live['recording_id']}"
-        wait_for(lambda: run(environment, "request", "GET", path).returncode == 0)
+
+        def has_captions() -> bool:
+            answer = run(environment, "request", "GET", path)
+            row = json.loads(answer.stdout) if answer.returncode == 0 else {}
+            return "archive" in row.get("artifacts", {}).get("captions", {})
+
+        wait_for(has_captions)
         second = run(environment, "up")
         assert second.returncode == 1
         assert "already running" in second.stderr
@@ -291,5 +299,7 @@ def test_the_demo_keeps_its_promises_whatever_the_callers_settings(
 
     assert demo.returncode == 0, complained
     assert "All steps succeeded" in told
+    assert told.count("Recording File Archived") == 3
+    assert "      # Weekly sync\n" in told
     assert folders(demo.pid) == set()
     assert in_temp() == set()

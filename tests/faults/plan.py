@@ -26,6 +26,7 @@ from realtimekit_simulator import (
     Reset,
     Resize,
     Session,
+    SessionFileOptions,
     Simulator,
     Stale,
     Status,
@@ -53,7 +54,7 @@ CANARY = "canary-"
 REQUESTS = {
     "archive_recording": 14,
     "follow_up": 8,
-    "ingest_recording": 8,
+    "ingest_recording": 10,
     "publish_changes": 3,
     "receive_webhook": 1,
     "serve_catalogue": 9,
@@ -91,6 +92,8 @@ MEDIA_FAULTS: dict[str, Callable[[random.Random], Any]] = {
     "URL refused": lambda chance: storage_failure(403, "AccessDenied"),
 }
 FAULTY_PATHS = {"api": "/(recordings|sessions)", "media": "^/media", "key": "well-known"}
+# A shorter text is as good as any: nothing says the size of a session's file.
+NO_SESSION_FILE = r"^/media/(?!.*/(transcript|summary|chat)\.)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,31 @@ CERTAIN_RECORDINGS: Mapping[int, Mapping[str, Any]] = {
     3: {"kind": Kind.COMPOSITE, "never_set": ("download_url_expiry",)},
 }
 """The first recording of these meetings, in every run."""
+FILE_FATES: Mapping[str, Callable[[random.Random], SessionFileOptions]] = {
+    "there": lambda chance: SessionFileOptions(),
+    "late": lambda chance: SessionFileOptions(available_after=chance.uniform(HOUR, 20 * HOUR)),
+    "never announced": lambda chance: SessionFileOptions(
+        is_announced=False, available_after=chance.uniform(10, 20 * HOUR)
+    ),
+    "announced early": lambda chance: SessionFileOptions(
+        announced_after=5, available_after=chance.uniform(HOUR, 3 * DAY)
+    ),
+    "empty": lambda chance: SessionFileOptions(outcome="empty"),
+    "shared": lambda chance: SessionFileOptions(outcome="shared"),
+    "announced, without a URL": lambda chance: SessionFileOptions(outcome="no url"),
+    "without a file": lambda chance: SessionFileOptions(outcome="no file"),
+}
+"""The fates of a session's file. Most files are in time for the last look, a day after the end."""
+FILE_CHANCES = {"": 30, "there": 30, "late": 9, "never announced": 12, "announced early": 5}
+FILE_CHANCES |= {"empty": 7, "shared": 4, "announced, without a URL": 2, "without a file": 1}
+"""How often a kind of file has each fate, of 100; the empty one is no such file."""
+CERTAIN_FILES: Mapping[int, Mapping[str, str]] = {
+    0: dict.fromkeys(("transcript", "summary", "chat"), "there"),
+    1: {"transcript": "shared", "summary": "empty", "chat": "late"},
+    2: {"transcript": "never announced", "summary": "announced, without a URL"},
+    3: {"summary": "announced early", "chat": "without a file"},
+}
+"""The files of these meetings' sessions, in every run."""
 ERASED = 5
 """The number, of each six recordings, of the one that is erased."""
 KEPT_CONNECTIONS = 5
@@ -200,16 +228,31 @@ class Plan:
                 keep_alive_seconds=chance.choice([60, 600]),
                 at=start,
             )
-            for _ in range(1 if chance.random() < 0.85 else 2):
+            for index in range(1 if chance.random() < 0.85 else 2):
                 length = chance.uniform(120, HOUR)
-                session = world.start_session(meeting, at=start)
+                files = self._session_files(number, index)
+                session = world.start_session(meeting, session_files=files, at=start)
                 count = chance.choices([0, 1, 2, 3], [5, 70, 20, 5])[0]
                 certain = CERTAIN_RECORDINGS.get(number, {})
-                for index in range(max(count, len(certain) and 1)):
-                    self._record(world, session, length, chance, certain if index == 0 else {})
+                for nth in range(max(count, len(certain) and 1)):
+                    self._record(world, session, length, chance, certain if nth == 0 else {})
                 reason = chance.choice(["ALL_PARTICIPANTS_LEFT", HOST_ENDED_MEETING])
                 world.end_session(session, reason=reason, at=start + timedelta(seconds=length))
                 start += timedelta(seconds=length + chance.uniform(700, 1500))
+
+    def _session_files(self, number: int, index: int) -> dict[str, SessionFileOptions]:
+        """Return the files that a meeting's session leaves, by kind."""
+        chance, fates = self.chance("session files", number, index), list(FILE_CHANCES)
+        chosen = {
+            kind: chance.choices(fates, list(FILE_CHANCES.values()))[0]
+            for kind in ("transcript", "summary", "chat")
+        }
+        chosen = dict(CERTAIN_FILES.get(number, chosen))
+        # Sessions were seen to share a transcript, and no other file.
+        for kind in ("summary", "chat"):
+            if chosen.get(kind) == "shared":
+                chosen[kind] = "empty"
+        return {kind: FILE_FATES[fate](chance) for kind, fate in chosen.items() if fate}
 
     def _record(
         self,
@@ -360,7 +403,8 @@ class Plan:
                 # The one that costs real time.
                 effect, times = Delay(11), 1
             at = chance.uniform(ORIGIN.timestamp(), self.busy_until)
-            yield at, _fault(simulator, effect, FAULTY_PATHS[where], times)
+            path = NO_SESSION_FILE if kind == "shorter" else FAULTY_PATHS[where]
+            yield at, _fault(simulator, effect, path, times)
         for number in range(2 if self.faults else 0):
             at = self.chance("key", number).uniform(ORIGIN.timestamp(), self.busy_until)
             yield at, simulator.webhooks.rotate_key

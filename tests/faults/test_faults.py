@@ -18,13 +18,46 @@ from urllib.parse import parse_qs, urlsplit
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from faults.plan import AWS_FAULTS, CANARY, CERTAIN_RECORDINGS, KEPT_CONNECTIONS
+from faults.plan import (
+    AWS_FAULTS,
+    CANARY,
+    CERTAIN_FILES,
+    CERTAIN_RECORDINGS,
+    KEPT_CONNECTIONS,
+)
 from faults.simulation import POISON, Simulation
-from realtimekit_simulator import Artifact, Kind, Recording, Status, World
+from realtimekit_simulator import (
+    Artifact,
+    FileKind,
+    Kind,
+    Recording,
+    Session,
+    SessionFile,
+    Status,
+    StoredFile,
+    World,
+)
 
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
 RANKS = {"INVOKED": 1, "RECORDING": 2, "PAUSED": 2, "UPLOADING": 3, "UPLOADED": 4, "ERRORED": 4}
 SERVICES_OWN = {"first_seen_at", "fetched_at", "version", "status_history"}
+# The files of a session as they are kept, by the artifact's name: their kind and format.
+SESSION_FILES = {
+    "transcript": (FileKind.TRANSCRIPT, "json"),
+    "captions": (FileKind.TRANSCRIPT, "vtt"),
+    "summary": (FileKind.SUMMARY, "txt"),
+    "chat": (FileKind.CHAT, "csv"),
+}
+# What becomes of a file: it is lost only if RealtimeKit has announced it and never had it.
+LAST_STATES = {
+    "file": {"archived"},
+    "empty": {"none"},
+    "shared": {"none"},
+    "no file": {"expired"},
+    # Whether a webhook of it came through.
+    "no url": {"expired", "none"},
+    "not ordered": {"none"},
+}
 Row = dict[str, Any]
 
 
@@ -39,14 +72,17 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
             continue
         assert row.keys() >= SERVICES_OWN
         said = {name: value for name, value in row.items() if name not in SERVICES_OWN}
-        # The list does not say them.
-        said.setdefault("organization_id", simulated.simulator.world.app_id)
-        said.setdefault("session_started_at", written(recording.session.started_at))
+        if simulated.plan.faults:
+            # The list does not say them.
+            said.setdefault("organization_id", simulated.simulator.world.app_id)
+            said.setdefault("session_started_at", written(recording.session.started_at))
         said["artifacts"] = {
             name: {key: value for key, value in artifact.items() if key not in ("url", "archive")}
             for name, artifact in row.get("artifacts", {}).items()
         }
-        assert said == expected_row(simulated.simulator.world, recording)
+        expected = expected_row(simulated.simulator.world, recording)
+        expected["artifacts"] |= session_artifacts(recording.session, row)
+        assert said == expected
 
 
 def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
@@ -59,21 +95,37 @@ def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
     for recording in writable(simulated):
         artifacts = found[recording.id].get("artifacts", {})
         states = {name: artifact["archive"] for name, artifact in artifacts.items()}
-        for file in simulated.simulator.world.media_files(recording) if states else []:
-            state = states.pop(name_of(file.artifact))
+        for name, file in files_to_keep(simulated.simulator.world, recording) if states else []:
+            state = states.pop(name)
+            assert (state["state"], state["bucket"]) == ("archived", bucket)
             body = s3.get_object(Bucket=bucket, Key=state["key"])["Body"].read()
             assert body == file.read()
             crc32 = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-            assert (state["state"], state["bucket"]) == ("archived", bucket)
             assert (state["size"], state["checksum_crc32"]) == (len(body), crc32)
             archived.append(state["key"])
         # What is in a bucket of the owner's, or was never recorded.
         elsewhere = "none" if recording.options.realtimekit_bucket else "external"
-        assert all(state["state"] == elsewhere for state in states.values())
+        own = [state for name, state in states.items() if name not in SESSION_FILES]
+        assert all(state["state"] == elsewhere for state in own)
     versions = s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
     assert sorted(versions.search("[Versions, DeleteMarkers][][].Key")) == sorted(archived)
     unfinished = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     assert not {id for id in erased(simulated) for one in unfinished if id in one["Key"]}
+
+
+def test_a_session_without_a_file_says_so_and_one_that_was_announced_is_lost(
+    simulated: Simulation,
+) -> None:
+    """Each recording has a last state of each file; none is none that could have been had."""
+    found = rows(simulated)
+    for recording in writable(simulated):
+        if recording.id in erased(simulated):
+            continue
+        artifacts = found[recording.id]["artifacts"]
+        for name in SESSION_FILES:
+            archive = artifacts[name]["archive"]
+            assert archive["state"] in LAST_STATES[outcome(recording.session, name)]
+            assert recording.session.id in archive.get("key", recording.session.id)
 
 
 def test_rows_only_move_forward(simulated: Simulation) -> None:
@@ -87,16 +139,28 @@ def test_rows_only_move_forward(simulated: Simulation) -> None:
 
 
 def test_subscribers_hear_of_each_change_and_of_nothing_else(simulated: Simulation) -> None:
-    """Each recording is catalogued, final and archived once, however often it is said."""
+    """Each recording is catalogued, final and archived once, however often it is said.
+
+    So is each file of its session, whenever it comes.
+    """
     changed: set[tuple[str, str]] = set()
     told: defaultdict[str, list[str]] = defaultdict(list)
+    kept: defaultdict[str, list[str]] = defaultdict(list)
     for old, new in changes(simulated):
         event_id = f"{new['recording_id']}#{new['version']}"
         for type_ in news(old, new):
             changed.add((type_, event_id))
             told[new["recording_id"]].append(type_)
+        for name in sorted(in_state(new, "archived") - in_state(old, "archived")):
+            changed.add(("Recording File Archived", f"{event_id}#{name}"))
+            kept[new["recording_id"]].append(name)
+        if in_state(new, "expired") - in_state(old, "expired"):
+            changed.add(("Recording Expired", event_id))
     assert {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard} == changed
     for recording in writable(simulated):
+        if recording.id not in erased(simulated):
+            files_of_session = to_keep(simulated.simulator.world, recording.session)
+            assert sorted(kept[recording.id]) == sorted(files_of_session)
         final = "Recording Uploaded" if is_uploaded(recording) else "Recording Errored"
         files = ["Recording Archived"] * (is_uploaded(recording) and bool(recording.artifacts))
         life = ["Recording Catalogued", final, *files]
@@ -187,6 +251,11 @@ def test_no_secret_is_anywhere(simulated: Simulation) -> None:
         if is_uploaded(recording)
         for artifact in recording.artifacts
     }
+    signatures |= {
+        parse_qs(urlsplit(world.session_file_url(file)).query)["X-Amz-Signature"][0]
+        for session in world.sessions()
+        for file in world.session_files(session)
+    }
     for where, text in places(simulated):
         leaked = signatures & set(re.findall("[0-9a-f]{64}", text))
         for secret in (CANARY, "X-Amz-", *leaked):
@@ -214,15 +283,23 @@ def test_what_was_seen_of_realtimekit_is_in_each_run(simulated: Simulation) -> N
     for certain in CERTAIN_RECORDINGS.values():
         assert [one for one in options if all(getattr(one, k) == v for k, v in certain.items())]
     assert simulated.simulator.world.undocumented.track_urls == "layers in links"
+    sessions = simulated.simulator.world.sessions()
+    ordered = {options.outcome for session in sessions for options in session.files.values()}
+    assert ordered == LAST_STATES.keys() - {"not ordered"}
+    titles = {session.meeting.title for session in sessions if session.recordings}
+    assert titles >= {f"Meeting {number}" for number in CERTAIN_FILES}
 
 
 # The truth, as a row has it.
 
 
 def expected_row(world: World, recording: Recording) -> Row:
-    """Return the row that RealtimeKit's truth implies, without states and URLs of files."""
+    """Return the row that RealtimeKit's truth implies, without states and URLs of files.
+
+    The files of the recording's session are left out.
+    """
     final, uploaded = recording.at(FAR), is_uploaded(recording)
-    row = {
+    row: Row = {
         "recording_id": recording.id,
         "app_id": world.app_id,
         "organization_id": world.app_id,
@@ -245,6 +322,52 @@ def expected_row(world: World, recording: Recording) -> Row:
         "archived": ("yes" if recording.artifacts else "no") if uploaded else None,
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def session_artifacts(session: Session, row: Row) -> dict[str, Row]:
+    """Return the entries of the session's files, without what became of them.
+
+    A file that RealtimeKit has offered or announced says until when. Whether one without a URL was
+    announced is the row's to say.
+    """
+    entries: dict[str, Row] = {name: {"kind": name} for name in SESSION_FILES}
+    expires_at = written(session.ended_at and session.ended_at + timedelta(days=7))
+    for name, entry in entries.items():
+        is_expired = row["artifacts"][name]["archive"]["state"] == "expired"
+        if is_expired or outcome(session, name) in ("file", "empty", "no file"):
+            entry["url_expires_at"] = expires_at
+    return entries
+
+
+def outcome(session: Session, name: str) -> str:
+    """Return the fate of a session's file, by the artifact's name."""
+    options = session.files.get(SESSION_FILES[name][0])
+    return options.outcome if options else "not ordered"
+
+
+def to_keep(world: World, session: Session) -> dict[str, SessionFile]:
+    """Return the session's files that can be had, by the artifact's name."""
+    return {
+        name: world.session_file(session, *SESSION_FILES[name])
+        for name in SESSION_FILES
+        if outcome(session, name) == "file"
+    }
+
+
+def files_to_keep(world: World, recording: Recording) -> list[tuple[str, StoredFile]]:
+    """Return the recording's own files and its session's, by the artifact's name."""
+    own = [(name_of(file.artifact), file) for file in world.media_files(recording)]
+    return [*(own if is_uploaded(recording) else []), *to_keep(world, recording.session).items()]
+
+
+def in_state(row: Row, state: str) -> set[str]:
+    """Return the names of the session's files in an archive state."""
+    artifacts = row.get("artifacts", {})
+    return {
+        name
+        for name in SESSION_FILES
+        if artifacts.get(name, {}).get("archive", {}).get("state") == state
+    }
 
 
 def news(old: Row, new: Row) -> list[str]:

@@ -357,6 +357,39 @@ def test_a_recording_without_files_is_looked_for_without_a_deadline(
     assert check.deadline is None
 
 
+@pytest.mark.parametrize(
+    ("found_hours_after_its_end", "due_at", "is_late"),
+    [
+        (0, "2026-06-03T11:30:00.000Z", False),
+        (2, "2026-06-03T12:31:00.000Z", True),
+        (30, "2026-06-04T16:31:00.000Z", True),
+    ],
+)
+def test_a_sessions_files_are_looked_for_an_hour_after_the_end_or_soon_if_it_is_found_late(
+    handle: Handle,
+    bus: Any,
+    worklist: Worklist,
+    clock: Clock,
+    found_hours_after_its_end: int,
+    due_at: str,
+    is_late: bool,
+) -> None:
+    """A late look is no haste: a backfill leaves thousands."""
+    change = record(1, RECORDING_ID, "ERRORED")
+    change["dynamodb"]["NewImage"] |= {
+        "session_id": {"S": "35bf992d-c9e9-4616-a12e-7696a6cecc1b"},
+        "stopped_at": {"S": "2026-06-03T10:30:00.000Z"},
+    }
+    clock.advance(found_hours_after_its_end * 3600)
+
+    assert handle(change) == []
+
+    clock.advance(3600)
+    [check] = worklist.due(10)
+    assert check.key == "session_files#35bf992d-c9e9-4616-a12e-7696a6cecc1b"
+    assert (check.due_at[:24], check.low_priority) == (due_at, is_late)
+
+
 def test_a_file_that_is_offered_after_all_is_asked_for_at_once(
     handle: Handle, queued: Queued, bus: Any
 ) -> None:
