@@ -126,7 +126,9 @@ def test_what_failed_is_told_with_its_ids_and_where_to_look(run, put):
         "aws logs filter-log-events --region eu-central-1 "
         "--log-group-name stack-IngestRecordingLogGroup"
     )
-    assert start[1].endswith(f" --filter-pattern '\"{message_id}\"'")
+    assert start[1].endswith(
+        f" --filter-pattern '\"{message_id}\"' --query 'events[].[message]' --output text"
+    )
 
 
 def test_an_ended_session_is_told_with_its_ids(run, put):
