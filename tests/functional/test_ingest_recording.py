@@ -192,9 +192,7 @@ def test_only_the_sessions_recordings_are_taken_from_the_meetings(
     assert catalogue.get(latest.id) is not None
 
 
-@pytest.mark.parametrize(
-    ("is_recorded", "sessions", "pages"), [(True, 250, 2), (False, 1150, 11)]
-)
+@pytest.mark.parametrize(("is_recorded", "sessions", "pages"), [(True, 250, 2), (False, 1150, 11)])
 def test_of_a_meeting_that_goes_on_for_years_only_the_newest_part_is_read(
     handle: Handle,
     simulator: Simulator,
