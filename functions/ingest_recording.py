@@ -199,7 +199,7 @@ def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
         recording_id=request.recording_id,
         source=request.source,
         status=row["status"],
-        version=row["version"],
+        row_version=row["version"],
         changed=upserted.changed,
     )
     metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))

@@ -287,9 +287,16 @@ def health(context: click.Context, api: Api, as_json: bool) -> None:
 
 def _part_cells(name: str, part: Mapping[str, Any]) -> list[str]:
     """Return a part's row, marked with ! if the part is not ok."""
-    details = [f"{key}: {member_text(value)}" for key, value in part.items() if key != "status"]
+    details = [f"{key}: {_detail_text(value)}" for key, value in part.items() if key != "status"]
     mark = "" if part["status"] == "ok" else "!"
     return [mark, name, part["status"], ", ".join(details)]
+
+
+def _detail_text(value: object) -> str:
+    """Return a detail's text; of counts only those above 0, since the terminal cuts the line."""
+    if isinstance(value, Mapping):
+        value = {name: member for name, member in value.items() if member != 0} or "none"
+    return member_text(value)
 
 
 COMMANDS = (list_recordings, show, links, download, sync, erase, health)

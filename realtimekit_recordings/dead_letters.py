@@ -170,7 +170,9 @@ class DeadLetter:
         )
         return (
             f"aws logs filter-log-events{region} --log-group-name {self.queue.log_group} "
-            f"--start-time {since} --filter-pattern '\"{pattern}\"'"
+            f"--start-time {since} --filter-pattern '\"{pattern}\"' "
+            # Prints each line as the function wrote it, not inside the JSON of the AWS CLI.
+            "--query 'events[].[message]' --output text"
         )
 
     @property

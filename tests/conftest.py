@@ -90,7 +90,7 @@ pytest_plugins = ["rights"]
 
 @pytest.fixture(scope="session")
 def template() -> Mapping[str, Any]:
-    """template.yaml as CloudFormation reads it."""
+    """Return template.yaml as CloudFormation reads it."""
     return load(ROOT / "template.yaml")
 
 
@@ -143,7 +143,7 @@ def _wait(client: Any, event: str, table: str) -> None:
 
 @pytest.fixture
 def rows_of_400_kb(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let moto measure a row as DynamoDB does: binary in raw bytes, what is replaced not at all.
+    """Let moto measure a row as DynamoDB does: binary in raw bytes, without replaced values.
 
     (DynamoDB guide, item sizes and formats.)
     """
@@ -188,7 +188,7 @@ def worklist(work_table: Table, clock: Clock) -> Worklist:
 
 @pytest.fixture
 def secretsmanager(dynamodb: Any) -> Any:
-    """Secrets Manager with the API token in it."""
+    """Return a client of Secrets Manager, which has the API token."""
     client = boto3.client("secretsmanager")
     client.create_secret(
         Name="realtimekit-api-token", SecretString=json.dumps({"api_token": API_TOKEN})
@@ -221,7 +221,7 @@ def context() -> Context:
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    """RealtimeKit at 10:30, where time stands still; its first meeting has the samples' ids."""
+    """Yield RealtimeKit at 10:30, where time stands still. Its first meeting has the samples' ids."""
     origin = datetime(2026, 6, 3, 10, 30, tzinfo=UTC)
     world = World(clock=SimulatedClock(origin, speed=0), seed=1, app_id=APP_ID)
     with Simulator(world) as running:
@@ -231,7 +231,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def observe() -> Observe:
-    """Who is told of the requests to RealtimeKit: nobody, unless a module says otherwise."""
+    """Return an observer that ignores the requests to RealtimeKit; modules may replace it."""
     return lambda name, unit, value: None
 
 
@@ -263,14 +263,14 @@ def ingestion(
 
 @pytest.fixture(scope="session")
 def storage() -> Iterator[str]:
-    """The emulator's S3, which checks checksums and conditions as moto does not; its URL."""
+    """Yield the URL of the emulator's S3, which checks checksums and conditions. moto does not."""
     with Ministack(ROOT / ".local") as emulator:
         yield emulator.url
 
 
 @pytest.fixture
 def s3(storage: str) -> Any:
-    """S3 as `Copier` needs it; none of moto's, even where the rest is."""
+    """Return a client of the emulator's S3, as `Copier` needs it. The other clients are moto's."""
     return boto3.client(
         "s3",
         endpoint_url=storage,
@@ -289,7 +289,7 @@ def s3(storage: str) -> Any:
 
 @pytest.fixture
 def bucket(s3: Any) -> str:
-    """A new, versioned bucket."""
+    """Return the name of a new, versioned bucket."""
     name = f"archive-{uuid.uuid4()}"
     location = {"LocationConstraint": "eu-central-1"}
     s3.create_bucket(Bucket=name, CreateBucketConfiguration=location)
@@ -304,13 +304,13 @@ def archive(s3: Any, bucket: str) -> Archive:
 
 @pytest.fixture
 def copier(s3: Any, archive: Archive) -> Copier:
-    """A copier with the smallest parts that S3 takes."""
+    """Return a copier with the smallest parts that S3 takes."""
     return Copier(s3, archive, part_size=5 * 1024 * 1024)
 
 
 @pytest.fixture
 def media() -> Media:
-    """Which may be on this machine, and soon has enough of silence."""
+    """Return a client for files on this machine that gives up after 5 s of silence."""
     return Media(("http://127.0.0.1",), timeout=urllib3.Timeout(connect=5, read=5))
 
 
@@ -348,7 +348,7 @@ def logged(
 
 @pytest.fixture
 def checks(worklist: Worklist, clock: Clock) -> Callable[[], dict[str, str]]:
-    """The causes of all pending checks, by key."""
+    """Return a function that returns the causes of all pending checks, by key."""
 
     def read() -> dict[str, str]:
         clock.advance(8 * 86_400)
@@ -366,5 +366,5 @@ def signer() -> Signer:
 
 @pytest.fixture(scope="session")
 def successor() -> Signer:
-    """Who signs after a rotation."""
+    """Return the signer that follows after a rotation of the key."""
     return Signer()

@@ -74,7 +74,7 @@ class Context:
 
 
 def sample(name: str) -> Any:
-    """The sample event of that name."""
+    """Return the sample event of that name."""
     return json.loads((ROOT / "events" / f"{name}.json").read_text())
 
 
@@ -162,7 +162,7 @@ class Upstream:
 
 
 def drained(queue: Any) -> list[Any]:
-    """The messages on a queue, read from JSON; it is empty afterwards."""
+    """Return the messages on a queue, read from JSON, and empty the queue."""
     found = []
     while batch := queue.receive_messages(MaxNumberOfMessages=10):
         for message in batch:
@@ -180,9 +180,9 @@ def s3_fails(
     times: int | None = None,
     reads_body: bool = False,
 ) -> Iterator[list[str]]:
-    """Let S3 answer an error to the next of these calls, perhaps after a chunk of the body.
+    """Let S3 answer the next of these calls with an error, perhaps after a chunk of the body.
 
-    What it gives is the list of the URLs that were refused.
+    Yields a list, to which each refused URL is added.
     """
     refused: list[str] = []
 
@@ -208,7 +208,7 @@ class _Raw(io.BytesIO):
 
 
 def tracks(count: int) -> tuple[RecordedFile, ...]:
-    """Files as RealtimeKit names them, of as many participants, with URLs of 2 KB."""
+    """Return the files of so many participants as RealtimeKit names them, with URLs of 2 KB."""
     random = Random(7)
 
     def uuid4() -> UUID:

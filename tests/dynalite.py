@@ -1,4 +1,4 @@
-"""Run pytest with the tables in dynalite, a DynamoDB that knows nothing of moto's.
+"""Run pytest with the tables in dynalite, a DynamoDB that shares no code with moto.
 
     python tests/dynalite.py CLI [PYTEST_ARGUMENT …]
 

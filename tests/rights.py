@@ -1,9 +1,9 @@
 """Rights: what each function calls in AWS is what its role grants, no less and no more.
 
-While a functional test has a handler run, each call that it makes is held against the role of its
-function: one that is not granted fails the test. When all tests of a handler have passed, here or
-on several workers, each right that none of its calls needed fails the session. What a function is
-fed by, and its log, need rights of their own; those follow from the template.
+While a functional test runs a handler, each call to AWS is compared with the function's role, and a
+call that the role does not grant fails the test. When all tests of a handler have passed, each right
+that no call needed fails the session. The rights that Lambda needs, for event sources and the log,
+follow from the template.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _RIGHTS = {
     "s3:ListObjectsV2": ["s3:ListBucket"],
     "s3:HeadBucket": ["s3:ListBucket"],
     "s3:GetObjectLockConfiguration": ["s3:GetBucketObjectLockConfiguration"],
-    # Of a version: "you must always specify the s3:DeleteObject permission", and the other one.
+    # To delete a version, "you must always specify the s3:DeleteObject permission", and the other one.
     "s3:DeleteObjects": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
     "sqs:SendMessageBatch": ["sqs:SendMessage"],
     "sqs:DeleteMessageBatch": ["sqs:DeleteMessage"],
     "sqs:ChangeMessageVisibilityBatch": ["sqs:ChangeMessageVisibility"],
 }
-# What Lambda does for a function, with the function's role (Lambda's guide, event source mappings).
+# Lambda makes these calls with the function's role (Lambda's guide, event source mappings).
 _LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
 _QUEUE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 _STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator")
 
 _HANDLERS = {path.stem for path in (ROOT / "functions").glob("*.py")}
-# What the tests call by other names than the template's.
+# Names in the tests, and their names in the template.
 _NAMES = {"realtimekit-api-token": "ApiTokenSecret"}
 _BUCKET = re.compile(r"archive-[0-9a-f-]{36}|archive-bucket")
 
@@ -75,7 +75,7 @@ class Right:
 
 
 def function_of(template: Template, handler: str) -> Mapping[str, Any]:
-    """The properties of the function that a module of `functions/` is."""
+    """Return the template's properties of a module of `functions/`."""
     [properties] = [
         resource["Properties"]
         for resource in template["Resources"].values()
@@ -117,7 +117,7 @@ def implied(function: Mapping[str, Any]) -> set[Right]:
 
 
 def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[Right]:
-    """The rights that a call needs; on `?`, which nobody is granted, where its target is not known."""
+    """Return the rights that a call needs. An unknown target is `?`, which no role grants."""
     call = f"{service}:{operation}"
     return {
         Right(action, resource, source)
@@ -208,7 +208,7 @@ class Calls:
             self._into = before
 
     def note(self, params: Any, model: Any, **_: Any) -> None:
-        """botocore's event `provide-client-params`: for each call, and each URL that is signed."""
+        """Note a call or a signed URL, by botocore's event `provide-client-params`."""
         if (into := self._into) is not None:
             into.update(needed(model.service_model.signing_name, model.name, params))
 
@@ -224,7 +224,7 @@ def denied(grants: Collection[Right], called: Collection[Right]) -> list[str]:
 
 
 def unused(grants: Collection[Right], called: Collection[Right]) -> list[str]:
-    """The rights that no call needed."""
+    """Return the rights that no call needed."""
     return sorted(str(one) for one in grants if not any(one.covers(call) for call in called))
 
 
@@ -265,7 +265,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker hands over what it saw."""
+    """Hand over a worker's calls to the controller."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["calls"] = {
             handler: [(one.action, one.resource, one.source) for one in seen]
@@ -275,14 +275,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """The controller takes it."""
+    """Take over a worker's calls."""
     for handler, seen in getattr(node, "workeroutput", {}).get("calls", {}).items():
         calls.of.setdefault(handler, set()).update(Right(*one) for one in seen)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Judge, where all of a handler's tests passed and none was left out."""
+    """Compare calls and rights of each handler whose tests all ran and passed."""
     result = yield
     options = session.config.option
     if not (hasattr(session.config, "workerinput") or options.keyword or options.markexpr):

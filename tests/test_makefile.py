@@ -26,7 +26,7 @@ case "$2" in *ensurepip*) exit 1;; esac
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with the Makefile, and files in place of what it depends on."""
+    """Return a folder with the Makefile, and with files in place of its dependencies."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("template.yaml", "samconfig.toml", "requirements.in", "requirements.txt"):
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""Mutants: each module is held against tests that there are."""
+"""The mutation tests: each module has existing test files."""
 
 from __future__ import annotations
 

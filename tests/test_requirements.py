@@ -16,7 +16,7 @@ LOCKS = [ROOT / "requirements.txt", ROOT / "local/sam-requirements.txt"]
 
 
 def locked(lock: Path) -> dict[str, tuple[Requirement, list[str]]]:
-    """Each requirement with its hashes, by name."""
+    """Return the hashes of each requirement, by name."""
     text = re.sub(r"^\s*#.*\n", "", lock.read_text(), flags=re.MULTILINE)
     found = {}
     for entry in text.replace("\\\n", " ").splitlines():

@@ -41,7 +41,7 @@ def functions(resources: Resources) -> dict[str, Any]:
 
 
 def statements(role: Any) -> Iterator[Any]:
-    """Also those that depend on a condition."""
+    """Yield a policy's statements, conditional ones included."""
     for policy in role["Properties"]["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
             yield statement["Fn::If"][1] if "Fn::If" in statement else statement
@@ -119,7 +119,7 @@ def test_a_role_grants_what_lambda_needs_for_its_functions_log_and_sources(
 
 
 def test_every_queue_is_encrypted(resources: Resources) -> None:
-    """checkov takes a key of SQS's own for none: its finding is suppressed."""
+    """checkov does not count SQS's own key, so its finding is suppressed."""
     for queue in of_type(resources, "AWS::SQS::Queue").values():
         assert queue["Properties"]["SqsManagedSseEnabled"] is True
 
@@ -137,7 +137,7 @@ def test_every_queue_that_is_worked_on_has_a_dead_letter_queue(resources: Resour
 
 
 def queue_sources(resources: Resources) -> list[tuple[Any, Any]]:
-    """Each function that works on a queue, and how it is fed."""
+    """Return the functions that work on a queue, each with its event source."""
     return [
         (function, source["Properties"])
         for function in functions(resources).values()
@@ -685,7 +685,7 @@ def test_every_alarm_reaches_somebody_and_says_when_it_is_over(resources: Resour
 
 
 def test_who_reads_no_queue_and_no_stream_is_watched_for_errors(resources: Resources) -> None:
-    """Nobody waits for the API's function but its callers, who see its errors."""
+    """Only its callers wait for the API's function, and they see its errors."""
     watched = {
         alarm["Properties"]["Dimensions"][0]["Value"]["Ref"]
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()

@@ -133,10 +133,13 @@ def test_an_erasure_is_of_a_recording_or_of_a_meeting(run: Run, aws: Any, words:
     assert "Give either a RECORDING_ID or --meeting-id." in result.stderr
 
 
-def test_health_marks_what_is_wrong(run: Run, stack_api: Upstream) -> None:
+def test_health_marks_what_is_wrong_and_shows_only_queues_with_messages(
+    run: Run, stack_api: Upstream
+) -> None:
     parts = {
         "table": {"status": "ok"},
         "queues": {"status": "degraded", "messages": {"ingest": 2, "archive": 0}},
+        "quiet": {"status": "ok", "messages": {"ingest": 0}},
     }
     stack_api.says(Answer({"status": "degraded", "parts": parts}))
 
@@ -145,7 +148,8 @@ def test_health_marks_what_is_wrong(run: Run, stack_api: Upstream) -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1:] == [
         "   table   ok",
-        "!  queues  degraded  messages: ingest 2, archive 0",
+        "!  queues  degraded  messages: ingest 2",
+        "   quiet   ok        messages: none",
     ]
 
 

@@ -126,7 +126,9 @@ def test_what_failed_is_told_with_its_ids_and_where_to_look(run, put):
         "aws logs filter-log-events --region eu-central-1 "
         "--log-group-name stack-IngestRecordingLogGroup"
     )
-    assert start[1].endswith(f" --filter-pattern '\"{message_id}\"'")
+    assert start[1].endswith(
+        f" --filter-pattern '\"{message_id}\"' --query 'events[].[message]' --output text"
+    )
 
 
 def test_an_ended_session_is_told_with_its_ids(run, put):
@@ -170,7 +172,7 @@ def test_a_record_of_the_stream_is_told_by_its_place_and_time(run, put):
     assert told["changes"] == "9"
     # The log is searched from the time of the changes, before Lambda gave up.
     assert "--log-group-name stack-PublishChangesLogGroup --start-time 1780482600000" in told["log"]
-    assert told["log"].endswith(f"'\"{REQUEST_ID}\"'")
+    assert f"--filter-pattern '\"{REQUEST_ID}\"'" in told["log"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def wait_for(look: Callable[[], Found | None], seconds: float = 300) -> Found:
 
 
 def kill_runtime(handler: str) -> None:
-    """At once, whatever it is doing, as Lambda's host may; not those of other workers' stacks."""
+    """Kill a function's processes at once, as Lambda's host may, but not those of other stacks."""
     listed = subprocess.run(
         ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
         capture_output=True,
@@ -101,7 +101,7 @@ class Deployment:
 
     @contextlib.contextmanager
     def without_schedules(self) -> Iterator[None]:
-        """Let no minute pass: what is due is not looked at, however long a test takes."""
+        """Disable the schedules, so that no due check is queued, however long a test takes."""
         events = self.stack.client("events")
         pages = events.get_paginator("list_rules").paginate()
         rules = [rule for page in pages for rule in page["Rules"]]
@@ -122,7 +122,7 @@ class Deployment:
                 self.dynamodb.delete_item(TableName=name, Key={"work_id": item["work_id"]})
 
     def subscribe(self) -> str:
-        """The URL of a queue that hears of all that is published."""
+        """Subscribe a queue to all published events, and return its URL."""
         sqs, events = self.stack.client("sqs"), self.stack.client("events")
         url: str = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -157,7 +157,7 @@ class Deployment:
         return sum(int(answer["Attributes"][name]) for name in names)
 
     def dead_letter(self, queue: str) -> str | None:
-        """A message of the dead-letter queue, taken from it."""
+        """Take a message from the dead-letter queue, and return its body."""
         sqs, url = self.stack.client("sqs"), self.stack.description["queues"][queue]["url"]
         for message in sqs.receive_message(QueueUrl=url).get("Messages", []):
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -174,8 +174,7 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployment(**overrides: str) -> Iterator[Deployment]:
-    """A stack of its own, with these parameters over those of all, and a RealtimeKit in which
-    nothing has happened yet."""
+    """Deploy a stack with these parameters, beside a RealtimeKit without meetings."""
     for path in (BUILT_TEMPLATE, RUNTIME_PYTHON):
         assert path.exists(), "make test builds what the end-to-end tests deploy"
     world = World(clock=Clock(), seed=SEED, reveals_secrets=True)
@@ -200,7 +199,7 @@ def _deployment() -> Iterator[Deployment]:
 
 @pytest.fixture
 def deployed(_deployment: Deployment) -> Iterator[Deployment]:
-    """One deployment for all tests; each has meetings of its own, and leaves no fault behind."""
+    """Yield the deployment that all tests share. Each test makes its own meetings."""
     yield _deployment
     _deployment.simulator.faults.clear()
     _deployment.open_budget()
@@ -208,7 +207,7 @@ def deployed(_deployment: Deployment) -> Iterator[Deployment]:
 
 @pytest.fixture
 def fresh() -> Iterator[Deployment]:
-    """A deployment for one test, subscribed to RealtimeKit's webhooks."""
+    """Yield a deployment for one test, subscribed to RealtimeKit's webhooks."""
     with deployment(Archiving="off") as own:
         own.simulator.webhooks.registrations.add(
             own.stack.description["webhook_url"], events=EVENTS

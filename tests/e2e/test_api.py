@@ -62,7 +62,7 @@ class Signature(requests.auth.AuthBase):
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Deployment]:
-    """A deployment with recordings of all kinds."""
+    """Yield a deployment with recordings of all kinds."""
     with deployment() as own:
         world = own.simulator.world
         recordings = [
@@ -85,9 +85,9 @@ def get(api: Deployment, path: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def document(api: Deployment) -> Any:
-    """All operations but the webhook, which has tests of its own and takes only signed bodies.
+    """Return all operations but the webhook, which takes only signed bodies and has its own tests.
 
-    Ids are drawn from those that there are, so that more than 404 is met.
+    Ids are drawn from existing ones, so that answers other than 404 occur.
     """
     known = [one["recording_id"] for one in get(api, "/recordings")["recordings"]]
     described = json.loads(json.dumps(get(api, "/openapi.json")))
@@ -220,7 +220,7 @@ OPERATIONS = [
     for method in operations
     if method != "parameters" and path != "/webhooks/realtimekit"
 ]
-# What is erased is not there for others.
+# An erased recording is missing for the other tests.
 OPERATIONS.sort(key=lambda operation: operation[1] == "delete")
 
 

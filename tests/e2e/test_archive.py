@@ -37,20 +37,20 @@ def _archiving() -> Iterator[Deployment]:
 
 @pytest.fixture
 def archiving(_archiving: Deployment) -> Iterator[Deployment]:
-    """A deployment that archives in the smallest parts that S3 takes."""
+    """Yield a deployment that archives in the smallest parts that S3 takes."""
     yield _archiving
     _archiving.simulator.faults.clear()
 
 
 def sync(archiving: Deployment, **options: Any) -> Recording:
-    """A recording that is uploaded and catalogued; its archiving begins."""
+    """Record a meeting and catalogue it, so that its archiving begins."""
     recording = archiving.simulator.world.record_meeting(options=RecordingOptions(**options))
     assert archiving.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200
     return recording
 
 
 def archived(archiving: Deployment, recording: Recording) -> dict[str, Any]:
-    """The artifacts of its row, when all of them are archived."""
+    """Wait until all files of a recording are archived; return its row's artifacts."""
 
     def look() -> dict[str, Any] | None:
         row = archiving.row(recording)
@@ -61,7 +61,7 @@ def archived(archiving: Deployment, recording: Recording) -> dict[str, Any]:
 
 
 def expect_whole_and_once(archiving: Deployment, recording: Recording) -> None:
-    """Each file is one object of one version, byte for byte, and no upload is left over."""
+    """Assert that each file is one object of one version, byte for byte, and no upload is left."""
     s3, bucket = archiving.stack.client("s3"), archiving.stack.description["archive_bucket"]
     app_id = archiving.simulator.world.app_id
     found = s3.list_object_versions(Bucket=bucket, Prefix=app_id).get("Versions", [])
@@ -79,7 +79,7 @@ def expect_whole_and_once(archiving: Deployment, recording: Recording) -> None:
 
 
 def ranges(archiving: Deployment, recording: Recording) -> list[tuple[int, int]]:
-    """The parts of its files that were fetched so far, whole or not; not the looks at the start."""
+    """Return the ranges that were requested so far, without the first 512 bytes."""
     asked = [
         logged.range
         for logged in archiving.simulator.requests

@@ -49,7 +49,7 @@ def is_archived(stack: Deployment, recording: Recording) -> bool:
 
 @pytest.fixture
 def run(stack: Deployment, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command, with the stack's URL and credentials in the environment."""
+    """Return a function that runs a command with the stack's URL and credentials."""
     described = stack.stack.description
     monkeypatch.setenv("REALTIMEKIT_RECORDINGS_API_URL", described["api_url"])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", described["aws_access_key_id"])
@@ -234,7 +234,7 @@ def test_dead_letters_are_told_and_redriven_and_purged(
 
 @contextlib.contextmanager
 def ticking(stack: Deployment) -> Iterator[None]:
-    """The minutes pass faster, while a command watches."""
+    """Let the schedules' minutes pass faster, while a command watches."""
     over = threading.Event()
     answers: list[dict[str, Any]] = []
 

@@ -1,4 +1,4 @@
-"""The package under AWS's runtime client and over TLS: what is done before the first invocation."""
+"""Initialisation of the package, under AWS's runtime client and over TLS."""
 
 from __future__ import annotations
 

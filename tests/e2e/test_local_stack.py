@@ -1,4 +1,4 @@
-"""The local stack itself: what it promises to those who run it."""
+"""The local stack's promises to the people who run it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 @contextlib.contextmanager
 def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[str, Any]]:
-    """Yield the description of a running `up`; then stop it, and see that it left nothing."""
+    """Yield the description of a running `up`; then stop it, and assert that its folder is empty."""
     assert not DESCRIPTION_FILE.exists(), "stop `make up` first: these tests start one of their own"
     up = subprocess.Popen(
         [sys.executable, "-m", "local", "up"],

@@ -184,11 +184,11 @@ def test_sixty_events_at_once_make_each_row_once(deployed: Deployment) -> None:
 
     def all_there() -> list[dict[str, Any]] | None:
         items = [i for i in deployed.items("RecordingsTable") if i["recording_id"]["S"] in ids]
-        # An event on the bus brings no title: the session is asked for it.
+        # An event on the bus brings no title, so the function fetches it with the session.
         return items if sum("meeting_title" in item for item in items) == 15 else None
 
     def budget_postponed() -> None:
-        """Requests that met a spent budget come with the next tick."""
+        """Run a tick for the requests that met a spent budget."""
         for item in deployed.items("WorkTable"):
             if item["work_id"]["S"].removeprefix("check#recording#") in ids:
                 deployed.make_due(item["work_id"]["S"].removeprefix("check#"))
@@ -201,7 +201,7 @@ def test_sixty_events_at_once_make_each_row_once(deployed: Deployment) -> None:
         return found
 
     rows = wait_for(look)
-    # What get-one says, and the meeting that the session says.
+    # The attributes of get-one, and the meeting that the session names.
     assert {item["version"]["N"] for item in rows} == {"2"}
     assert {item["status"]["S"] for item in rows} == {"UPLOADED"}
     windows = [

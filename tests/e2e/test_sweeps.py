@@ -43,7 +43,7 @@ def deployed() -> Iterator[Deployment]:
 
 @contextlib.contextmanager
 def time_flies(deployed: Deployment) -> Iterator[None]:
-    """The budget's windows pass quickly."""
+    """Let the budget's windows pass quickly."""
     over = threading.Event()
 
     def forget() -> None:
@@ -60,7 +60,7 @@ def time_flies(deployed: Deployment) -> Iterator[None]:
 
 
 def recorded(simulator: Simulator, count: int) -> list[Recording]:
-    """Half a minute apart, up to yesterday."""
+    """Record so many meetings, half a minute apart, up to yesterday."""
     first = simulator.world.clock.now() - timedelta(days=1, seconds=30 * count)
     return [
         simulator.world.record_meeting(
@@ -71,7 +71,7 @@ def recorded(simulator: Simulator, count: int) -> list[Recording]:
 
 
 def tell(deployed: Deployment, recordings: list[Recording]) -> None:
-    """RealtimeKit's events, by way of the event bus, ten to a call."""
+    """Put RealtimeKit's events on the event bus, ten to a call."""
     events = deployed.stack.client("events")
     for start in range(0, len(recordings), 10):
         answer = events.put_events(
@@ -93,7 +93,7 @@ def kill_the_sweeper() -> None:
 
 
 def tick(deployed: Deployment) -> None:
-    """One of the schedule's, after a dead one's lease is over."""
+    """Run the sweep function as its schedule does, after the lease of a killed run is over."""
     table = deployed.stack.description["tables"]["WorkTable"]["name"]
     deployed.dynamodb.delete_item(TableName=table, Key={"work_id": {"S": "sweeper"}})
     with contextlib.suppress(Exception):
@@ -108,7 +108,7 @@ def request(deployed: Deployment, method: str, path: str, body: Any = None) -> A
 
 
 def swept(deployed: Deployment, since: str, **more: Any) -> dict[str, Any]:
-    """The report of a sweep from then to now, when it has ended."""
+    """Run a sweep from a time to now, and return its report."""
     asked = request(deployed, "POST", "/sweeps", {"from": since, **more})
     deadline = time.monotonic() + 1500
     while True:
@@ -157,13 +157,13 @@ def test_with_a_third_of_the_webhooks_lost_a_sweep_makes_the_table_equal_to_the_
         )
 
     def is_told() -> bool:
-        """Each row has its meeting's title: an event on the bus brings none."""
+        """Return True if each row has its title, which an event on the bus does not bring."""
         return sum("meeting_title" in row for row in rows(deployed).values()) == len(told)
 
     with time_flies(deployed):
         tell(deployed, told)
         wait_for(lambda: is_told() and deployed.is_idle(), 1500)
-    # Nobody asks for the details of what is repaired, so that a second sweep finds what the first left.
+    # Details of repaired rows are not fetched, so that a second sweep finds the first one's rows.
     with time_flies(deployed), deployed.without_schedules():
         happenings: dict[int, Callable[[], object]] = {
             2: kill_the_sweeper,

@@ -31,7 +31,7 @@ def statuses(deliveries: list[Delivery]) -> list[list[int | None]]:
 
 
 def final(fresh: Deployment, recordings: list[Recording]) -> list[dict[str, Any]] | None:
-    """The rows, once they are all UPLOADED."""
+    """Return the rows if they are all UPLOADED."""
     ids = {recording.id for recording in recordings}
     rows = [row for row in fresh.items("RecordingsTable") if row["recording_id"]["S"] in ids]
     done = len(rows) == len(ids) and all(row["status"]["S"] == "UPLOADED" for row in rows)
@@ -163,7 +163,7 @@ def test_sixty_webhooks_at_once_are_all_accepted_and_each_row_is_right(
     assert answers.keys() <= {200, 202}, answers
 
     def look() -> list[dict[str, Any]] | None:
-        """Requests that met a spent budget come with a later tick."""
+        """Return the final rows, or run a tick for the requests that met a spent budget."""
         if rows := final(fresh, recordings):
             return rows
         for item in fresh.items("WorkTable"):

@@ -24,7 +24,7 @@ BATCHES: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def refusal(fault: str, request: Request) -> Reply:
-    """A request is throttled, or failed, or its entries are refused in a 200."""
+    """Return the answer that throttles a request, fails it, or refuses its entries in a 200."""
     if fault == "refused in a 200":
         return _json(200, BATCHES[request.operation](json.loads(request.body)["Entries"]))
     is_throttled = fault == "throttled"
@@ -38,7 +38,7 @@ def refusal(fault: str, request: Request) -> Reply:
 
 
 def row_too_large() -> Reply:
-    """DynamoDB refuses a row of more than 400 KB, and will do so each time."""
+    """Return DynamoDB's refusal of a row of more than 400 KB, which is the same each time."""
     message = "Item size to update has exceeded the maximum allowed size"
     kind = "com.amazon.coral.validate#ValidationException"
     return _json(400, {"__type": kind, "message": message})

@@ -2,9 +2,9 @@
 
     python -P clock.py FILE SCRIPT ARGUMENT…
 
-runs a script to which that is the time of day. So the emulated AWS hides messages for hours, a
-recording uploads for minutes, and a check waits for a day, in no time; and nothing is shifted
-behind anybody's back: `due_at`, leases and visibility timeouts are what they would be.
+runs a script with that time of day. So the emulated AWS hides messages for hours, a recording
+uploads for minutes, and a check waits for a day, all within seconds. `due_at`, leases and visibility
+timeouts are as long as in production, because the tests change no stored time.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ class SharedClock:
 
     @classmethod
     def create(cls, path: Path, origin: datetime.datetime) -> SharedClock:
-        """A new one, at that time."""
+        """Create the clock's file with a time, and return the clock."""
         path.write_bytes(_SECONDS.pack(origin.timestamp()))
         return cls(path)
 
     def time(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         seconds: float = _SECONDS.unpack_from(self._seconds)[0]
         return seconds
 
     def now(self) -> datetime.datetime:
-        """Aware UTC."""
+        """Return the time in UTC."""
         return datetime.datetime.fromtimestamp(self.time(), datetime.UTC)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for everybody."""
+        """Let time pass in all processes."""
         self.move_to(self.time() + max(seconds, 0))
 
     def move_to(self, seconds: float) -> None:
-        """Never back."""
+        """Move the clock to a time, unless that is in the past."""
         _SECONDS.pack_into(self._seconds, 0, max(seconds, self.time()))
 
     def install(self) -> None:
-        """Make it this process' time of day. To be called before what reads the time is imported."""
+        """Make this the process' time of day. Call it before importing modules that read the time."""
         shared = self
 
         class Datetime(datetime.datetime):
@@ -70,7 +70,7 @@ class SharedClock:
         datetime.datetime = Datetime  # type: ignore[misc]
 
     def install_sleep(self) -> None:
-        """Also let time pass while this process sleeps, and be what its time-outs are counted in."""
+        """Make `sleep` advance this clock, and count time-outs by it."""
         time.monotonic = self.time
         time.sleep = self.advance  # type: ignore[assignment]
 

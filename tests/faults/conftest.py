@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def simulated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Simulation]:
-    """A stack of its own, in which all is over; first one without faults, of a few meetings."""
+    """Yield a simulation that has ended: one of few meetings without faults, one with faults."""
     seed = request.config.getoption("--seed", 1)
     meetings = request.config.getoption("--meetings", 20)
     has_faults = request.param == "faults"

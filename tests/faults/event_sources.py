@@ -23,7 +23,7 @@ MAX_RECEIVES = 5
 
 @dataclass(slots=True)
 class Invocation:
-    """`done` is told the answer, or None where there is none. One that is `spared` has no trouble."""
+    """An invocation. `done` gets the answer or None; a `spared` one meets no fault."""
 
     function: str
     event: Any
@@ -32,7 +32,7 @@ class Invocation:
 
 
 class QueueSource:
-    """A queue's event source mapping. `bodies` are all that it was given, by message id."""
+    """A queue's event source mapping. `bodies` has the bodies of all its messages, by id."""
 
     def __init__(
         self, sqs: Any, url: str, arn: str, function: str, batch_size: int, order: random.Random
@@ -46,7 +46,7 @@ class QueueSource:
         self.visibility_timeout = int(attributes["VisibilityTimeout"])
 
     def take(self) -> Invocation | None:
-        """A batch, if there are messages."""
+        """Return the invocation for a batch, or None if the queue is empty."""
         size = self._order.choice([1, 2, self._batch_size])
         found = self._sqs.receive_message(
             QueueUrl=self._url,
@@ -55,7 +55,7 @@ class QueueSource:
         ).get("Messages", [])
         self.bodies |= {message["MessageId"]: message["Body"] for message in found}
         receives = [int(one["Attributes"]["ApproximateReceiveCount"]) for one in found]
-        # Whatever is out of order is in order again before a message is given up.
+        # Faults end before a message's last receive, so no readable message is given up.
         spared = max(receives, default=0) >= MAX_RECEIVES - 1
         event = {"Records": [self._record(message) for message in found]}
         done: Callable[[Any], None] = lambda answer: self._done(found, answer)  # noqa: E731
@@ -104,7 +104,7 @@ class StreamSource:
         [self._shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
 
     def take(self) -> Invocation | None:
-        """A batch, unless one is under way."""
+        """Return the invocation for the next batch, or None if one is under way."""
         if self._is_busy:
             return None
         self._read()
@@ -115,7 +115,7 @@ class StreamSource:
         return Invocation(self._function, event, done) if batch else None
 
     def _read(self) -> None:
-        """An iterator is good for a quarter of an hour, and the stream's memory for a day."""
+        """Read new records. An iterator lives a quarter of an hour, and a record a day."""
         last: Any = self.records[-1]["dynamodb"] if self.records else {"SequenceNumber": ""}
         now = self._clock.time()
         if now - self._read_at > 800:
@@ -160,11 +160,11 @@ class Schedule:
 
     @property
     def is_every_minute(self) -> bool:
-        """True for a schedule that calls each minute, and most often finds nothing to do."""
+        """True if the schedule calls each minute, mostly without work to do."""
         return self._minute is None
 
     def after(self, moment: float) -> float:
-        """The first call after that."""
+        """Return the time of the first call after a moment."""
         call = math.floor(moment / 60) * 60 + 60
         if self.is_every_minute:
             return call

@@ -188,34 +188,34 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The events of so many meetings, by a seed. Without `faults` nothing goes wrong."""
+    """A plan of the events of so many meetings, by a seed, and of their faults if `faults`."""
 
     seed: int
     meetings: int
     faults: bool = True
 
     def chance(self, *about: object) -> random.Random:
-        """The generator of the decisions about something."""
+        """Return the random generator for the decisions about a subject."""
         return random.Random("/".join(map(str, (self.seed, *about))))
 
     @property
     def busy_until(self) -> float:
-        """Meetings have begun by then; and RealtimeKit has had its troubles."""
+        """The time by which all meetings have begun and RealtimeKit's faults are over."""
         return ORIGIN.timestamp() + self.meetings * SECONDS_PER_MEETING + 2 * HOUR
 
     @property
     def threads(self) -> int:
-        """The threads in each function's pools: 1 makes each run the same, 0 sets no limit."""
+        """The number of threads in a function's pools: 1 makes runs repeatable, 0 sets no limit."""
         return self.seed % 2
 
     def token(self, number: int) -> str:
-        """The API token before the first rotation, after it, and so on."""
+        """Return the API token after so many rotations."""
         return f"{CANARY}token-{self.seed}-{number}"
 
-    # What takes place.
+    # Meetings.
 
     def populate(self, world: World) -> None:
-        """Let it all happen, in the future."""
+        """Create all meetings and recordings, in the future."""
         for number in range(self.meetings):
             chance = self.chance("meeting", number)
             start = ORIGIN + timedelta(
@@ -309,7 +309,7 @@ class Plan:
             duration=chance.choice([None, None, None, 12.001]),
         )
 
-    # What is told of it.
+    # Webhooks and events.
 
     def deliveries(self, world: World) -> Iterator[Delivery]:
         """Return all delivery attempts, in no order."""
@@ -322,7 +322,7 @@ class Plan:
 
     def _deliveries_of(self, number: int, event: TimelineEvent) -> Iterator[Delivery]:
         happened, chance = event.at.timestamp(), self.chance("delivery", number)
-        # Of some sessions nothing is heard at all.
+        # Some sessions send no event at all.
         is_lost = self.chance("lost", event.session.id).random() < 0.1 or chance.random() < 0.2
         for _ in range(0 if is_lost else 1 + (chance.random() < 0.25)):
             late = chance.choices(
@@ -338,7 +338,7 @@ class Plan:
             live = replace(event, name="livestreaming.statusUpdate", recording=None, status=None)
             yield Delivery(at=happened, event=live)
 
-    # What is asked for.
+    # Requests to the API.
 
     def unwritable(self, world: World) -> str | None:
         """Return the id of a recording whose row DynamoDB refuses; it is never erased."""
@@ -350,7 +350,7 @@ class Plan:
         return None
 
     def api_requests(self, world: World) -> Iterator[ApiRequest]:
-        """One recording in six is synced, one erased: live, while it is archived, or later."""
+        """Yield a sync of one recording in six and an erasure of another: live, or archived, or later."""
         for number, recording in enumerate(_recordings(world)):
             chance = self.chance("api", number)
             begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
@@ -362,7 +362,7 @@ class Plan:
                 at = ats[number // 6 % 3]
                 yield ApiRequest(at=at, method="DELETE", recording_id=recording.id)
 
-    # What goes wrong.
+    # Faults.
 
     def troubles(self, function: str, number: int) -> Troubles:
         """Return the faults of a function's invocation, by its number."""
@@ -385,7 +385,7 @@ class Plan:
         return chance.choices(kinds, [45, 12, 13, 5, 2, 20, 3])[0]
 
     def incidents(self, simulator: Simulator) -> Iterator[tuple[float, Callable[[], Any]]]:
-        """At what time RealtimeKit begins to fail, or to answer otherwise, and how."""
+        """Yield the times at which RealtimeKit begins to fail or to change, each with its action."""
         if self.faults:
             # The first fault that there is: the test knows it by its number.
             kept = _fault(simulator, DropKept(), FAULTY_PATHS["api"], KEPT_CONNECTIONS)

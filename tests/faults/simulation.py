@@ -1,8 +1,8 @@
-"""Days of a deployment, in no time, and all that goes wrong in them.
+"""A simulation of days of a deployment, with faults, within minutes.
 
-Several invocations are under way at a time. At each request of one of them to AWS a seed decides
-who goes on, and what becomes of the request. When nobody can go on any more, the clock jumps to
-when somebody can.
+Several invocations are under way at a time. At each request to AWS a seed decides which invocation
+continues, and whether the request fails. When no invocation can continue, the clock jumps to the next
+time at which one can.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from local.stack import ROOT, LocalStack
 from realtimekit_simulator import SigningKey, Simulator
 
 CONCURRENCY = 4
-# What a request to AWS takes.
+# A request to AWS takes this long.
 STEP_SECONDS = 0.02
 # RealtimeKit's to deliver an event, as Dyte documented them, a second apart.
 MAX_ATTEMPTS = 4
-# An erasure that was not accepted is asked for again, by whoever is bound to it.
+# A caller repeats an erasure that was not accepted.
 ASKED_AGAIN_SECONDS = 600
 # Without an answer of the function API Gateway gives one: a 503, says the template.
 NO_ANSWER = {"statusCode": 503, "body": ""}
-# Of the index `due`: what makes a function's call worth while.
+# Partitions of the index `due` that give a scheduled function work.
 WAITING = {"follow_up": ("urgent", "yes", "patient", "low"), "sweep_recordings": ("sweep",)}
 POISON = {
     "IngestQueue": ["no JSON", '{"v":9}', '{"v":1,"source":"webhook","recording_id":"none"}'],
@@ -56,14 +56,14 @@ class Run:
     writes: int = 0
 
     def wait(self) -> None:
-        """Until it waits itself, or has an answer: nobody else runs meanwhile."""
+        """Wait for the worker's next request or answer, while no other invocation runs."""
         self.happening = self.worker.happenings.get(timeout=PATIENCE_SECONDS)
 
 
 class Simulation:
-    """One run of a plan. `met` is what went wrong, `heard` what a subscriber was told.
+    """One run of a plan. `met` counts the faults, `heard` has the subscriber's events.
 
-    `answers` is what deliveries were answered, `api_answers` what requests of the API were.
+    `answers` has the answers to deliveries, `api_answers` those to requests of the API.
     `unwritable` is the id of the recording whose row DynamoDB refuses.
     """
 
@@ -97,7 +97,7 @@ class Simulation:
         self._take_over()
 
     def _take_over(self) -> None:
-        """The functions' settings, event sources and schedules are the deployed template's."""
+        """Take over the deployed functions' settings, event sources and schedules."""
         functions = self.stack.client("lambda")
         deployed = functions.list_functions()["Functions"]
         names = {one["FunctionArn"]: one["Handler"].partition(".")[0] for one in deployed}
@@ -129,7 +129,7 @@ class Simulation:
     # Time.
 
     def run(self) -> None:
-        """Until there is nothing more to come."""
+        """Run the plan to its end."""
         subscription = self._subscribe()
         self._prepare()
         moment: float | None = ORIGIN.timestamp()
@@ -178,7 +178,7 @@ class Simulation:
         heapq.heappush(self._agenda, (moment, next(self._entries), action))
 
     def _look_in(self, seconds: float) -> None:
-        """Messages may have come in sight by then."""
+        """Plan a moment at which hidden messages may be visible again."""
         self._at(self._clock.time() + seconds + STEP_SECONDS, lambda: None)
 
     def _next_moment(self) -> float | None:
@@ -192,7 +192,7 @@ class Simulation:
         return min(moments, default=None)
 
     def _next_call(self, schedule: Schedule, now: float) -> float | None:
-        """Calls that would find nothing to do are passed over."""
+        """Return the time of a schedule's next call that finds work, or None."""
         if schedule.is_every_minute:
             waiting = self._first_waiting(*WAITING[schedule.function])
             return None if waiting is None else schedule.after(max(now, waiting - 0.001))
@@ -216,7 +216,7 @@ class Simulation:
     # Invocations.
 
     def _settle(self) -> None:
-        """Until nobody can go on without time passing."""
+        """Run invocations until none can continue without time passing."""
         is_exhausted = False
         while self._runs or not is_exhausted:
             if not is_exhausted and len(self._runs) < CONCURRENCY:
@@ -263,7 +263,7 @@ class Simulation:
             self._ask_meanwhile(invocation.event)
 
     def _step(self, run: Run) -> None:
-        """One request to AWS, or the answer."""
+        """Serve an invocation's next request to AWS, or end it with its answer."""
         happening = run.happening
         self._clock.advance(STEP_SECONDS)
         assert happening is not None, f"{run.invocation.function} ended by itself"
@@ -410,7 +410,7 @@ class Simulation:
         self._news.update(self.queues)
 
     def _subscribe(self) -> str:
-        """A queue that hears of all that is published; its URL."""
+        """Subscribe a queue to all published events, and return its URL."""
         url: str = self._sqs.create_queue(
             QueueName="subscriber", Attributes={"MessageRetentionPeriod": "1209600"}
         )["QueueUrl"]
@@ -423,7 +423,7 @@ class Simulation:
         return url
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """A table's rows, as DynamoDB writes them."""
+        """Return a table's rows in DynamoDB's own form."""
         name = self.stack.description["tables"][table]["name"]
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=name)
         return [item for page in pages for item in page["Items"]]
@@ -433,7 +433,7 @@ class Simulation:
         return self._workers.log.read_text()
 
     def drain(self, url: str) -> Iterator[Any]:
-        """A queue's messages, hidden from then on."""
+        """Yield a queue's messages, and hide them."""
         while found := self._sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=43_200
         ).get("Messages"):
@@ -441,6 +441,6 @@ class Simulation:
 
 
 def is_write(request: Request) -> bool:
-    """But for the budget: who takes from it is to ask RealtimeKit at once, as it is counted."""
+    """Return True for a write that may stall: any but the budget's, whose request follows at once."""
     is_read = request.operation.upper().startswith(("GET", "HEAD", "QUERY", "BATCH"))
     return not is_read and b'"budget#' not in request.body

@@ -1,6 +1,6 @@
-"""No recording is lost, none is double, no secret leaks: with and without all that can go wrong.
+"""No recording is lost or double, and no secret leaks, with faults and without.
 
-The simulated world is the truth that catalogue, archive and events are held to.
+Catalogue, archive and events are compared with the simulated world.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
 
 
 def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
-    """One version of one object, byte by byte, with the checksum that the row has; no other one.
+    """Each file is one version of one object, with its bytes and the row's checksum.
 
-    Of what is erased there is none, and no unfinished copy; others' are the bucket's lifecycle's.
+    An erased recording has no object and no unfinished upload.
     """
     found, archived = rows(simulated), []
     s3, bucket = simulated.stack.client("s3"), simulated.stack.description["archive_bucket"]
@@ -103,7 +103,7 @@ def test_each_file_is_archived_exactly_once(simulated: Simulation) -> None:
             crc32 = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
             assert (state["size"], state["checksum_crc32"]) == (len(body), crc32)
             archived.append(state["key"])
-        # What is in a bucket of the owner's, or was never recorded.
+        # These files are in the owner's bucket, or were never recorded.
         elsewhere = "none" if recording.options.realtimekit_bucket else "external"
         own = [state for name, state in states.items() if name not in SESSION_FILES]
         assert all(state["state"] == elsewhere for state in own)
@@ -129,7 +129,7 @@ def test_a_session_without_a_file_says_so_and_one_that_was_announced_is_lost(
 
 
 def test_rows_only_move_forward(simulated: Simulation) -> None:
-    """One version at a time, whoever else writes; after an erasure there is none."""
+    """Each change raises the version by one, and an erased row does not change."""
     versions: Counter[str] = Counter()
     for old, new in changes(simulated):
         versions[new["recording_id"]] += 1
@@ -182,7 +182,7 @@ def test_dead_letters_are_only_what_can_never_be_read(simulated: Simulation) -> 
 
 
 def test_no_work_is_left(simulated: Simulation) -> None:
-    """No check waits or was given up, no sweep is under way, none failed.
+    """All checks are settled, and all sweeps are completed.
 
     Sweeps pass over the recording that cannot be written, and count it.
     """
@@ -264,7 +264,7 @@ def test_no_secret_is_anywhere(simulated: Simulation) -> None:
 
 
 def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
-    """Or nothing did: then nothing raised, either."""
+    """Each kind of fault occurs; without faults no function raises."""
     if not simulated.plan.faults:
         assert simulated.met == Counter()
         return
@@ -393,7 +393,7 @@ def written(time: datetime | None) -> str | None:
 
 
 def reason(said: Any) -> Row | None:
-    """A start's or a stop's."""
+    """Return the row's form of the reason of a start or a stop."""
     if said is None or said.caller is None:
         return said and {"reason": said.reason}
     named = {"type": said.caller.type, "name": said.caller.name, "user_id": said.caller.user_id}
@@ -402,14 +402,14 @@ def reason(said: Any) -> Row | None:
 
 
 def storage(recording: Recording) -> Row | None:
-    """Where RealtimeKit put it, never how to get in."""
+    """Return the place where RealtimeKit put a recording, without its credentials."""
     config = recording.options.storage_config
     names = ("type", "bucket", "region", "path")
     return {name: config[name] for name in names} if config else None
 
 
 def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
-    """Each file's entry, without what became of it."""
+    """Yield the name and the entry of each file, without its archive."""
     if not recording.artifacts:
         kind = {Kind.TRACK: "track", Kind.AUDIO: "audio"}.get(recording.options.kind, "video")
         is_external = not recording.options.realtimekit_bucket
@@ -425,21 +425,21 @@ def artifacts(recording: Recording) -> Iterator[tuple[str, Row]]:
 
 
 def name_of(artifact: Artifact) -> str:
-    """The key of its entry."""
+    """Return the name under which a row has a file."""
     is_track = artifact.kind == "track"
     return f"track/{artifact.layer}/{artifact.file_name}" if is_track else artifact.kind
 
 
-# What there is.
+# The stack's contents.
 
 
 def plain(item: dict[str, Any]) -> Row:
-    """A row with Python's values."""
+    """Return a row with Python's values."""
     return {name: TypeDeserializer().deserialize(value) for name, value in item.items()}
 
 
 def rows(simulated: Simulation) -> dict[str, Row]:
-    """The catalogue."""
+    """Return the catalogue's rows, by recording."""
     return {row["recording_id"]: row for row in map(plain, simulated.items("RecordingsTable"))}
 
 
@@ -456,14 +456,14 @@ def erased(simulated: Simulation) -> set[str]:
 
 
 def changes(simulated: Simulation) -> Iterator[tuple[Row, Row]]:
-    """Each change of a row: as it was, as it is."""
+    """Yield each change of a row: the old row and the new one."""
     for record in simulated.stream.records:
         images = record["dynamodb"]
         yield plain(images.get("OldImage", {})), plain(images["NewImage"])
 
 
 def places(simulated: Simulation) -> Iterator[tuple[str, str]]:
-    """Wherever something is kept, sent, said or logged, but for the artifacts' URLs."""
+    """Yield each stored, sent or logged text with its place, without the artifacts' URLs."""
     for old, new in changes(simulated):
         yield "row", without_urls(old) + without_urls(new)
     for row in rows(simulated).values():
@@ -482,7 +482,7 @@ def places(simulated: Simulation) -> Iterator[tuple[str, str]]:
 
 
 def without_urls(row: Row) -> str:
-    """A row's text; every artifact's current URL is left out."""
+    """Return a row's text without the artifacts' URLs."""
     said = {
         name: {key: value for key, value in artifact.items() if key != "url"}
         for name, artifact in row.get("artifacts", {}).items()

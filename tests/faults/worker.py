@@ -1,10 +1,10 @@
-"""The functions' processes: one that has imported what is large, and its children, the workers.
+"""The functions' processes: a parent that has imported the large libraries, and its workers.
 
     python worker.py CLOCK SOCKET
 
 For each message on the socket, `{"function", "environment", "threads"}` with a socket of the
-worker's own, it forks: what is forked imports the handler, which is a cold start, tells its process id, and then
-answers events, one a line, until somebody kills it.
+worker's own, the parent forks. The child imports the handler, which is a cold start, writes its process
+id, and then answers events, one a line, until it is killed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 orders.close()
                 work(json.loads(order), socket.socket(fileno=fds[0]))
-                # What is buffered is the parent's.
+                # The buffers' contents are the parent's.
                 os._exit(0)
             os.close(fds[0])
 
@@ -75,7 +75,7 @@ def preload() -> None:
 
 
 def be_patient() -> None:
-    """While a worker waits for its turn, real time passes, which is not what AWS takes."""
+    """Raise botocore's time-outs, because a worker that waits for its turn is not waiting for AWS."""
     from botocore.httpsession import URLLib3Session
 
     init = URLLib3Session.__init__
@@ -87,7 +87,7 @@ def be_patient() -> None:
 
 
 def work(order: Mapping[str, Any], channel: socket.socket) -> None:
-    """One worker's life."""
+    """Import the handler and answer events until the process is killed."""
     os.environ.update(order["environment"])
     if order["threads"]:
         limit_threads(order["threads"])

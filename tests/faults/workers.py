@@ -53,19 +53,19 @@ class Request:
 
     @property
     def service(self) -> str:
-        """The service as the signature names it: dynamodb, events, s3, secretsmanager, sqs."""
+        """The service's name in the signature: dynamodb, events, s3, secretsmanager or sqs."""
         scope = re.search(r"Credential=[^/]+/\d+/[^/]+/(\w+)/", self.headers["Authorization"])
         assert scope is not None
         return scope[1]
 
     @property
     def operation(self) -> str:
-        """PutItem; of S3, which has the method and the path, PUT."""
+        """The operation, such as PutItem; for S3 the HTTP method."""
         return self.headers.get("X-Amz-Target", self.method).rpartition(".")[2]
 
 
 class Worker:
-    """One function's process. What comes of it is in `happenings`: requests, an answer, its end."""
+    """One function's process. Its requests, its answer and its end are put into `happenings`."""
 
     def __init__(self, function: str, channel: socket.socket) -> None:
         self.function = function
@@ -77,12 +77,12 @@ class Worker:
         self._thread.start()
 
     def invoke(self, event: Any, *, deadline: float, request_id: str, seed: str) -> None:
-        """Begin. A worker has one invocation at a time."""
+        """Begin an invocation. A worker has one at a time."""
         job = {"event": event, "deadline": deadline, "request_id": request_id, "seed": seed}
         print(json.dumps(job), file=self._lines, flush=True)
 
     def kill(self) -> None:
-        """Without a word, in the middle of whatever it is doing."""
+        """Kill the process without warning."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
@@ -149,7 +149,7 @@ class Workers:
         self._aws.close()
 
     def start(self, function: str, environment: Mapping[str, str]) -> Worker:
-        """A cold start."""
+        """Start a worker for a function, as a cold start."""
         self._started += 1
         name = str(self._started)
         port = self._proxy.server_port
@@ -158,7 +158,7 @@ class Workers:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "eu-central-1",
             **environment,
-            # Who asks is told by the path.
+            # The path names the worker that sends the request.
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}/{name}",
         }
         ours, theirs = socket.socketpair()
@@ -213,7 +213,7 @@ def _handler(workers: Mapping[str, Worker]) -> type[BaseHTTPRequestHandler]:
             if not any(name.lower() == "content-length" for name in reply.headers):
                 self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
-            # Of who was killed there is nobody left to read it.
+            # A killed worker does not read its answer.
             with contextlib.suppress(OSError):
                 self.wfile.write(reply.body)
 
@@ -224,6 +224,6 @@ def _handler(workers: Mapping[str, Worker]) -> type[BaseHTTPRequestHandler]:
             raise AttributeError(name)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
+            """Write no log."""
 
     return Handler

@@ -461,7 +461,7 @@ def test_a_message_that_the_queue_refuses_leaves_its_check_due(
     monkeypatch: pytest.MonkeyPatch,
     tick: Callable[[], None],
 ) -> None:
-    """SendMessageBatch tells of refused entries in a 200."""
+    """SendMessageBatch reports refused entries in a 200."""
     check_in(worklist)
     check_in(worklist, number(2))
     clock.advance(60)

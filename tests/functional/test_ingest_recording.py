@@ -122,7 +122,7 @@ def test_a_late_message_of_a_check_that_is_gone_leaves_a_new_one(
     checks: Checks,
     status: Status,
 ) -> None:
-    """Another message settled it; what this one would have seen, nobody has."""
+    """Another message settled the check, but has not seen this message's state."""
     recording = simulator.world.record_meeting(status=status)
     if status is Status.RECORDING:
         handle(about(recording.id, source="follow_up"))
@@ -387,7 +387,7 @@ def test_a_list_that_does_not_filter_costs_one_request_and_no_check_of_a_strange
 def test_a_v1_meeting_is_known_by_the_id_that_its_webhook_says(
     handle: Handle, simulator: Simulator, catalogue: Catalogue
 ) -> None:
-    """Its session says the name of a room, and is asked once."""
+    """The session names a room, and is fetched once."""
     simulator.world.undocumented = Undocumented(room_names=True)
     recording = simulator.world.record_meeting()
     handle(about(recording.id))
@@ -956,7 +956,7 @@ def test_an_event_of_what_is_erased_changes_nothing_and_is_no_dead_letter(
 
 
 def counted(log: str) -> dict[str, list[float]]:
-    """The values of all metrics that were put out, by name."""
+    """Return the values of all emitted metrics, by name."""
     found: dict[str, list[float]] = {}
     for line in map(json.loads, log.splitlines()):
         for metric in line.get("_aws", {}).get("CloudWatchMetrics", [{}])[0].get("Metrics", []):
@@ -1166,7 +1166,7 @@ def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
     assert [check.cause for check in a_day_on.due(10)] == [cause]
 
 
-# --- when it is asked for again ---
+# --- when a recording is fetched again ---
 
 
 def test_of_what_a_list_names_an_upload_is_checked_in_five_minutes_and_a_live_recording_in_one(

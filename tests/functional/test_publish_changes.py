@@ -26,7 +26,7 @@ EVENTS = "after-call.eventbridge.PutEvents"
 
 
 def record(number: int, recording_id: str, status: str, old: str | None = None) -> dict[str, Any]:
-    """A stream record of a row that came to a status; a recording may be given a short name."""
+    """Return a stream record of a row that came to a status. A recording may have a short name."""
 
     def image(status: str) -> dict[str, Any]:
         return {
@@ -46,7 +46,7 @@ Handle = Callable[..., list[str]]
 
 @pytest.fixture
 def bus(dynamodb: Any) -> Any:
-    """A bus, and a queue that subscribes to all that we publish."""
+    """Return a bus, and a queue that subscribes to all events of ours."""
     events = boto3.client("events")
     events.create_event_bus(Name="EventBus")
     queue = boto3.resource("sqs").create_queue(
@@ -247,7 +247,7 @@ DAY = 86_400
 def uploaded(
     number: int = 2, recording_id: str = RECORDING_ID, expires: str = "2026-06-10T10:30:00.000Z"
 ) -> dict[str, Any]:
-    """A stream record of a row that came to be UPLOADED, with a file to be archived."""
+    """Return a stream record of a row that became UPLOADED, with a file to be archived."""
     change = record(number, recording_id, "UPLOADED", "UPLOADING")
     video = {
         "kind": {"S": "video"},
@@ -555,7 +555,7 @@ def test_an_erasure_is_told_and_nothing_is_archived_for_it(
 
 
 def foreign(number: int, **attributes: Any) -> dict[str, Any]:
-    """A stream record of a row that somebody else wrote."""
+    """Return a stream record of a row that the stack did not write."""
     return {"dynamodb": {"SequenceNumber": str(number), "NewImage": attributes}}
 
 

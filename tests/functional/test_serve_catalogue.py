@@ -79,7 +79,7 @@ Call = Callable[..., Reply]
 
 
 def resolved(node: Any) -> Any:
-    """The document's part, with its references followed where they stand alone."""
+    """Return a part of the document, with its references followed where they stand alone."""
     while "$ref" in node:
         path = node["$ref"].removeprefix("#/").split("/")
         node = DOCUMENT
@@ -89,7 +89,7 @@ def resolved(node: Any) -> Any:
 
 
 def expect_documented(method: str, resource: str, reply: Reply) -> None:
-    """The answer is one that the OpenAPI document has, to the letter."""
+    """Assert that the OpenAPI document has exactly this answer."""
     operation = DOCUMENT["paths"][resource][method.lower()]
     response = resolved(operation["responses"][str(reply.status)])
     content = response.get("content", {})
@@ -454,7 +454,7 @@ def test_an_offset_whose_plus_became_a_space_is_told_how_to_write_it(api: Call, 
 
 @pytest.fixture
 def some(simulator: Simulator, catalogue: Catalogue, ingestion: Ingestion) -> list[Recording]:
-    """Three recordings of one meeting, an hour apart, and one of another that failed."""
+    """Catalogue three recordings of one meeting, an hour apart, and a failed one of another."""
     world = simulator.world
     meeting = world.create_meeting(title="Weekly sync", at=world.clock.now() - timedelta(days=1))
     start = datetime(2026, 6, 3, 6, 0, tzinfo=UTC)
@@ -671,7 +671,7 @@ def test_what_is_erased_is_in_no_list(api: Call, some: list[Recording]) -> None:
 def archived(
     simulator: Simulator, ingestion: Ingestion, archiver: Archiver
 ) -> Callable[..., Recording]:
-    """A recording with its files in the archive."""
+    """Return a recording with its files in the archive."""
 
     def archived(title: str = "Weekly sync", **options: Any) -> Recording:
         options = {"file_size": MIB, **options}
@@ -1070,7 +1070,7 @@ def test_a_slash_in_an_id_leads_to_no_other_resource(
 
 
 def contents(s3: Any, bucket: str) -> list[str]:
-    """The keys of all versions and delete markers, and of all uploads under way."""
+    """Return the keys of all versions and delete markers, and of all unfinished uploads."""
     answer = s3.list_object_versions(Bucket=bucket)
     found = [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]
     uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
@@ -1272,7 +1272,7 @@ def test_an_erasure_that_s3_interrupts_leaves_a_check(
 def test_an_object_that_s3_will_not_delete_is_not_called_erased(
     api: Call, archived: Callable[..., Recording], catalogue: Catalogue, s3: Any
 ) -> None:
-    """DeleteObjects tells of them in a 200."""
+    """DeleteObjects reports them in a 200."""
     recording = archived()
 
     def refuse(parsed: dict[str, Any], **_: Any) -> None:
@@ -1688,7 +1688,7 @@ def test_every_route_of_the_template_is_in_the_document_and_the_other_way_round(
 
 
 def examples_of(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every example in a part of the document, with its schema."""
+    """Yield every example in a part of the document, with its schema."""
     if isinstance(node, dict):
         if "schema" in node and "example" in node:
             yield node["schema"], node["example"]

@@ -1,4 +1,4 @@
-"""RealtimeKit's list against the catalogue: what is missing is found, however the list behaves."""
+"""sweep_recordings: missing recordings are found, however RealtimeKit's list behaves."""
 
 from __future__ import annotations
 
@@ -379,7 +379,7 @@ class OverlayPaging(Overlay):
 
 
 def listed(n: int, minutes: int) -> dict[str, Any]:
-    """An item of the list, in the least words."""
+    """Return an item of the list with the fewest fields."""
     at = (FIRST + timedelta(minutes=minutes)).isoformat()
     return {
         "id": f"00000000-0000-4000-8000-{n:012}",
@@ -405,7 +405,7 @@ def scripted(
     http: urllib3.PoolManager,
     clock: Clock,
 ) -> Upstream:
-    """RealtimeKit's place is taken by prepared answers."""
+    """Put prepared answers in RealtimeKit's place."""
     budget = UpstreamBudget(work_table, APP_ID, 1000, clock)
     use(RealtimeKit(upstream.url, token, budget, http))
     return upstream
@@ -1432,7 +1432,7 @@ def test_a_file_noted_as_lost_that_the_list_offers_again_is_repaired(
 def test_the_function_leaves_half_of_its_budget_to_others(
     secretsmanager: Any, work_table: Table, context: Context, used: int, cause: str
 ) -> None:
-    """A 21st of 1,000 requests is 47; nobody listens at the address of the tests' settings."""
+    """A 21st of 1,000 requests is 47. The address in the tests' settings has no server."""
     UpstreamBudget(work_table, APP_ID, 21 * used, utcnow).close(300)
     sweep = sweep_recordings.sweeps.request(FIRST, NOW, dry_run=False)
 

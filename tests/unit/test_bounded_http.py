@@ -95,7 +95,7 @@ def test_a_redirect_is_an_answer(http: urllib3.PoolManager, upstream: Upstream) 
 
 @pytest.fixture
 def trickle() -> Iterator[str]:
-    """A server that sends a byte now and then, always in time for the time-out."""
+    """Yield a server that sends single bytes, each before the time-out."""
     server = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 

@@ -12,7 +12,7 @@ KEY = ("partition", "sort")
 
 
 def text(length: int) -> dict[str, Any]:
-    """An item of so many bytes."""
+    """Return an item of so many bytes."""
     return {"a": {"S": "x" * (length - 1)}}
 
 

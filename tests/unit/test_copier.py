@@ -54,7 +54,7 @@ def never() -> bool:
 
 @pytest.fixture
 def recording(simulator: Simulator) -> Recording:
-    """A recording of three parts, the last of which is shorter."""
+    """Return a recording of three parts, the last of which is shorter."""
     return simulator.world.record_meeting(options=RecordingOptions(file_size=12 * MIB + 1))
 
 
@@ -429,7 +429,7 @@ def test_a_run_with_a_part_goes_on_with_parts_of_that_size(
 
 
 def checksums(s3: Any) -> list[bool]:
-    """Return a list that tells for each part sent from now on whether it has a checksum."""
+    """Return a list that gets, for each part sent, whether it has a checksum."""
     found: list[bool] = []
     s3.meta.events.register(
         "provide-client-params.s3.UploadPart",

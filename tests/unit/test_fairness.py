@@ -1,4 +1,4 @@
-"""Who waits for whom, where webhooks and a backlog of files share RealtimeKit's budget."""
+"""The waiting times of webhooks and of a backlog of files that share RealtimeKit's budget."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ OF_THE_WAY = ("version", "status_history", "first_seen_at", "fetched_at")
 
 @dataclass(frozen=True)
 class Look:
-    """RealtimeKit is asked when the recording is at a moment of its life, or answers as if it were:
-    an answer may be stale, and then is of a moment before."""
+    """A fetch at a moment of the recording's life. A stale answer is of an earlier moment."""
 
     kind: str
     moment: int
@@ -97,7 +96,7 @@ def perform(
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Sequence[str], list[Look], list[bool]]:
-    """A life, looks at it in any order, of which some come last, and what crosses what."""
+    """Draw a recording's life, fetches in any order, and which of their writes cross."""
     life = draw(st.sampled_from(LIVES))
     last = len(life) - 1
     look = st.builds(
@@ -119,7 +118,7 @@ def table(dynamodb: Any) -> Crossed:
 
 @pytest.fixture
 def numbers() -> Iterator[str]:
-    """An id for each example; the table outlives them."""
+    """Return new ids, one for each example, because all examples share the table."""
     return (f"00000000-0000-4000-8000-{n:012}" for n in range(1_000_000))
 
 
@@ -137,7 +136,7 @@ def said(row: Item | None) -> Item:
 def upserts(
     catalogue: Catalogue, recording_id: str, life: Sequence[str], looks: Sequence[Look]
 ) -> list[Callable[[], object]]:
-    """An answer that is of an earlier moment may have been asked for later."""
+    """Return the writes of the looks. An earlier moment may have been fetched later."""
     return [
         lambda look=look: catalogue.upsert(  # type: ignore[misc]
             view(recording_id, life, look), START + timedelta(minutes=look.moment)
@@ -175,7 +174,7 @@ def test_what_the_archive_wrote_survives_whoever_writes_meanwhile(
     looks = [replace(look, moment=min(look.moment, 3)) for look in looks]
     catalogue = Catalogue(table, APP_ID)
     recording_id = next(numbers)
-    # The archive is asked when the row says UPLOADED.
+    # The archive runs once the row says UPLOADED.
     catalogue.upsert(view(recording_id, life, Look("list", 3)), START)
     deeds = upserts(catalogue, recording_id, life, looks)
     deeds.insert(position, lambda: catalogue.record_archive(recording_id, {"video": ARCHIVED}))
@@ -194,7 +193,7 @@ TRACKS = tuple(
     Artifact(name=f"track/default/{name}", kind="track", file_name=name, url=f"https://x/{name}")
     for name in ("a.webm", "b.webm")
 )
-# What is said of a TRACK recording's files: none, a template, names, one URL, both.
+# RealtimeKit's forms of a TRACK recording's files: none, a template, names, one URL, both.
 OFFERS = [
     (),
     (TEMPLATE,),

@@ -1,4 +1,4 @@
-"""Pages of the list: nothing skipped, nothing twice, and no cursor leads elsewhere."""
+"""Pages of the list have each recording once, and a cursor leads only to its own query."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pages(
     limit: int,
     between: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """The ids of all pages' items."""
+    """Return the ids of all pages' items."""
     found: list[str] = []
     after = None
     while True:

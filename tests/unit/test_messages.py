@@ -121,7 +121,7 @@ def test_a_session_id_that_makes_no_sense_asks_for_the_whole_meeting(session_id:
     )
 
 
-# What an event says, and what its values may hold: EventBridge does not promise to escape them.
+# An event's values may hold anything, because EventBridge does not promise to escape them.
 BREAK_OUTS = (
     f'x","source":"api","task":"erase","recording_id":"{RECORDING_ID}","y":"',
     f'x"}},"source":"api","task":"erase","recording_id":"{RECORDING_ID}","y":{{"z":"',
@@ -133,7 +133,7 @@ BREAK_OUTS = (
 
 
 def rendered(template: Mapping[str, Any], rule: str, values: Mapping[str, str]) -> str:
-    """The message of an event rule, with the values put in as they are."""
+    """Return the message of an event rule, with the values inserted unescaped."""
     [target] = template["Resources"][rule]["Properties"]["Targets"]
     transformer = target["InputTransformer"]
     body = str(transformer["InputTemplate"])
@@ -369,7 +369,7 @@ def test_an_archive_request_without_a_deadline_is_malformed(deadline: object) ->
 
 
 def row(version: int, **artifacts: dict[str, object] | None) -> dict[str, object]:
-    """An uploaded recording whose artifacts are archived so."""
+    """Return the row of an uploaded recording whose artifacts have these archives."""
     states = {
         name: {"kind": name, "url": "https://x/?canary"} | ({"archive": state} if state else {})
         for name, state in artifacts.items()
@@ -546,7 +546,7 @@ def test_a_file_of_which_no_place_is_known_is_told_of_by_its_name() -> None:
 
 @pytest.mark.parametrize(("longer_by", "told_of"), [(0, 50), (1, 49)])
 def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told_of: int) -> None:
-    """With quotes and separator 50 names of 2,996 bytes are the 150,000 that there is room for."""
+    """50 names of 2,996 bytes, with quotes and separators, fill the 150,000 bytes that are allowed."""
     names = [f"{number:02}".ljust(2996, "x") for number in range(50)]
     names[0] += longer_by * "x"
 

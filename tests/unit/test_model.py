@@ -1046,7 +1046,7 @@ def test_whatever_else_json_can_be_is_refused(said: Any) -> None:
 
 
 def with_canaries(depth: int) -> st.SearchStrategy[Any]:
-    """Objects and arrays, of any names but those that are kept, with a secret at every end."""
+    """Draw objects and arrays with a secret at every end, under names that are not kept."""
     ends = st.just("canary")
     if not depth:
         return ends

@@ -29,7 +29,7 @@ UPLOADED = Recording(
 
 
 def row_size(dynamodb: Any) -> int:
-    """Bytes of the row, as DynamoDB counts names, text and binary; its maps are small."""
+    """Return the row's bytes as DynamoDB counts names, text and binary; its maps are small."""
     item = dynamodb.get_item(TableName="RecordingsTable", Key={"recording_id": {"S": RECORDING_ID}})
     return sum(
         len(name) + len(typed["B"] if "B" in typed else json.dumps(typed))

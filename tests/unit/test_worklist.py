@@ -294,7 +294,7 @@ def test_the_wait_ends_with_the_window(work_table: Table, clock: Clock) -> None:
 
 
 def test_no_five_minutes_see_more_than_the_limit(work_table: Table, clock: Clock) -> None:
-    """Wherever they begin: the most that 20 whole and two half windows let through."""
+    """Any five minutes see at most 20 whole and two half windows, wherever they begin."""
     clock.advance(7.5)
     limited = budget(work_table, clock, 63)
     taken = 0
@@ -402,7 +402,7 @@ def test_what_has_time_becomes_urgent_two_days_before_its_deadline(
 
 
 def lanes(worklist: Worklist, limit: int) -> list[str]:
-    """The first letters of the keys of a tick's checks."""
+    """Return the first letters of the keys of a tick's checks."""
     return [check.key[0] for check in worklist.due(limit)]
 
 
