@@ -185,6 +185,9 @@ def ingest_session_files(request: SessionFilesRequest) -> None:
     )
     metrics.add_metric("SessionFileOffered", MetricUnit.Count, len(files.offered))
     metrics.add_metric("SessionFileAbsent", MetricUnit.Count, len(files.absent))
+    if files.unwritable:
+        logger.error("recordings unwritable", key=request.key, recording_ids=files.unwritable)
+        metrics.add_metric("RecordingUnwritable", MetricUnit.Count, len(files.unwritable))
 
 
 def ingest_recording(request: RecordingRequest, sent_at: float) -> None:

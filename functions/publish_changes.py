@@ -3,9 +3,8 @@
 Promise: an event is published if and only if the row changed: at least once, in order for each
 recording, with the same `id` in its detail each time. A recording with files to be archived gets a
 check and a message on an archive queue, and the session of a final recording gets a check for its
-files. A record that fails stays in the stream and is retried; a
-dead-letter queue notes it when the stream drops it. A row that this service did not write is
-counted and skipped.
+files. A record that fails stays in the stream and is retried; a dead-letter queue notes it when the
+stream drops it. A row that this service did not write is counted and skipped.
 """
 
 from __future__ import annotations

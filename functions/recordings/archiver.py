@@ -39,7 +39,6 @@ from recordings.realtimekit import (
     NotFoundError,
     RealtimeKit,
     RealtimeKitError,
-    ThrottledError,
 )
 from recordings.rows import Archived, ArchiveState, ArtifactItem, Row
 from recordings.worklist import Check, ClaimLostError, Worklist, is_urgent, utcnow
@@ -149,6 +148,8 @@ class _Run:
         self._recorded: set[str] = set()
         self._unreported: list[str] = []
         self._failure: RealtimeKitError | None = None
+        # The longest wait, in seconds, that was named when a session's file was fetched.
+        self._retry_after = 0
         # The time of RealtimeKit's last answer, which could have named a later expiry.
         self._answered_at: str = row.get("fetched_at", "")
         self.outcome = Outcome(uploaded_at=_uploaded_at(row))
@@ -164,12 +165,8 @@ class _Run:
     def _archive_in_time(self) -> int | None:
         """Return the seconds until the next run, or None to let the check choose its interval."""
         try:
-            self._archive_all(self._expired_files())
-            if rows.media(self._unsettled()):
-                self._refresh_row()
-            self._archive_all(self._unsettled())
-        except RealtimeKitError as error:
-            self._failure = error
+            self._archive_own_files()
+            self._archive_session_files()
         except OutOfTimeError:
             self._set_remaining_causes(OUT_OF_TIME, "the invocation ran out of time")
             return _AT_ONCE
@@ -179,7 +176,26 @@ class _Run:
         if self._failure:
             self._set_remaining_causes(self._failure.cause, str(self._failure))
             return self._failure.retry_after
-        return self._seconds_to_next_look()
+        return self._retry_after or self._seconds_to_next_look()
+
+    def _archive_own_files(self) -> None:
+        """Archive the recording's own files, which all wait for one answer of RealtimeKit."""
+        try:
+            self._archive_all(self._expired_files(), self._archive_file)
+            if rows.media(self._unsettled()):
+                self._refresh_row()
+            self._archive_all(rows.media(self._unsettled()), self._archive_file)
+        except RealtimeKitError as error:
+            self._failure = error
+
+    def _archive_session_files(self) -> None:
+        """Archive the session's files, which need no answer as long as their URLs work.
+
+        They come last, because a new URL takes a request for each, which may spend the budget.
+        """
+        unsettled = self._unsettled().items()
+        texts = {name: artifact for name, artifact in unsettled if rows.is_session_file(artifact)}
+        self._archive_all(texts, self._archive_text)
 
     def _set_row(self, row: Row) -> None:
         """Continue with this row, completed by the URLs of RealtimeKit's last answer.
@@ -192,7 +208,7 @@ class _Run:
             name: self._with_current_url(name, artifact)
             for name, artifact in rows.unsettled(row).items()
         }
-        self._expiry = rows.expiry(row) if self._unsettled_in_row else ""
+        self._expiry = rows.expiry(rows.own(row)) if self._unsettled_in_row else ""
 
     def _with_current_url(self, name: str, artifact: ArtifactItem) -> ArtifactItem:
         return {**artifact, "url": self._urls[name]} if name in self._urls else artifact
@@ -218,6 +234,9 @@ class _Run:
         return self._expiry_of(artifact) <= self._answered_at
 
     def _expiry_of(self, artifact: ArtifactItem) -> str:
+        if rows.is_session_file(artifact):
+            return rows.expiry_of(self._row, artifact)
+        # A row may have thousands of files, which have their expiry in common.
         return rows.said_expiry(artifact) or self._expiry
 
     def _refresh_row(self) -> None:
@@ -243,31 +262,19 @@ class _Run:
         self._urls = {artifact.name: artifact.url for artifact in artifacts if artifact.url}
         self._set_row(self._archiver.catalogue.upsert(recording, asked_at).row)
 
-    def _archive_all(self, artifacts: Mapping[str, ArtifactItem]) -> None:
-        """Archive the files in the order of their expiry; continue after one that fails.
-
-        Files of the session come last. Each has a request of its own, which may spend the budget.
-        """
-
-        def order(name: str) -> tuple[bool, str, str]:
-            artifact = artifacts[name]
-            return rows.is_session_file(artifact), artifact.get("url_expires_at", ""), name
-
-        for name in sorted(artifacts, key=order):
+    def _archive_all(
+        self, artifacts: Mapping[str, ArtifactItem], archive: Callable[[str], None]
+    ) -> None:
+        """Archive the files in the order of their expiry; continue after one that fails."""
+        for name in sorted(
+            artifacts, key=lambda name: (artifacts[name].get("url_expires_at", ""), name)
+        ):
             if self._out_of_time():
                 raise OutOfTimeError
             try:
-                if rows.is_session_file(artifacts[name]):
-                    self._archive_text(name)
-                else:
-                    self._archive_file(name)
+                archive(name)
             except (MediaError, UploadLostError) as error:
                 self._set_cause(name, getattr(error, "cause", COPY_LOST), str(error))
-            except RealtimeKitError as error:
-                # A recording's own files all wait for one answer, a session's each for its own.
-                if isinstance(error, ThrottledError) or not rows.is_session_file(artifacts[name]):
-                    raise
-                self._set_cause(name, error.cause, str(error))
             if len(self.outcome.done) - len(self._recorded) >= _MAX_UNRECORDED_FILES:
                 self._record_states()
 
@@ -371,25 +378,40 @@ class _Run:
         if "url" in artifact and refusal is None:
             return
         try:
-            offered = self._archiver.realtimekit.session_file(self._row["session_id"], kind)
-        except NotFoundError:
-            offered = None
+            offered = self._fetch_session_file(kind, artifact)
+        except RealtimeKitError as error:
+            # Each of the session's files waits for an answer of its own.
+            self._retry_after = max(self._retry_after, error.retry_after or 0)
+            self._set_cause(kind, error.cause, str(error))
+            return
         if offered and offered.url:
             refusal = self._copy_text(kind, offered.url)
             if refusal is None:
                 return
-        if self._text_expiry(artifact, offered) <= self._timestamp():
+        expires_at = self._expiry_of(artifact)
+        if offered and offered.url_expires_at:
+            expires_at = max(expires_at, timestamp(offered.url_expires_at))
+        if expires_at <= self._timestamp():
             self._settle_expired(kind, artifact)
         elif refusal:
             raise refusal
         else:
-            self._postpone(kind, NOT_OFFERED)
+            self._set_cause(kind, NOT_OFFERED)
 
-    def _text_expiry(self, artifact: ArtifactItem, offered: Artifact | None) -> str:
-        """Return the later expiry of a session's file, by its row and by RealtimeKit's answer."""
-        renewed = offered.url_expires_at if offered else None
-        alone: Row = {**self._row, "artifacts": {artifact["kind"]: artifact}}
-        return max(rows.expiry(alone), timestamp(renewed) if renewed else "")
+    def _fetch_session_file(self, kind: str, artifact: ArtifactItem) -> Artifact | None:
+        """Return RealtimeKit's offer of a file of the session. Raises `RealtimeKitError`.
+
+        An error counts as no offer once it has lasted for long after the file's expiry.
+        """
+        now = self._archiver.now()
+        try:
+            return self._archiver.realtimekit.session_file(self._row["session_id"], kind)
+        except NotFoundError:
+            return None
+        except RealtimeKitError:
+            if self._expiry_of(artifact) > timestamp(now - _MAX_WAIT_AFTER_EXPIRY):
+                raise
+            return None
 
     def _copy_text(self, kind: str, url: str) -> MediaError | None:
         """Copy a text, or settle that it is empty. Return the error if the URL is refused."""
@@ -413,7 +435,12 @@ class _Run:
     def _settle_empty(self, kind: str, error: MediaError) -> None:
         """Look at an empty text again later, because it may be filled; finally it is no file."""
         now = self._archiver.now()
-        if is_final(self._row.get("status")) and rows.next_look(self._row, now) is None:
+        if is_final(self._row.get("status")):
+            is_last = rows.next_look(self._row, now) is None
+        else:
+            # The recording may never become final, and then the URL would seem to have expired.
+            is_last = now - self._check.since > rows.LAST_LOOK
+        if is_last:
             self._mark_none(kind)
         else:
             self._set_cause(kind, error.cause, str(error))
@@ -487,7 +514,8 @@ class _Run:
 
     def _adopt(self, name: str, artifact: ArtifactItem, stored: Stored) -> None:
         """Mark the file archived as this object, unless RealtimeKit names another length."""
-        is_named = artifact.get("file_name") == self._row.get("file_name")
+        is_own = not rows.is_session_file(artifact)
+        is_named = is_own and artifact.get("file_name") == self._row.get("file_name")
         size = artifact.get("file_size") or (self._row.get("file_size") if is_named else None)
         if size and size != stored.size:
             detail = f"{stored.size} bytes in the bucket, not {size}"
@@ -532,10 +560,10 @@ class _Run:
         looks = [
             self._look_after(name, artifact, now) for name, artifact in self._unsettled().items()
         ]
-        if not looks or None in looks:
+        known = [look for look in looks if look is not None]
+        if not known or len(known) < len(looks):
             return None
-        seconds = min(look.total_seconds() for look in looks if look)
-        return int(max(_MIN_LOOK_INTERVAL.total_seconds(), seconds))
+        return int(max(_MIN_LOOK_INTERVAL, min(known)).total_seconds())
 
     def _look_after(self, name: str, artifact: ArtifactItem, now: datetime) -> timedelta | None:
         """Return how long a file that may never come waits for its next look, None for others.
@@ -550,7 +578,7 @@ class _Run:
         if not (rows.is_placeholder(name, artifact) or _is_awaited(artifact, cause)):
             return None
         age = now - datetime.fromisoformat(self.outcome.uploaded_at or timestamp(now))
-        left = datetime.fromisoformat(self._expiry) - now
+        left = datetime.fromisoformat(self._expiry_of(artifact)) - now
         return min(age, _MAX_LOOK_INTERVAL, left)
 
     def _close_check(self, seconds: int | None) -> None:

@@ -109,15 +109,15 @@ class Catalogue:
         """
         return self._edit(recording_id, lambda row: rows.settled(row, states))
 
-    def offer_file(
-        self, recording_id: str, artifact: Artifact, started_at: datetime | None = None
+    def offer_files(
+        self, recording_id: str, files: Sequence[Artifact], started_at: datetime | None = None
     ) -> Row | None:
-        """Write that RealtimeKit has, or has announced, a file of the recording's session.
+        """Write that RealtimeKit has, or has announced, files of the recording's session.
 
         An announced file has no URL. `started_at` is the session's start, if it is known. Returns
         and raises as `record_archive` does.
         """
-        return self._edit(recording_id, lambda row: rows.offered(row, artifact, started_at))
+        return self._edit(recording_id, lambda row: rows.offered(row, files, started_at))
 
     def note_absent(self, recording_id: str, kinds: Sequence[str], at: datetime) -> None:
         """Write that RealtimeKit never had these files of the session, by kind.

@@ -30,7 +30,14 @@ from recordings.model import (
     timestamp,
     uuid,
 )
-from recordings.realtimekit import NotFoundError, RealtimeKit, RealtimeKitError, ThrottledError
+from recordings.realtimekit import (
+    NotFoundError,
+    RealtimeKit,
+    RealtimeKitError,
+    ThrottledError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from recordings.rows import RETENTION, Row, is_erased
 from recordings.worklist import FIRST_INTERVAL_SECONDS, Worklist, utcnow
 
@@ -51,6 +58,9 @@ _MAX_OTHERS_AFTER = 100
 _MAX_OTHERS_BEFORE = 1000
 # One row that cannot be written has a fault of its own; three mean that the table has one.
 _MAX_FAILED_WRITES = 3
+# After 15 s no further file of a session is fetched. The last answer and the session's take 14 s
+# each (`realtimekit`), and `ingest_recording` keeps 45 s for them and the rows.
+_MAX_FETCH_SECONDS = 15
 # The files whose times count from the session's start.
 _TIMED_FILES = ("transcript", "captions")
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
@@ -58,11 +68,15 @@ _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFiles:
-    """The kinds of a session's files: offered now, missing so far, and noted as absent for good."""
+    """The kinds of a session's files: offered now, missing so far, and noted as absent for good.
+
+    `unwritable` has the ids of the recordings whose rows DynamoDB refuses.
+    """
 
     offered: Sequence[str] = ()
     missing: Sequence[str] = ()
     absent: Sequence[str] = ()
+    unwritable: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,60 +196,67 @@ class Ingestion:
         table's stream has the files archived. Missing kinds are looked for until the last look, and
         are noted as absent then, except for those that RealtimeKit has announced.
 
-        Raises `RealtimeKitError` as `ingest_recording` does, after it tried each kind, and
-        `UnwritableError` for a row, after it wrote the others.
+        Raises `RealtimeKitError` as `ingest_recording` does, after it wrote the other kinds.
         """
-        known = self.catalogue.of_session(request.session_id)
+        known = self.catalogue.of_session(request.session_id) if self.session_files else []
         if not known:
             self._wait_for_recording(request)
             return SessionFiles()
-        lacking = {
-            kind: [row for row in known if _is_looked_for(kind, request, row)]
+        lacking = [
+            kind
             for kind in self.session_files
-        }
-        lacking = {kind: found for kind, found in lacking.items() if found}
-        offered, failed = self._fetch_session_files(request, lacking)
-        announced = {
-            kind: Artifact(name=kind, kind=kind, url_expires_at=parse_timestamp(expires_at))
-            for kind, expires_at in request.announced.items()
-            if kind in lacking.keys() - offered.keys()
-        }
+            if any(_is_looked_for(kind, request, row) for row in known)
+        ]
+        answers, error = self._fetch_session_files(request, lacking)
+        offered = {kind: artifact for kind, artifact in answers.items() if artifact}
+        announced = _announced(request, [kind for kind in lacking if kind not in offered])
         started_at = self._session_start(request.session_id, known, offered)
-        self._offer({**offered, **announced}, lacking, started_at)
-        if failed:
-            raise failed[0]
-        missing = lacking.keys() - offered.keys()
-        absent = self._look_again_or_settle(
-            request, known, missing - announced.keys(), offered.keys()
+        unwritable = self._offer(request, known, {**announced, **offered}, started_at)
+        looks = [look for row in known if (look := rows.next_look(row, self.now()))]
+        missing = answers.keys() - offered.keys()
+        absent: set[str] = set()
+        if not looks:
+            absent, refused = self._note_absent(known, missing - announced.keys())
+            unwritable |= refused
+        if error:
+            raise error
+        self._settle_or_look_again(request, known, looks, offered)
+        return SessionFiles(
+            offered=sorted(offered),
+            missing=sorted(missing),
+            absent=sorted(absent),
+            unwritable=sorted(unwritable),
         )
-        return SessionFiles(offered=sorted(offered), missing=sorted(missing), absent=absent)
 
     def _wait_for_recording(self, request: SessionFilesRequest) -> None:
         """Leave a check for a session without a recording, which may come late, but only once."""
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
-        else:
+        elif self.session_files:
             self.worklist.check_in(request, RECORDING_MISSING, seconds=_LIVE_SECONDS)
 
     def _fetch_session_files(
         self, request: SessionFilesRequest, kinds: Iterable[str]
-    ) -> tuple[dict[str, Artifact], list[RealtimeKitError]]:
-        """Return the files that RealtimeKit offers, by kind, and the errors of other kinds."""
-        offered: dict[str, Artifact] = {}
-        failed: list[RealtimeKitError] = []
+    ) -> tuple[dict[str, Artifact | None], RealtimeKitError | None]:
+        """Return RealtimeKit's answers by kind, None for no such file, and the first error.
+
+        A kind in trouble does not stop the others, unless they would meet the same.
+        """
+        answers: dict[str, Artifact | None] = {}
+        failed: RealtimeKitError | None = None
+        begun = self.now()
         for kind in kinds:
+            if (self.now() - begun).total_seconds() > _MAX_FETCH_SECONDS:
+                return answers, failed or UnavailableError("too slow for all of a session's files")
             try:
-                artifact = self.realtimekit.session_file(request.session_id, kind)
+                answers[kind] = self.realtimekit.session_file(request.session_id, kind)
             except NotFoundError:
-                continue
+                answers[kind] = None
+            except (ThrottledError, UnauthorizedError) as error:
+                return answers, error
             except RealtimeKitError as error:
-                failed.append(error)
-                if isinstance(error, ThrottledError):
-                    break
-                continue
-            if artifact:
-                offered[kind] = artifact
-        return offered, failed
+                failed = failed or error
+        return answers, failed
 
     def _session_start(
         self, session_id: str, known: Sequence[Row], offered: Mapping[str, Artifact]
@@ -255,65 +276,68 @@ class Ingestion:
 
     def _offer(
         self,
+        request: SessionFilesRequest,
+        known: Sequence[Row],
         files: Mapping[str, Artifact],
-        lacking: Mapping[str, Sequence[Row]],
         started_at: datetime | None,
-    ) -> None:
-        unwritable: UnwritableError | None = None
-        for kind, artifact in files.items():
-            for row in lacking[kind]:
-                try:
-                    self.catalogue.offer_file(row["recording_id"], artifact, started_at)
-                except UnwritableError as error:
-                    unwritable = error
-        if unwritable:
-            raise unwritable
+    ) -> set[str]:
+        """Write files into the rows that lack them. Return the ids of the rows refused."""
+        unwritable = set()
+        for row in known:
+            lacked = [file for kind, file in files.items() if _is_looked_for(kind, request, row)]
+            try:
+                if lacked:
+                    self.catalogue.offer_files(row["recording_id"], lacked, started_at)
+            except UnwritableError:
+                unwritable.add(row["recording_id"])
+        return unwritable
 
-    def _look_again_or_settle(
+    def _note_absent(
+        self, known: Sequence[Row], missing: Collection[str]
+    ) -> tuple[set[str], set[str]]:
+        """Note the kinds that were looked for in vain in the rows of final recordings.
+
+        Return them, and the ids of the rows refused. A file that RealtimeKit has announced stays,
+        because its loss must be reported.
+        """
+        noted: set[str] = set()
+        unwritable: set[str] = set()
+        for row in known:
+            kinds = [kind for kind in missing if kind not in row.get("artifacts", {})]
+            if kinds and is_final(row.get("status")):
+                try:
+                    self.catalogue.note_absent(row["recording_id"], kinds, self.now())
+                    noted.update(kinds)
+                except UnwritableError:
+                    unwritable.add(row["recording_id"])
+        return noted, unwritable
+
+    def _settle_or_look_again(
         self,
         request: SessionFilesRequest,
         known: Sequence[Row],
-        missing: Collection[str],
+        looks: Sequence[datetime],
         offered: Collection[str],
-    ) -> list[str]:
-        """Leave a check for the next look, or note the missing kinds as absent and return them.
+    ) -> None:
+        """Leave a check for the next look, or settle the session's check.
 
         A recording that is not final leaves a check of its own when it becomes final.
         """
-        now = self.now()
         final = [row for row in known if is_final(row.get("status"))]
-        looks = [look for row in final if (look := rows.next_look(row, now))]
-        left = [
-            kind
-            for kind in self.session_files
-            if kind not in offered and any(rows.lacks(row, kind) for row in final)
-        ]
         is_repeated = request.source is Source.FOLLOW_UP
-        if left and looks:
-            seconds = max(FIRST_INTERVAL_SECONDS, int((max(looks) - now).total_seconds()))
+        is_left = any(
+            kind not in offered and rows.lacks(row, kind)
+            for row in final
+            for kind in self.session_files
+        )
+        if is_left and (looks or not is_repeated):
+            wait = (max(looks) - self.now()).total_seconds() if looks else 0
             # A webhook may find the check that waits since the recording's end.
             leave = self.worklist.check_in if is_repeated else self.worklist.ensure
+            seconds = max(FIRST_INTERVAL_SECONDS, int(wait))
             leave(replace(request, announced={}), FILES_MISSING, seconds=seconds)
-            return []
-        absent = self._note_absent(final, missing, now)
-        if final or is_repeated:
+        elif final or is_repeated:
             self.worklist.settle(request.key)
-        return absent
-
-    def _note_absent(
-        self, final: Sequence[Row], missing: Collection[str], now: datetime
-    ) -> list[str]:
-        """Note the kinds that were looked for in vain, and return them.
-
-        A file that RealtimeKit has announced stays, because its loss must be reported.
-        """
-        noted: set[str] = set()
-        for row in final:
-            kinds = [kind for kind in missing if kind not in row.get("artifacts", {})]
-            if kinds:
-                self.catalogue.note_absent(row["recording_id"], kinds, now)
-                noted.update(kinds)
-        return sorted(noted)
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check for a request that failed, due when `Retry-After` allows it.
@@ -387,6 +411,15 @@ def _is_looked_for(kind: str, request: SessionFilesRequest, row: Row) -> bool:
         return rows.lacks(row, kind) or rows.archive_state(row["artifacts"][kind]) == "none"
     is_due = request.source is not Source.WEBHOOK and is_final(row.get("status"))
     return is_due and rows.lacks(row, kind)
+
+
+def _announced(request: SessionFilesRequest, kinds: Collection[str]) -> dict[str, Artifact]:
+    """Return the files of these kinds that RealtimeKit has announced, by kind; they have no URL."""
+    return {
+        kind: Artifact(name=kind, kind=kind, url_expires_at=parse_timestamp(expires_at))
+        for kind, expires_at in request.announced.items()
+        if kind in kinds
+    }
 
 
 def _lacks_meeting(upserted: Upserted, source: Source) -> bool:

@@ -99,9 +99,11 @@ def _link(
 
 def _realtimekit_link(row: Row, artifact: ArtifactItem, now: datetime) -> Item | None:
     """Return RealtimeKit's own link to a file, unless it has expired or is missing."""
-    if "url" not in artifact:
+    # The URL of an empty text remains in the row.
+    is_empty = rows.is_session_file(artifact) and rows.archive_state(artifact) == "none"
+    if "url" not in artifact or is_empty:
         return None
-    expires_at = rows.said_expiry(artifact) or rows.expiry(row)
+    expires_at = rows.expiry_of(row, artifact)
     if expires_at <= timestamp(now):
         return None
     size = {"size": artifact["file_size"]} if artifact.get("file_size") else {}

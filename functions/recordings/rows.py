@@ -18,6 +18,7 @@ from recordings.model import (
     RecordingStatus,
     is_final,
     kind_of,
+    parse_timestamp,
     rank,
     timestamp,
     uuid,
@@ -34,8 +35,11 @@ RETENTION = timedelta(days=7)
 # documents none.
 FIRST_LOOK = timedelta(hours=1)
 LAST_LOOK = timedelta(hours=25)
+# A recording stops by itself after `max_seconds`, a day at most (RealtimeKit docs, recording).
+_MAX_DURATION = timedelta(days=1)
 # RealtimeKit's predecessor Dyte began in 2015: an earlier time, as `0001-01-01`, was never set.
 _FIRST_TIME = "2015"
+_LAST_YEAR = 9999
 _LAST = "9999-12-31T23:59:59.999Z"
 _ATTRIBUTES = (
     "session_id",
@@ -227,10 +231,12 @@ def unsettled(row: Row) -> dict[str, ArtifactItem]:
     if is_erased(row):
         return {}
     is_uploaded = row.get("status") == RecordingStatus.UPLOADED
+    # An owner may have removed the session, without which its files can be neither named nor had.
+    has_session = uuid(row.get("session_id")) is not None
     return {
         name: artifact
         for name, artifact in with_placeholder(row).items()
-        if (is_uploaded or is_session_file(artifact)) and not _is_settled(artifact)
+        if (has_session if is_session_file(artifact) else is_uploaded) and not _is_settled(artifact)
     }
 
 
@@ -255,18 +261,23 @@ def settled(row: Row, states: Mapping[str, ArchiveState]) -> Item:
     return {"artifacts": artifacts, **({"archived": archived(artifacts)} if is_uploaded else {})}
 
 
-def offered(row: Row, artifact: Artifact, started_at: datetime | None = None) -> Item:
-    """Return the changes by which a row learns of a file of its session, `{}` if it knows the file.
+def offered(row: Row, files: Sequence[Artifact], started_at: datetime | None = None) -> Item:
+    """Return the changes by which a row learns of files of its session, `{}` if it knows them.
 
     A file noted as never offered is to be archived after all. `started_at` is the session's start.
     """
-    known, item = row.get("artifacts", {}), _artifact_item(artifact)
-    changes: Item = {}
-    if lacks(row, artifact.name) or archive_state(known[artifact.name]) == "none":
-        changes["artifacts"] = {**known, artifact.name: item}
+    artifacts = {**row.get("artifacts", {})}
+    for file in files:
+        item = _artifact_item(file)
+        if lacks(row, file.name):
+            # An announcement may have said the expiry, which not every answer does.
+            artifacts[file.name] = {**artifacts.get(file.name, item), **item}
+        elif archive_state(artifacts[file.name]) == "none":
+            artifacts[file.name] = item
+    changes: Item = {} if artifacts == row.get("artifacts", {}) else {"artifacts": artifacts}
     if started_at and "session_started_at" not in row:
         changes["session_started_at"] = timestamp(started_at)
-    return changes if any(row.get(name) != value for name, value in changes.items()) else {}
+    return changes
 
 
 def absent(row: Row, kinds: Sequence[str], at: datetime) -> Item:
@@ -340,10 +351,28 @@ def said_expiry(artifact: ArtifactItem) -> str | None:
 def expiry(row: Row) -> str:
     """Return when the first unsettled file is deleted: 7 days on if RealtimeKit does not say."""
     known = [time for time in map(said_expiry, unsettled(row).values()) if time]
-    if known:
-        return min(known)
-    latest = row.get("stopped_at") or row.get("started_at") or row.get("invoked_at")
-    latest = latest or row.get("first_seen_at", _LAST)
+    return min(known) if known else _usual_expiry(row)
+
+
+def expiry_of(row: Row, artifact: ArtifactItem) -> str:
+    """Return when a file is deleted. One without a stated expiry goes with the first of its kind.
+
+    A recording's own files are of one kind. Each file of its session is one of its own, because
+    RealtimeKit may delete a chat after a day (Dyte docs, chat dump).
+    """
+    if expires_at := said_expiry(artifact):
+        return expires_at
+    return _usual_expiry(row) if is_session_file(artifact) else expiry(own(row))
+
+
+def own(row: Row) -> Row:
+    """Return the row without the files of the recording's session."""
+    return {**row, "artifacts": media(row["artifacts"])} if "artifacts" in row else row
+
+
+def _usual_expiry(row: Row) -> str:
+    """Return the time 7 days after the last time that the row says of its recording."""
+    latest = row.get("stopped_at") or _begin(row) or row.get("first_seen_at", _LAST)
     try:
         return timestamp(datetime.fromisoformat(latest) + RETENTION)
     except OverflowError:
@@ -368,16 +397,31 @@ def lacks(row: Row, kind: str) -> bool:
 def ended_at(row: Row) -> datetime | None:
     """Return when a final recording ended, `None` if it is not final, or no time can be read.
 
-    A recording that does not say when it stopped ended when its status became final.
+    A recording that does not say when it stopped ended a day after its beginning at the latest.
+    Each ended before its row became final, whatever RealtimeKit says.
     """
     if not is_final(row.get("status")):
         return None
     history = row.get("status_history", [])
     final = next((entry["at"] for entry in history if is_final(entry["status"])), None)
-    try:
-        return datetime.fromisoformat(row.get("stopped_at") or final or row["first_seen_at"])
-    except (KeyError, TypeError, ValueError):
-        return None
+    stopped_at, began_at = _time(row.get("stopped_at")), _time(_begin(row))
+    if stopped_at is None and began_at:
+        stopped_at = began_at + _MAX_DURATION
+    known = filter(None, (stopped_at, _time(final)))
+    return min(known, default=_time(row.get("first_seen_at")))
+
+
+def _begin(row: Row) -> str | None:
+    return row.get("started_at") or row.get("invoked_at")
+
+
+def _time(value: object) -> datetime | None:
+    """Return a timestamp as a time; `None` for the last year, a mistake that leaves no later time.
+
+    An owner may have written a history with other values.
+    """
+    time = parse_timestamp(value)
+    return time if time and time.year < _LAST_YEAR else None
 
 
 def next_look(row: Row, now: datetime) -> datetime | None:

@@ -179,10 +179,9 @@ class Sweeper:
         if not sweep.dry_run:
             catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
             repaired = (kinds["missing"] | kinds["behind"]) - unwritable
-        # A row that this sweep repairs was not overlooked: its change leaves the first look.
+        # A row that this page adds or makes final gets its looks by the stream.
         lacking = [finding.row for finding in findings if self._was_overlooked(finding.row)]
-        if not sweep.dry_run:
-            self._ensure_looks(lacking)
+        self._ensure_looks(sweep, lacking)
         more = {
             **{kind: len(ids) for kind, ids in kinds.items()},
             "seen": len(recordings),
@@ -277,9 +276,9 @@ class Sweeper:
         is_late = ended is not None and now > ended + rows.LAST_LOOK + _LOOK_MARGIN
         return is_late and rows.awaits_session_files(row, self.ingestion.session_files, now)
 
-    def _ensure_looks(self, lacking: Sequence[Row]) -> None:
+    def _ensure_looks(self, sweep: Sweep, lacking: Sequence[Row]) -> None:
         """Create a check for each session whose files were overlooked, unless one waits."""
-        for session_id in {row["session_id"] for row in lacking}:
+        for session_id in set() if sweep.dry_run else {row["session_id"] for row in lacking}:
             request = SessionFilesRequest(session_id=session_id, source=Source.SWEEP)
             self.ingestion.worklist.ensure(request, SESSION_FILES_FORGOTTEN)
 
@@ -299,13 +298,14 @@ class Sweeper:
             if deadline <= timestamp(now):
                 return "expired"
             return "at_risk" if is_urgent(deadline, now) else "not_archived"
-        artifacts = row.get("artifacts", {}).values()
-        if any(self._is_gone(artifact, trigger) for artifact in artifacts):
+        artifacts = row.get("artifacts", {})
+        if any(self._is_gone(artifact, trigger) for artifact in artifacts.values()):
             return "gone"
-        for state in ("expired", "archived"):
-            if any(archive_state(artifact) == state for artifact in artifacts):
-                return state
-        return ""
+        if any(archive_state(artifact) == "expired" for artifact in artifacts.values()):
+            return "expired"
+        # A transcript alone is no archived recording.
+        own = rows.media(artifacts).values()
+        return "archived" if any(archive_state(artifact) == "archived" for artifact in own) else ""
 
     def _is_gone(self, artifact: ArtifactItem, trigger: Trigger) -> bool:
         """Return True if the archive bucket lacks a file that the row says it has.
