@@ -13,6 +13,7 @@ from doubles import state_of, tracks
 from recordings import rows, stored
 from recordings.archive import locations, session_file_keys
 from recordings.catalogue import Catalogue
+from recordings.dispositions import Disposition
 from recordings.dynamodb import Table
 from recordings.events import derive_events
 from recordings.links import download_links
@@ -445,7 +446,7 @@ def test_files_of_a_session_have_a_link_or_the_reason_why_not() -> None:
         },
     )
 
-    links, missing = download_links(known, None, 300, NOON)
+    links, missing = download_links(known, None, 300, NOON, Disposition.ATTACHMENT)
 
     assert [(link["name"], link["source"], link["expires_at"]) for link in links] == [
         ("transcript", "realtimekit", WEEK)
@@ -466,7 +467,9 @@ def test_a_link_of_the_recording_outlives_that_of_its_sessions_chat() -> None:
         }
     )
 
-    links, missing = download_links(known, None, 300, NOON + timedelta(days=2))
+    links, missing = download_links(
+        known, None, 300, NOON + timedelta(days=2), Disposition.ATTACHMENT
+    )
 
     assert [(link["name"], link["expires_at"]) for link in links] == [("video", WEEK)]
     assert missing == [{"name": "chat", "kind": "chat", "reason": "expired"}]
@@ -496,7 +499,7 @@ def test_attributes_that_an_owner_wrote_oddly_break_no_rule(
     assert not rows.awaits_session_files(known, SESSION_FILES, NOON)
     assert rows.expiry(known) == WEEK
     assert derive_events({}, {**known, "version": 1})
-    assert download_links(known, None, 300, NOON)[0]
+    assert download_links(known, None, 300, NOON, Disposition.ATTACHMENT)[0]
 
 
 @pytest.mark.usefixtures("rows_of_400_kb")
