@@ -140,14 +140,14 @@ FILE_FATES: Mapping[str, Callable[[random.Random], SessionFileOptions]] = {
         is_announced=False, available_after=chance.uniform(10, 20 * HOUR)
     ),
     "announced early": lambda chance: SessionFileOptions(
-        announced_after=5, available_after=chance.uniform(HOUR, 3 * DAY)
+        announced_after=5, available_after=chance.uniform(HOUR, 20 * HOUR)
     ),
     "empty": lambda chance: SessionFileOptions(outcome="empty"),
     "shared": lambda chance: SessionFileOptions(outcome="shared"),
     "announced, without a URL": lambda chance: SessionFileOptions(outcome="no url"),
     "without a file": lambda chance: SessionFileOptions(outcome="no file"),
 }
-"""The fates of a session's file. Most files are in time for the last look, a day after the end."""
+"""The fates of a session's file. Each file is in time for the last look, a day after the end."""
 FILE_CHANCES = {"": 30, "there": 30, "late": 9, "never announced": 12, "announced early": 5}
 FILE_CHANCES |= {"empty": 7, "shared": 4, "announced, without a URL": 2, "without a file": 1}
 """How often a kind of file has each fate, of 100; the empty one is no such file."""
@@ -252,7 +252,12 @@ class Plan:
         for kind in ("summary", "chat"):
             if chosen.get(kind) == "shared":
                 chosen[kind] = "empty"
-        return {kind: FILE_FATES[fate](chance) for kind, fate in chosen.items() if fate}
+        files = {kind: FILE_FATES[fate](chance) for kind, fate in chosen.items() if fate}
+        for kind, options in files.items():
+            if options.announced_after is not None and not self.faults:
+                # Where no webhook is lost, an announced file may come after the last look.
+                files[kind] = replace(options, available_after=2 * DAY)
+        return files
 
     def _record(
         self,
