@@ -85,18 +85,32 @@ class Api:
         """Yield up to `limit` recordings of the list, or all. Raises `ApiError`."""
         return self._list("recordings", filters, limit)
 
+    def recordings_page(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return one page of the list: `recordings`, and `next_cursor` if there is another page.
+
+        `query` has the filters, `limit` and `cursor`. Raises `ApiError`.
+        """
+        return self._get("/recordings", query)
+
     def recording(self, recording_id: str) -> dict[str, Any]:
         """Return a recording's row. Raises `ApiError`."""
         return self._get(f"/recordings/{recording_id}")
 
     def links(
-        self, recording_id: str, expires_in: int, artifact: str | None = None
+        self,
+        recording_id: str,
+        expires_in: int,
+        artifact: str | None = None,
+        *,
+        inline: bool = False,
     ) -> dict[str, Any]:
         """Return links to a recording's files, or to one of them, and why links are missing.
 
-        The links are good for `expires_in` seconds. Raises `ApiError`.
+        The links are good for `expires_in` seconds. With `inline`, a browser plays or shows the
+        archive's files instead of saving them. Raises `ApiError`.
         """
         query = {"expires_in": str(expires_in), **({"artifact": artifact} if artifact else {})}
+        query |= {"disposition": "inline"} if inline else {}
         return self._get(f"/recordings/{recording_id}/links", query)
 
     def sync(self, recording_id: str) -> dict[str, Any]:
