@@ -29,6 +29,7 @@ from recordings import __version__, listing, sweeps
 from recordings.archive import Archive, NotErasedError
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, ConflictError
+from recordings.dispositions import Disposition
 from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.health import FAILING, Health
@@ -37,7 +38,7 @@ from recordings.links import GONE, download_links, linked_artifacts
 from recordings.listing import Listing
 from recordings.messages import EraseRequest, RecordingRequest, Source
 from recordings.model import uuid
-from recordings.parameters import BadParameterError, parse_number, single_values
+from recordings.parameters import BadParameterError, parse_choice, parse_number, single_values
 from recordings.problems import (
     JSON,
     Answer,
@@ -183,9 +184,10 @@ def get_recording(recording_id: str) -> Answer:
 @app.get("/recordings/<recording_id>/links")
 @responds
 def link_recording(recording_id: str) -> Answer:
-    """Return short-lived download links to a recording's files, or to one `artifact`."""
-    checked = parsed_id(recording_id, "expires_in", "artifact")
-    given = single_values(parameters(), ("expires_in", "artifact"))
+    """Return short-lived links to a recording's files, or to one `artifact`."""
+    checked = parsed_id(recording_id, "expires_in", "artifact", "disposition")
+    given = single_values(parameters(), ("expires_in", "artifact", "disposition"))
+    disposition = parse_choice(given, "disposition", tuple(Disposition)) or Disposition.ATTACHMENT
     seconds = parse_number(given, "expires_in", LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS)
     row = catalogue.get(checked)
     if row is None:
@@ -195,7 +197,9 @@ def link_recording(recording_id: str) -> Answer:
     only = given.get("artifact")
     if only is not None and only not in linked_artifacts(row):
         raise BadParameterError("artifact", "is none of this recording's")
-    links, missing = download_links(row, archive(), seconds, utcnow(), only)
+    links, missing = download_links(
+        row, archive(), seconds, utcnow(), Disposition(disposition), only
+    )
     if links:
         # Only a count, since the names of tracks hold participants' ids.
         logger.info("links given", recording_id=checked, count=len(links))

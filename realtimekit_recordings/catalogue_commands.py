@@ -124,17 +124,28 @@ def show(api: Api, recording_id: UUID) -> None:
     help="Make the archive's links valid for so many seconds.",
 )
 @click.option("--artifact", help="Only this file of the recording.")
+@click.option(
+    "--inline", is_flag=True, help="Make browsers play or show the archive's files, not save them."
+)
 @with_json
 def links(
-    api: Api, recording_id: UUID, expires_in: int, artifact: str | None, as_json: bool
+    api: Api,
+    recording_id: UUID,
+    expires_in: int,
+    artifact: str | None,
+    inline: bool,
+    as_json: bool,
 ) -> None:
-    """Print download links to a recording's files.
+    """Print links to a recording's files.
 
-    Anyone who has a link can download the file until the link expires. stderr names the files
-    without a link, and why. The reason ask_by_name means that the recording has more files than one
-    answer holds: use --artifact, or `download`.
+    Anyone who has a link can download the file until the link expires. A browser saves the
+    archive's files under the meeting's title and the date. RealtimeKit's own links, to files that
+    are not archived yet, ignore --expires-in and --inline.
+
+    stderr names the files without a link, and why. The reason ask_by_name means that the recording
+    has more files than one answer holds: use --artifact, or `download`.
     """
-    answer = api.links(str(recording_id), expires_in, artifact)
+    answer = api.links(str(recording_id), expires_in, artifact, inline=inline)
     if as_json:
         print_json(answer)
         return

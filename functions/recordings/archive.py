@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
@@ -98,22 +97,15 @@ class Archive:
                 self._s3.put_object(**request)
         return stored
 
-    def link(self, key: str, file_name: str, seconds: int) -> str:
-        """Return a URL that downloads the object under that name, for so many seconds.
+    def link(self, key: str, headers: Mapping[str, str], seconds: int) -> str:
+        """Return a URL that downloads the object, for so many seconds.
 
-        The client's credentials sign the URL, which therefore expires with them at the latest.
+        `headers` are the parameters of GetObject that set the headers of its answer. The client's
+        credentials sign the URL, which therefore expires with them at the latest.
         """
-        # RFC 6266: an ASCII name for all browsers, and the real name for those that know UTF-8.
-        disposition = f'attachment; filename="{safe_name(file_name)}"'
-        if safe_name(file_name) != file_name:
-            disposition += f"; filename*=UTF-8''{quote(file_name, safe='')}"
         return self._s3.generate_presigned_url(
             "get_object",
-            Params={
-                "Bucket": self.bucket,
-                "Key": key,
-                "ResponseContentDisposition": disposition,
-            },
+            Params={"Bucket": self.bucket, "Key": key, **headers},
             ExpiresIn=seconds,
         )
 

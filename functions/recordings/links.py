@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from recordings import rows
 from recordings.archive import Archive
+from recordings.dispositions import (
+    Disposition,
+    content_type,
+    download_names,
+    file_name,
+    response_headers,
+)
 from recordings.dynamodb import Item
 from recordings.model import RecordingStatus, timestamp
 from recordings.rows import ArtifactItem, Row
@@ -28,28 +36,38 @@ GONE = frozenset({NO_FILE, EXPIRED})
 
 
 def download_links(
-    row: Row, archive: Archive | None, seconds: int, now: datetime, only: str | None = None
+    row: Row,
+    archive: Archive | None,
+    seconds: int,
+    now: datetime,
+    disposition: Disposition,
+    only: str | None = None,
 ) -> tuple[list[Item], list[Item]]:
     """Return links to the files that can be downloaded, and reasons for the others.
 
-    A link to the archive works for so many seconds. A file that is not archived yet has
-    RealtimeKit's own link, which works as long as RealtimeKit keeps the file. `only` names the one
-    artifact to link to. Files that the answer has no room for have the reason `ASK_BY_NAME`.
+    A link to the archive works for so many seconds, and tells the browser to save the file or to
+    show it. A file that is not archived yet has RealtimeKit's own link, which works as long as
+    RealtimeKit keeps the file, and which cannot be changed. `only` names the one artifact to link
+    to. Files that the answer has no room for have the reason `ASK_BY_NAME`.
     """
     links: list[Item] = []
     missing: list[Item] = []
     room = MAX_BYTES
-    for name, artifact in linked_artifacts(row).items():
+    artifacts = linked_artifacts(row)
+    for name, download_name in download_names(row, artifacts):
         if only not in (None, name):
             continue
+        artifact = artifacts[name]
         about: Item = {"name": name, "kind": artifact["kind"]}
         if "file_name" in artifact:
             about["file_name"] = artifact["file_name"]
-        link = _link(row, artifact, archive, seconds, now) if room > 0 else ASK_BY_NAME
+        type_ = content_type(artifact["kind"], file_name(artifact), disposition)
+        headers = response_headers(disposition, download_name, type_)
+        link = _link(row, artifact, archive, headers, seconds, now) if room > 0 else ASK_BY_NAME
         if isinstance(link, str):
             missing.append({**about, "reason": link})
         else:
-            links.append({**about, **link})
+            links.append({**about, **({"content_type": type_} if type_ else {}), **link})
             room -= len(json.dumps(links[-1]))
     return links, missing
 
@@ -60,15 +78,19 @@ def linked_artifacts(row: Row) -> dict[str, ArtifactItem]:
 
 
 def _link(
-    row: Row, artifact: ArtifactItem, archive: Archive | None, seconds: int, now: datetime
+    row: Row,
+    artifact: ArtifactItem,
+    archive: Archive | None,
+    headers: Mapping[str, str],
+    seconds: int,
+    now: datetime,
 ) -> Item | str:
     """Return the link to a file, or the reason for its absence."""
     copy = artifact.get("archive")
     if archive and copy and copy["state"] == "archived" and copy["bucket"] == archive.bucket:
-        file_name = artifact.get("file_name") or copy["key"].rpartition("/")[2]
         return {
             "source": "archive",
-            "url": archive.link(copy["key"], file_name, seconds),
+            "url": archive.link(copy["key"], headers, seconds),
             "expires_at": timestamp(now + timedelta(seconds=seconds)),
             "size": copy["size"],
         }

@@ -19,6 +19,7 @@ _BY_SUFFIX = {
     "mp4": "video/mp4",
     "webm": "video/webm",
     "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
     "aac": "audio/aac",
     "tar": "application/x-tar",
 }
@@ -95,8 +96,13 @@ def content_type(label: str, first_bytes: bytes) -> str:
 
 def stored_type(content_type: str, file_name: str) -> str:
     """Return the content type to store; if it is unknown, the one of the file name's suffix."""
-    suffix = file_name.rpartition(".")[2].lower()
-    return _BY_SUFFIX.get(suffix, content_type) if content_type in _UNKNOWN_TYPES else content_type
+    named = type_of_suffix(file_name.rpartition(".")[2].lower())
+    return named if named and content_type in _UNKNOWN_TYPES else content_type
+
+
+def type_of_suffix(suffix: str) -> str | None:
+    """Return the media type of a file name's suffix in lower case, or None if it is unknown."""
+    return _BY_SUFFIX.get(suffix)
 
 
 def bare_type(content_type: str) -> str:

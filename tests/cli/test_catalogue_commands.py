@@ -302,3 +302,25 @@ def test_links_show_what_must_be_asked_for_by_name(run: Run, stack_api: Upstream
     assert stack_api.paths == [
         f"/recordings/{RECORDING_ID}/links?expires_in=900&artifact=track%2Fb"
     ]
+
+
+def test_links_that_a_browser_plays_are_asked_for_with_inline(
+    run: Run, stack_api: Upstream
+) -> None:
+    stack_api.says(Answer({"links": [link(stack_api.url, "video")], "missing": []}))
+
+    result = run("links", RECORDING_ID, "--inline", "--artifact", "video")
+
+    assert result.exit_code == 0
+    assert stack_api.paths == [
+        f"/recordings/{RECORDING_ID}/links?expires_in=900&artifact=video&disposition=inline"
+    ]
+
+
+def test_an_api_that_knows_no_inline_links_says_so(run: Run, stack_api: Upstream) -> None:
+    detail = "disposition is not a parameter of this request; the parameters are: artifact."
+    stack_api.says(problem(400, detail))
+
+    result = run("links", RECORDING_ID, "--inline")
+
+    assert (result.exit_code, result.stderr) == (2, f"Error: {detail} (HTTP 400)\n")

@@ -33,6 +33,7 @@ from doubles import (
     tracks,
 )
 from realtimekit_simulator import (
+    Kind,
     Overlay,
     Recording,
     RecordingOptions,
@@ -51,6 +52,7 @@ from recordings.dynamodb import Table
 from recordings.ingestion import Ingestion
 from recordings.listing import LISTED, Listing
 from recordings.messages import ArchiveRequest, Source
+from recordings.model import Artifact
 from recordings.model import Recording as Seen
 from recordings.realtimekit import ApiToken, RealtimeKitError
 from recordings.sweeps import State, Sweeps
@@ -671,11 +673,11 @@ def archived(
 ) -> Callable[..., Recording]:
     """A recording with its files in the archive."""
 
-    def archived(**options: Any) -> Recording:
+    def archived(title: str = "Weekly sync", **options: Any) -> Recording:
         options = {"file_size": MIB, **options}
-        recording = simulator.world.record_meeting(options=RecordingOptions(**options))
+        recording = simulator.world.record_meeting(title=title, options=RecordingOptions(**options))
         seen = ingestion.realtimekit.recording(recording.id)
-        ingestion.catalogue.upsert(seen, ingestion.now())
+        ingestion.catalogue.upsert(replace(seen, meeting_title=title), ingestion.now())
         request = ArchiveRequest(
             recording_id=recording.id,
             deadline="2026-06-10T10:30:00.000Z",
@@ -690,7 +692,7 @@ def archived(
 LINKS = f"{ONE}/links"
 
 
-def test_a_link_to_the_archive_downloads_the_file_under_its_name(
+def test_a_link_to_the_archive_downloads_the_file_under_title_and_date(
     api: Call, archived: Callable[..., Recording], simulator: Simulator
 ) -> None:
     recording = archived(separate_audio=True, audio_file_size=100)
@@ -711,39 +713,156 @@ def test_a_link_to_the_archive_downloads_the_file_under_its_name(
         assert answer.status == 200
         assert answer.data == file.read()
         assert answer.headers["Content-Type"] == file.content_type
-        name = file.artifact.file_name
-        assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+        assert link["content_type"] == file.content_type
+    assert [said_by(link) for link in reply.body["links"]] == [
+        ("attachment", "Weekly sync 2026-06-03 09.59 audio.aac", "audio/aac"),
+        ("attachment", "Weekly sync 2026-06-03 09.59 video.mp4", "video/mp4"),
+    ]
 
 
-def test_a_links_file_name_survives_whatever_is_in_it(archive: Archive) -> None:
-    url = archive.link("key", 'Wöchentlich "1";\r\n.mp4', 60)
+def said_by(link: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return how the archive serves a link: disposition, name and content type."""
+    answer = urllib3.request("GET", link["url"], retries=False)
+    assert answer.status == 200
+    match = re.fullmatch(
+        r"(attachment|inline); filename=\"([ -~]+?)\"(; filename\*=UTF-8''([!-~]+))?",
+        answer.headers["Content-Disposition"],
+    )
+    assert match
+    return match[1], unquote(match[4] or match[2]), answer.headers["Content-Type"]
 
-    [said] = parse_qs(urlsplit(url).query)["response-content-disposition"]
-    plain, _, real = said.removeprefix("attachment; filename=").partition("; filename*=UTF-8''")
-    assert re.fullmatch(r'"[0-9A-Za-z._-]+"', plain)
-    assert unquote(real) == 'Wöchentlich "1";\r\n.mp4'
-    assert "\r" not in said
+
+@pytest.mark.parametrize(
+    ("options", "name", "shown"),
+    [
+        ({}, "video.mp4", ("inline", "video/mp4")),
+        ({"video_codec": "VP9"}, "video.webm", ("inline", "video/webm")),
+        ({"kind": Kind.AUDIO}, "audio.aac", ("inline", "audio/aac")),
+        ({"kind": Kind.AUDIO, "audio_codec": "MP3"}, "audio.mp3", ("inline", "audio/mpeg")),
+        ({"kind": Kind.TRACK, "participants": 1}, "track.webm", ("inline", "audio/webm")),
+        ({"kind": Kind.INTERACTIVE}, "video.tar", ("attachment", "application/octet-stream")),
+    ],
+)
+def test_an_inline_link_plays_unless_no_browser_plays_the_file(
+    api: Call,
+    archived: Callable[..., Recording],
+    options: dict[str, Any],
+    name: str,
+    shown: tuple[str, str],
+) -> None:
+    recording = archived(audio_file_size=MIB, **options)
+
+    [link] = api("GET", LINKS, recording.id, {"disposition": "inline"}).body["links"]
+
+    disposition, type_ = shown
+    assert said_by(link) == (disposition, f"Weekly sync 2026-06-03 09.59 {name}", type_)
+    assert link.get("content_type") == (type_ if disposition == "inline" else None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "stored", "shown"),
+    [
+        ("transcript", "json", "application/json", "text/plain; charset=utf-8"),
+        ("captions", "vtt", "text/vtt; charset=utf-8", "text/vtt; charset=utf-8"),
+        ("summary", "md", "text/markdown; charset=utf-8", "text/plain; charset=utf-8"),
+        ("chat", "csv", "text/csv; charset=utf-8", "text/plain; charset=utf-8"),
+    ],
+)
+def test_a_sessions_text_is_saved_as_it_is_and_shown_as_text(
+    api: Call,
+    archived: Callable[..., Recording],
+    archive: Archive,
+    catalogue: Catalogue,
+    kind: str,
+    suffix: str,
+    stored: str,
+    shown: str,
+) -> None:
+    recording = archived()
+    key = f"{APP_ID}/2026/06/03/{recording.id}/{kind}/{recording.session.id}.{suffix}"
+    archive.put(key, "Grüße".encode(), stored, recording.id)
+    state = {"state": "archived", "bucket": archive.bucket, "key": key, "size": 7}
+    catalogue.record_archive(recording.id, {kind: state})
+    name = f"Weekly sync 2026-06-03 09.59 {kind}.{suffix}"
+
+    [saved] = api("GET", LINKS, recording.id, {"artifact": kind}).body["links"]
+    query = {"artifact": kind, "disposition": "inline"}
+    [inline] = api("GET", LINKS, recording.id, query).body["links"]
+
+    assert said_by(saved) == ("attachment", name, stored)
+    assert said_by(inline) == ("inline", name, shown)
+    assert (saved["content_type"], inline["content_type"]) == (stored, shown)
+
+
+@pytest.mark.parametrize("name", ["evil.html", "evil.svg", "evil.xml", "evil", "evil.mp4.htm"])
+def test_a_page_that_somehow_was_stored_never_runs_in_the_buckets_origin(
+    api: Call, archive: Archive, catalogue: Catalogue, clock: Clock, name: str
+) -> None:
+    video = Artifact(name="video", kind="video", file_name=name)
+    seen = Seen(recording_id=UNKNOWN_ID, status="UPLOADED", artifacts=(video,))
+    catalogue.upsert(seen, clock())
+    key = f"{APP_ID}/2026/06/03/{UNKNOWN_ID}/video/{name}"
+    archive.put(key, b"<script>alert(1)</script>", "text/html", UNKNOWN_ID)
+    catalogue.record_archive(
+        UNKNOWN_ID,
+        {"video": {"state": "archived", "bucket": archive.bucket, "key": key, "size": 25}},
+    )
+
+    [link] = api("GET", LINKS, UNKNOWN_ID, {"disposition": "inline"}).body["links"]
+
+    disposition, _, type_ = said_by(link)
+    assert (disposition, type_) == ("attachment", "application/octet-stream")
+    assert "content_type" not in link
+
+
+def test_a_link_survives_whatever_the_meeting_is_called(
+    api: Call, archived: Callable[..., Recording]
+) -> None:
+    title = 'Wöchentlich "1"; <img src=x onerror=alert(1)>\r\nSet-Cookie: a=b\u202e/../%2F'
+    recording = archived(title=title)
+
+    [link] = api("GET", LINKS, recording.id).body["links"]
+
+    assert said_by(link) == (
+        "attachment",
+        "Wöchentlich _1_; _img src=x onerror=alert(1)_ Set-Cookie_ a=b__.._%2F"
+        " 2026-06-03 09.59 video.mp4",
+        "video/mp4",
+    )
+
+
+@pytest.mark.parametrize("disposition", ["", "Inline", "form-data", "inline; filename=a.html"])
+def test_a_disposition_that_no_link_has_is_refused_by_its_name(
+    api: Call, archived: Callable[..., Recording], disposition: str
+) -> None:
+    reply = api("GET", LINKS, archived().id, {"disposition": disposition})
+
+    assert (reply.status, reply.body["parameter"]) == (400, "disposition")
+    assert reply.body["detail"] == "disposition must be one of attachment, inline."
 
 
 def test_links_say_the_regions_own_host_and_are_signed_with_version_4() -> None:
     archive = serve_catalogue.archive()
     assert archive
 
-    url = urlsplit(archive.link("a/b.mp4", "b.mp4", 60))
+    url = urlsplit(archive.link("a/b.mp4", {}, 60))
 
     assert url.netloc == "archive-bucket.s3.eu-central-1.amazonaws.com"
     assert parse_qs(url.query)["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
 
 
-def test_while_a_file_is_not_archived_the_link_is_realtimekits(
-    api: Call, call: Call, simulator: Simulator, clock: Clock
+@pytest.mark.parametrize("query", [{}, {"disposition": "inline"}])
+def test_while_a_file_is_not_archived_the_link_is_realtimekits_whatever_the_disposition(
+    api: Call, call: Call, simulator: Simulator, clock: Clock, query: dict[str, str]
 ) -> None:
     recording = simulator.world.record_meeting()
     call("sync", recording.id)
 
-    [link] = api("GET", LINKS, recording.id).body["links"]
+    [link] = api("GET", LINKS, recording.id, query).body["links"]
 
     assert link["source"] == "realtimekit"
+    assert link["content_type"] == "video/mp4"
+    assert "response-content" not in link["url"]
     assert link["url"].startswith(simulator.url)
     assert link["expires_at"] == "2026-06-10T10:29:40.000Z"
     clock.advance(7 * DAY)
