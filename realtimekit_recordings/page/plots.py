@@ -11,7 +11,7 @@ from . import words
 from .words import Row
 
 WIDTH, HEIGHT = 640, 160
-LEFT, BOTTOM, TOP = 46, 22, 10
+LEFT, BOTTOM, TOP = 60, 22, 10
 DAYS = 14
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..session_files import SUFFIXES
@@ -33,6 +33,10 @@ class File(NamedTuple):
     key: str
     is_linked: bool
     content_type: str
+
+
+# Files are copied one after another; those of one run are one step.
+SAME_STEP = timedelta(minutes=1)
 
 
 class Step(NamedTuple):
@@ -75,10 +79,13 @@ def _caller(reason: Mapping[str, Any]) -> str:
 
 def timeline(row: Row) -> list[Step]:
     """Return a recording's history by time, from its session's start to the archive."""
-    points = sorted(_points(row), key=lambda point: point[0])
     steps: list[Step] = []
-    for at, word, sentence, tone in points:
-        after = words.span(at - steps[-1].at) if steps else ""
+    for at, word, sentence, tone in sorted(_points(row), key=lambda point: point[0]):
+        last = steps[-1] if steps else None
+        if last and last.word == word and at - last.at < SAME_STEP:
+            steps[-1] = last._replace(sentence=f"{last.sentence}, {sentence.lower()}")
+            continue
+        after = words.span(at - last.at) if last and at - last.at >= timedelta(seconds=1) else ""
         steps.append(Step(at, word, sentence, tone, after))
     return steps
 
@@ -92,8 +99,8 @@ def _points(row: Row) -> Iterator[tuple[datetime, str, str, str]]:
         (row.get("session_started_at"), "Session started", "", "plain"),
         (row.get("started_at"), "First frame", "The recording begins here.", "plain"),
         (row.get("stopped_at"), "Last frame", "The recording ends here.", "plain"),
-        (row.get("first_seen_at"), "Catalogued", "The row was written first.", "plain"),
-        *((at, text(status), "RealtimeKit's status.", _tone(status)) for at, status in history),
+        (row.get("first_seen_at"), "Catalogued", "The catalogue has its row.", "plain"),
+        *((at, *_status_step(status)) for at, status in history),
     ]
     for name, artifact in row.get("artifacts", {}).items():
         state = artifact.get("archive", {})
@@ -105,8 +112,19 @@ def _points(row: Row) -> Iterator[tuple[datetime, str, str, str]]:
             yield time, word, sentence, tone
 
 
-def _tone(status: object) -> str:
-    return "bad" if status == "ERRORED" else "ok" if status == "UPLOADED" else "plain"
+STATUS_STEPS = {
+    "INVOKED": ("Invoked", "RealtimeKit was told to record.", "plain"),
+    "RECORDING": ("Recording", "", "live"),
+    "PAUSED": ("Paused", "", "plain"),
+    "UPLOADING": ("Uploading", "RealtimeKit writes the files.", "plain"),
+    "UPLOADED": ("Uploaded", "RealtimeKit has the files.", "ok"),
+    "ERRORED": ("Failed", "RealtimeKit failed to record.", "bad"),
+}
+"""A word, a sentence and a tone for each status in a recording's history."""
+
+
+def _status_step(status: object) -> tuple[str, str, str]:
+    return STATUS_STEPS.get(str(status), (text(status), "", "plain"))
 
 
 def files(row: Row, linked: Linked, now: datetime) -> list[File]:
