@@ -116,8 +116,9 @@ class Control:
     def record_meetings(self) -> Response:
         """Make recorded meetings, in the past or from "started_at" (ISO 8601 or "now") on.
 
-        Fields: {"title", "status", "duration", "started_at", "options", "count", "every",
-        "session_files", "ai_config"}. "session_files" names the files that each session leaves:
+        Fields: {"title", "status", "duration", "started_at", "options", "playable", "count",
+        "every", "session_files", "ai_config"}. With "playable": true browsers play the files, which
+        have 20 seconds, the default "duration" then. "session_files" names each session's files:
         ["transcript", "summary", "chat"], or options by kind such as {"chat": {"available_after":
         3600, "announced_after": 10, "is_announced": false, "expires_after": 86400, "outcome":
         "file", "empty", "shared", "no file" or "no url", "content": "text"}}, with "content_base64"
@@ -129,6 +130,7 @@ class Control:
             "duration",
             "started_at",
             "options",
+            "playable",
             "count",
             "every",
             "session_files",

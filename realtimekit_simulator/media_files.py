@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from . import samples
 from .meetings import Artifact
 
 PERIOD_BYTES = 65_521
@@ -24,6 +25,7 @@ CONTENT_TYPES: Mapping[str, str] = {
     "tar": "application/x-tar",
     "mp3": "audio/mpeg",
     "aac": "audio/aac",
+    "m4a": "audio/mp4",
 }
 """Content types by file name suffix; a participant's track is WebM with sound only."""
 
@@ -33,6 +35,7 @@ SIGNATURES: Mapping[str, bytes] = {
     "tar": b"stream.m3u8".ljust(257, b"\0") + b"ustar\x0000",
     "mp3": b"ID3\x04\x00\x00\x00\x00\x00\x00",
     "aac": b"\xff\xf1\x50\x80",
+    "m4a": b"\x00\x00\x00\x18ftypM4A \x00\x00\x02\x00isomiso2",
 }
 """First bytes of a file by suffix, for clients that check more than the content type."""
 
@@ -88,7 +91,8 @@ class MediaFile(StoredFile):
     """Media file in RealtimeKit's bucket, exactly as large as its artifact says.
 
     The bytes depend on recording, file name and offset only, so every process sees the same file.
-    Only the first few bytes have a meaning. Reading a range costs its length, not the file's.
+    Only the first few bytes have a meaning. Reading a range costs its length, not the file's. The
+    bytes of a playable file are a sample's.
     """
 
     recording_id: str
@@ -119,6 +123,9 @@ class MediaFile(StoredFile):
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` up to but not including `stop`, in chunks."""
         stop = self.size if stop is None else min(stop, self.size)
+        if self.artifact.sample is not None:
+            yield samples.read(self.artifact.sample)[start:stop]
+            return
         if start < min(stop, len(self._signature)):
             yield self._signature[start:stop]
             start = len(self._signature)

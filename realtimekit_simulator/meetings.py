@@ -6,11 +6,12 @@ state at a moment follows from the steps up to then, so no timer is needed.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from . import samples
 from .options import (
     ACTIVE,
     STOPPED,
@@ -71,7 +72,8 @@ class Peer:
 class Artifact:
     """Media file in RealtimeKit's bucket; `kind` is video, audio or track.
 
-    A track has a `layer` and a participant. A `folder` separates files of the same name.
+    A track has a `layer` and a participant. A `folder` separates files of the same name. The bytes
+    of a playable file are those of the `sample` of this name.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Artifact:
     layer: str | None = None
     participant_id: str | None = None
     folder: str | None = None
+    sample: str | None = None
 
     @property
     def path(self) -> str:
@@ -275,26 +278,35 @@ class Recording:
         if options.kind is not Kind.AUDIO:
             size = options.file_size
             video = int(self.duration * VIDEO_BYTES_PER_SECOND) if size is None else size
-            yield Artifact(kind="video", file_name=self.file_name, size=video)
+            yield self._artifact(kind="video", file_name=self.file_name, size=video)
         if options.kind is Kind.AUDIO or options.separate_audio:
             name = f"{self._stem}.{options.audio_suffix}"
-            yield Artifact(kind="audio", file_name=name, size=self._audio_size)
+            yield self._artifact(kind="audio", file_name=name, size=self._audio_size)
 
     def _tracks(self) -> Iterator[Artifact]:
         shares_names = self.options.layers_share_names
         for layer in self.options.layers:
             names = (self.options.file_name_prefix, "default" if shares_names else layer)
             prefix = "_".join(filter(None, names))
-            for peer in self.peers:
+            for number, peer in enumerate(self.peers):
                 name = f"{prefix}_{peer.user_id}_{peer.peer_id}_peer_audio_{self._epoch_ms}.webm"
-                yield Artifact(
+                yield self._artifact(
                     kind="track",
+                    sample=f"track-{number % 2 + 1}",
                     file_name=name,
                     size=self._audio_size,
                     layer=layer,
                     participant_id=peer.user_id,
                     folder=layer if shares_names else None,
                 )
+
+    def _artifact(self, *, sample: str | None = None, **fields: Any) -> Artifact:
+        """Return a file; that of a playable recording is its kind's sample, if there is one."""
+        artifact = Artifact(**fields)
+        name = f"{sample or artifact.kind}.{artifact.file_name.rpartition('.')[2]}"
+        if not self.options.playable or name not in samples.NAMES:
+            return artifact
+        return replace(artifact, sample=name, size=len(samples.read(name)))
 
     @property
     def _audio_size(self) -> int:

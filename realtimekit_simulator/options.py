@@ -42,6 +42,10 @@ class RecordingOptions:
     `layers_share_names` its layers hold files of the same names. The last `late_files` files are
     listed without a URL. `never_set` names fields of time, such as `download_url_expiry`, that are
     shown as 0001-01-01.
+
+    A `playable` recording has files that browsers play: 20 seconds of a meeting, whatever the sizes
+    here and the time recorded. Other files have a signature and are else of no meaning, and so is
+    always the tar of an INTERACTIVE recording.
     """
 
     kind: Kind = Kind.COMPOSITE
@@ -63,6 +67,7 @@ class RecordingOptions:
     layers_share_names: bool = False
     late_files: int = 0
     never_set: tuple[str, ...] = ()
+    playable: bool = False
 
     def __post_init__(self) -> None:
         if self.outcome not in (Status.UPLOADED, Status.ERRORED):

@@ -12,6 +12,7 @@ from threading import RLock
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from . import samples
 from .clock import Clock
 from .media_files import MediaFile
 from .meetings import RETENTION, Artifact, Caller, Meeting, Peer, Reason, Recording, Session, Step
@@ -30,6 +31,9 @@ from .session_files import SUFFIXES, SessionFile
 DEFAULT_ACCOUNT_ID = "0a6c1b5f2d3e4f708192a3b4c5d6e7f8"
 DEFAULT_APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 DEFAULT_TOKEN = "local-realtimekit-token"  # noqa: S105 - valid in a simulator only
+
+DEFAULT_DURATION = 1800
+"""Seconds for which a meeting is recorded unless ordered otherwise."""
 
 EMPTY_ROOM = timedelta(seconds=60)
 """Time in an empty room after which a recording stops (RealtimeKit docs, stop-recording)."""
@@ -388,9 +392,10 @@ class World:
         *,
         title: str = "Weekly sync",
         status: Status | None = None,
-        duration: float = 1800,
+        duration: float | None = None,
         started_at: datetime | None = None,
         options: RecordingOptions | None = None,
+        playable: bool = False,
         session_files: FilesOrder | None = None,
         ai_config: Mapping[str, Any] | None = None,
         meeting: Meeting | None = None,
@@ -398,14 +403,16 @@ class World:
         """Make a session of a meeting with a recording that reaches `status`; return the recording.
 
         The recording is invoked as the session starts and records for `duration` seconds, until
-        the host ends the session. Without `status` the outcome of its options counts, by default
-        UPLOADED. It stays for ever in a status that is not final. `started_at` is by default so
+        the host ends the session: half an hour by default, or for a `playable` recording the length
+        of its files. Without `status` the outcome of its options counts, by default UPLOADED. It
+        stays for ever in a status that is not final. `started_at` is by default so
         long ago that the upload ends now; the session's files come later. To watch all statuses,
         start it now and advance the clock. `session_files` are as for `start_session`, `ai_config`
         is that of the created meeting.
         """
         with self._lock:
-            options = _with_outcome(status, options or self.defaults)
+            options, duration = self._order(options, playable, duration)
+            options = _with_outcome(status, options)
             start = self._time(started_at or self.clock.now() - _total_time(options, duration))
             end = start + timedelta(seconds=(options.start_delay or 0) + duration)
             meeting = meeting or self.create_meeting(title=title, ai_config=ai_config, at=start)
@@ -425,8 +432,9 @@ class World:
         title: str = "Weekly sync",
         status: Status | None = None,
         started_at: datetime | None = None,
-        duration: float = 1800,
+        duration: float | None = None,
         options: RecordingOptions | None = None,
+        playable: bool = False,
         session_files: FilesOrder | None = None,
         ai_config: Mapping[str, Any] | None = None,
     ) -> list[Recording]:
@@ -434,7 +442,8 @@ class World:
 
         The titles of several meetings are numbered from 1.
         """
-        length = _total_time(options or self.defaults, duration)
+        options, duration = self._order(options, playable, duration)
+        length = _total_time(options, duration)
         first = started_at or self.clock.now() - length - timedelta(seconds=every * (count - 1))
         return [
             self.record_meeting(
@@ -566,6 +575,16 @@ class World:
         meeting.sessions.append(session)
         self._sessions[session.id] = session
         return session
+
+    def _order(
+        self, options: RecordingOptions | None, playable: bool, duration: float | None
+    ) -> tuple[RecordingOptions, float]:
+        """Return the options and the duration of a recording, filled up by their defaults."""
+        options = options or self.defaults
+        options = replace(options, playable=playable or options.playable)
+        if duration is None:
+            duration = samples.SECONDS if options.playable else DEFAULT_DURATION
+        return options, duration
 
     def _resolved(self, meeting: Meeting, options: RecordingOptions | None) -> RecordingOptions:
         """Fill options up from the meeting's configuration (docs, manage-recording-config)."""

@@ -307,7 +307,7 @@ def test_links_show_what_must_be_asked_for_by_name(run: Run, stack_api: Upstream
 def test_links_that_a_browser_plays_are_asked_for_with_inline(
     run: Run, stack_api: Upstream
 ) -> None:
-    stack_api.says(Answer({"links": [link(stack_api.url, "video")], "missing": []}))
+    stack_api.says(Answer({"links": [], "missing": []}))
 
     result = run("links", RECORDING_ID, "--inline", "--artifact", "video")
 
