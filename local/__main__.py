@@ -57,10 +57,9 @@ def up(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    # Small files: half an hour of video has some 150 MB, and the emulator would hold several copies
-    # of it in memory.
-    small = RecordingOptions(file_size=12_000_000, audio_file_size=2_000_000)
-    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=small)
+    # Small files that browsers play.
+    defaults = RecordingOptions(playable=True)
+    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=defaults)
     with (
         Simulator(
             world,

@@ -25,7 +25,8 @@ class Example(NamedTuple):
 
 
 EXAMPLES = (
-    Example("Weekly sync", 3, 28, ALL_FILES, {"separate_audio": True}),
+    # The length of the simulator's playable files.
+    Example("Weekly sync", 3, 20 / 60, ALL_FILES, {"separate_audio": True}),
     Example("Interview: platform engineer", 5, 46, ("transcript",), {"kind": Kind.TRACK}),
     Example("Quarterly planning with the whole team, part two", 9, 61, ALL_FILES),
     Example("Support call 4711", 26, 7, ("chat",), {"kind": Kind.AUDIO, "audio_codec": "MP3"}),

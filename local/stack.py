@@ -297,7 +297,7 @@ def client(service: str, endpoint_url: str) -> Any:
 
 @functools.cache
 def session() -> boto3.Session:
-    """Return a boto3 session with root's rights on local stacks, whatever the AWS configuration says.
+    """Return a boto3 session with root's rights on local stacks, without the AWS configuration.
 
     The caller's profile may be missing, and boto3 would then refuse to make a client.
     """

@@ -260,7 +260,9 @@ def test_links_are_not_logged(
         entered = urllib3.request("GET", server.address)
         cookie = {"Cookie": entered.headers["Set-Cookie"].partition(";")[0]}
         for path in ("", "/transcript", "/links", "/download?artifact=video"):
-            answer = urllib3.request("GET", f"{home}{ADDRESS}{path}", headers=cookie, redirect=False)
+            answer = urllib3.request(
+                "GET", f"{home}{ADDRESS}{path}", headers=cookie, redirect=False
+            )
             assert answer.status in (200, 303)
 
     logged = capfd.readouterr()
