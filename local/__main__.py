@@ -57,9 +57,10 @@ def up(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    # Small files that browsers play.
-    defaults = RecordingOptions(playable=True)
-    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=defaults)
+    # Small files that can be played: half an hour of video has some 150 MB, and the emulator would
+    # hold several copies of it in memory.
+    playable = RecordingOptions(playable=True)
+    world = World(clock=Clock(speed=arguments.speed), seed=SEED, defaults=playable)
     with (
         Simulator(
             world,

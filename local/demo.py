@@ -28,6 +28,7 @@ from realtimekit_simulator import (
     RecordingOptions,
     Simulator,
     World,
+    samples,
 )
 
 from .stack import SEED, LocalStack, parameters
@@ -52,9 +53,9 @@ def main() -> int:
     started = time.monotonic()
     # RealtimeKit's clock starts one hour ago and moves only when the demo moves it.
     clock = Clock(datetime.now().astimezone() - timedelta(hours=1), speed=0)
-    # Half an hour of video has some 150 MB; smaller files show the same and take less time.
-    small = RecordingOptions(file_size=12_000_000, audio_file_size=2_000_000)
-    world = World(clock=clock, seed=SEED, reveals_secrets=True, defaults=small)
+    # Half an hour of video has some 150 MB; samples of 20 seconds show the same, and can be played.
+    playable = RecordingOptions(playable=True)
+    world = World(clock=clock, seed=SEED, reveals_secrets=True, defaults=playable)
     try:
         with Simulator(world) as simulator:
             _say("Starting an emulated AWS and deploying template.yaml to it, unchanged …")
@@ -129,8 +130,8 @@ class Demo:
 
         meeting.ended comes before UPLOADED, as it does in RealtimeKit.
         """
-        _say("\nHalf an hour later the host ends the meeting. RealtimeKit uploads the file:")
-        self.world.clock.advance(1800)
+        _say("\nSoon the host ends the meeting. RealtimeKit uploads the files:")
+        self.world.clock.advance(samples.SECONDS)
         self.world.end_session(recording.session, reason=HOST_ENDED_MEETING)
         self.world.clock.advance(1)
         self.deliver()

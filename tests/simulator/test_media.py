@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import re
 import threading
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -32,6 +34,7 @@ from realtimekit_simulator import (
     Undocumented,
     World,
     html,
+    samples,
     storage_failure,
 )
 from realtimekit_simulator.media import parse_range
@@ -608,3 +611,133 @@ class TestControl:
         assert refusal(get()) == (400, "ExpiredRequest")
         wrong = {"undocumented": {"expired_url": "Gone"}}
         assert control("PUT", "/settings", wrong).status == 400
+
+
+PLAYABLE: tuple[tuple[dict[str, Any], str, str], ...] = (
+    ({}, "video.mp4", "video/mp4"),
+    ({"video_codec": "VP9"}, "video.webm", "video/webm"),
+    ({"kind": Kind.AUDIO}, "audio.aac", "audio/aac"),
+    ({"kind": Kind.AUDIO, "audio_codec": "MP3"}, "audio.mp3", "audio/mpeg"),
+    ({"kind": Kind.AUDIO, "audio_codec": "M4A"}, "audio.m4a", "audio/mp4"),
+    ({"kind": Kind.TRACK, "participants": 1}, "track-1.webm", "audio/webm"),
+)
+
+
+class TestPlayable:
+    @pytest.fixture
+    def recording(self, simulator):
+        return simulator.world.record_meeting(playable=True)
+
+    @pytest.mark.parametrize(("options", "sample", "content_type"), PLAYABLE)
+    def test_files_are_samples_served_like_other_media(
+        self, simulator, pool, options, sample, content_type
+    ):
+        world = simulator.world
+        recording = world.record_meeting(playable=True, options=RecordingOptions(**options))
+        [file] = world.media_files(recording)
+        url = world.media_url(recording, file.artifact)
+        whole = pool.request("GET", url)
+        part = pool.request(
+            "GET", url, headers={"Range": "bytes=100-299", "If-Match": whole.headers["ETag"]}
+        )
+
+        assert whole.data == samples.read(sample)
+        assert file.size == len(whole.data)
+        assert hashlib.sha256(whole.data).hexdigest() == file.sha256()
+        assert whole.headers["Content-Type"] == content_type
+        assert (part.status, part.data) == (206, whole.data[100:300])
+        assert part.headers["Content-Range"] == f"bytes 100-299/{len(whole.data)}"
+
+    def test_files_are_as_long_as_the_recording(self, recording, call):
+        data = call("GET", f"/recordings/{recording.id}").json()["data"]
+
+        assert data["recording_duration"] == samples.SECONDS == 20
+        assert data["file_size"] == len(samples.read("video.mp4"))
+
+    def test_files_of_a_meeting_of_another_length_keep_their_own(self, simulator):
+        recording = simulator.world.record_meeting(playable=True, duration=3600)
+
+        assert recording.duration == 3600
+        assert simulator.world.media_files(recording)[0].read() == samples.read("video.mp4")
+
+    def test_files_ignore_ordered_sizes(self, simulator):
+        options = RecordingOptions(file_size=7, audio_file_size=7, separate_audio=True)
+        recording = simulator.world.record_meeting(playable=True, options=options)
+
+        assert [file.size for file in simulator.world.media_files(recording)] == [
+            len(samples.read("video.mp4")),
+            len(samples.read("audio.aac")),
+        ]
+
+    def test_two_participants_have_tracks_of_their_own(self, simulator):
+        options = RecordingOptions(kind=Kind.TRACK, participants=3)
+        recording = simulator.world.record_meeting(playable=True, options=options)
+        bodies = [file.read() for file in simulator.world.media_files(recording)]
+
+        tracks = [samples.read(f"track-{number}.webm") for number in (1, 2)]
+        assert bodies == [*tracks, tracks[0]]
+        assert tracks[0] != tracks[1]
+
+    def test_a_tar_has_no_sample(self, simulator):
+        options = RecordingOptions(kind=Kind.INTERACTIVE, file_size=1_000)
+        recording = simulator.world.record_meeting(playable=True, options=options)
+
+        [file] = simulator.world.media_files(recording)
+        assert (file.size, file.artifact.sample) == (1_000, None)
+
+    def test_files_are_ordered_over_http_one_by_one_or_by_default(self, control):
+        body = {"playable": True, "count": 2, "every": 60}
+        ordered = control("POST", "/recordings", body).json()["recordings"]
+        options = {"options": {"playable": True, "kind": "audio"}}
+        [audio] = control("POST", "/recordings", options).json()["recordings"]
+        [plain] = control("POST", "/recordings", {}).json()["recordings"]
+
+        def size(recording):
+            [file] = control("GET", f"/recordings/{recording['recording_id']}/media").json()[
+                "files"
+            ]
+            return file["size"]
+
+        assert [size(recording) for recording in ordered] == [len(samples.read("video.mp4"))] * 2
+        assert size(audio) == len(samples.read("audio.aac"))
+        assert size(plain) == 1800 * 83_333
+
+    def test_files_of_a_world_may_all_be_playable(self, clock):
+        world = World(clock=clock, defaults=RecordingOptions(playable=True))
+        session = world.start_session(world.create_meeting())
+        started = world.start_recording(session)
+
+        assert [artifact.sample for artifact in started.artifacts] == ["video.mp4"]
+        assert world.record_meeting().duration == 20
+
+
+class TestSamples:
+    def test_are_in_the_package_and_small_enough_to_commit(self):
+        sizes = {name: len(samples.read(name)) for name in samples.NAMES}
+
+        assert len(sizes) == 7
+        assert all(10_000 < size <= samples.MAX_BYTES == 60_000 for size in sizes.values())
+
+    @pytest.mark.parametrize("name", sorted(samples.NAMES))
+    def test_begin_as_their_format_does(self, name):
+        begins = {
+            "mp4": rb"\0\0\0.ftyp",
+            "m4a": rb"\0\0\0.ftypM4A ",
+            "webm": rb"\x1aE\xdf\xa3.{4,40}webm",
+            "aac": rb"\xff[\xf0\xf1]",
+            "mp3": rb"ID3|\xff[\xf2\xf3\xfb]",
+        }
+        assert re.match(begins[name.rpartition(".")[2]], samples.read(name), re.DOTALL)
+
+    @pytest.mark.parametrize(
+        ("name", "index", "media"),
+        [
+            ("video.mp4", b"moov", b"mdat"),
+            ("audio.m4a", b"moov", b"mdat"),
+            ("video.webm", b"\x1c\x53\xbb\x6b", b"\x1f\x43\xb6\x75"),
+            ("track-1.webm", b"\x1c\x53\xbb\x6b", b"\x1f\x43\xb6\x75"),
+        ],
+    )
+    def test_have_their_index_first_so_that_seeking_needs_no_second_look(self, name, index, media):
+        sample = samples.read(name)
+        assert 0 < sample.index(index) < sample.index(media)
