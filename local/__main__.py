@@ -76,9 +76,8 @@ def up(arguments: argparse.Namespace) -> int:
         webhook_url = local.description["webhook_url"]
         simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
         if arguments.examples:
-            examples.record(simulator)
-            until = recording.session.started_at
-            threading.Thread(target=examples.announce, args=(simulator, until), daemon=True).start()
+            made = examples.record(simulator)
+            threading.Thread(target=examples.announce, args=(simulator, made), daemon=True).start()
         addresses = {
             "realtimekit_url": simulator.url,
             "realtimekit_app_url": simulator.app_url,

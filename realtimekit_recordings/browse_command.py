@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import webbrowser
 
@@ -39,7 +40,8 @@ def browse(api: Api, port: int, no_open: bool) -> None:
         server = PageServer(api, port, _announce)
     except OSError as error:
         raise Failure(
-            f"Cannot listen on port {port} of 127.0.0.1: {error.strerror}. Choose another --port."
+            f"Cannot listen on port {port} of 127.0.0.1: {os.strerror(error.errno or 0)}. "
+            "Choose another --port."
         ) from error
     with server:
         click.echo(f"The catalogue of {api.place}:\n\n  {server.address}\n\nCtrl-C ends the page.")

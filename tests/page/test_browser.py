@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
 from local import stack as local_stack
+from local.chromium import CHROMIUM, FLAGS, MISSING
 from local.stack import SEED, LocalStack, parameters
 from realtimekit_recordings.api import Api
 from realtimekit_recordings.page.server import PageServer
@@ -31,18 +32,6 @@ from realtimekit_simulator import (
     World,
 )
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-    "--host-resolver-rules=MAP evil.example 127.0.0.1",
-)
 HOUR = timedelta(hours=1)
 MARKUP = '<img src=x onerror="document.title=1">'
 SUMMARY = f"# Decisions\n\n- **Ada**: ship it\n\n{MARKUP}\n\n[a](javascript:alert(1))\n".encode()
@@ -60,7 +49,7 @@ pytestmark = [
     pytest.mark.xdist_group("page in a browser"),
     pytest.mark.skipif(
         not CHROMIUM.exists() and not IS_REQUIRED,
-        reason=f"There is no {CHROMIUM}. Install it: apt-get install chromium",
+        reason=MISSING,
     ),
 ]
 
@@ -128,7 +117,10 @@ def wait_for(look: Callable[[], bool], seconds: float = 120) -> None:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=(*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"),
+        )
         yield browser
         browser.close()
 

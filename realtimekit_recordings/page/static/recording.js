@@ -133,7 +133,7 @@ function follow() {
 
 function bring(item) {
   const box = panel();
-  if (box.contains(item)) box.scrollTop = item.offsetTop - box.offsetTop - box.clientHeight / 3;
+  if (box.contains(item)) box.scrollTop = item.offsetTop - box.clientHeight / 3;
 }
 
 function jump(item) {
