@@ -1,6 +1,6 @@
 # The first run of a target sets up the environments that the target needs, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check check-code check-types check-template check-documents audit reference format lock build deploy clean
+.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill package plain-package check check-code check-types check-template check-documents audit reference screenshots format lock build deploy clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -139,6 +139,9 @@ audit: $(SECURITY) ## Check the dependencies and the deployment tools for known 
 
 reference: $(TESTS) ## Write docs/reference from the template, the command line and the OpenAPI document
 	@.venv/bin/python -m local.reference
+
+screenshots: $(TESTS) ## Make the pictures of the catalogue page in docs/pictures (needs Chromium)
+	@.venv/bin/python -m local.screenshots
 
 format: $(TESTS) ## Format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .

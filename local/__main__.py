@@ -17,6 +17,8 @@ from typing import Any
 
 import urllib3
 
+from realtimekit_recordings.api import Api
+from realtimekit_recordings.page.server import PageServer
 from realtimekit_simulator import (
     DEFAULT_TOKEN,
     Clock,
@@ -26,15 +28,13 @@ from realtimekit_simulator import (
     World,
 )
 
-from . import stack
+from . import examples, stack
 from .api_page import ApiPage
 from .aws import MinistackError
 from .stack import ROOT, SEED, WEBHOOK_EVENTS, WORK_DIR, DeploymentError, LocalStack
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
 EVENTS = ROOT / "events"
-SESSION_FILES = ("transcript", "summary", "chat")
-"""Kinds of files that each session leaves, a few minutes after its end."""
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def up(arguments: argparse.Namespace) -> int:
         clock=Clock(speed=arguments.speed),
         seed=SEED,
         defaults=RecordingOptions(playable=True),
-        default_session_files=SESSION_FILES,
+        default_session_files=examples.ALL_FILES,
     )
     with (
         Simulator(
@@ -72,6 +72,9 @@ def up(arguments: argparse.Namespace) -> int:
         recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
         webhook_url = local.description["webhook_url"]
         simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
+        if arguments.examples:
+            made = examples.record(simulator)
+            threading.Thread(target=examples.announce, args=(simulator, made), daemon=True).start()
         addresses = {
             "realtimekit_url": simulator.url,
             "realtimekit_app_url": simulator.app_url,
@@ -85,11 +88,16 @@ def _serve(described: dict[str, Any], recording_id: str, stopped: threading.Even
     """Write the stack's description for the other commands, and wait until the stack is stopped."""
     DESCRIPTION_FILE.write_text(json.dumps(described, indent=2) + "\n")
     try:
-        with ApiPage(described) as page:
-            print(_welcome(described, recording_id, page.url), flush=True)
+        api = Api(described["api_url"], stack.session(), "the local stack")
+        with ApiPage(described) as page, PageServer(api, announce=_announce) as catalogue:
+            print(_welcome(described, recording_id, page.url, catalogue.address), flush=True)
             stopped.wait()
     finally:
         DESCRIPTION_FILE.unlink(missing_ok=True)
+
+
+def _announce(address: str) -> None:
+    print(f"To open the catalogue in another browser:\n\n  {address}\n", flush=True)
 
 
 def invoke(arguments: argparse.Namespace) -> int:
@@ -149,6 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         default=1,
         help="Speed of RealtimeKit's clock: with 60, a minute passes in a second. Default: 1.",
+    )
+    command.add_argument(
+        "--examples",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Record and announce some meetings, so that the catalogue is not empty. Default: yes.",
     )
     command.set_defaults(run=up)
     command = commands.add_parser("invoke", help="Invoke a function with a sample event.")
@@ -224,10 +238,11 @@ def _read_entries(name: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _welcome(described: Mapping[str, Any], recording_id: str, page_url: str) -> str:
+def _welcome(described: Mapping[str, Any], recording_id: str, page_url: str, catalogue: str) -> str:
     return f"""
 The stack is up; Ctrl-C stops it. {DESCRIPTION_FILE.relative_to(ROOT)} lists its resources.
 
+  The catalogue, to look   {catalogue}
   AWS (emulated)           {described["aws_endpoint_url"]}
   The catalogue's API      {described["api_url"]}
   API page, to try calls   {page_url}
@@ -241,7 +256,8 @@ Set these for the AWS command line, for AWS SDKs, and for realtimekit-recordings
     AWS_SECRET_ACCESS_KEY={described["aws_secret_access_key"]} \\
     REALTIMEKIT_RECORDINGS_API_URL={described["api_url"]}
 
-A meeting was recorded, and no webhook was sent for it. From another shell, announce the
+The catalogue's address lets one browser in; the next one is printed then. A meeting was
+recorded two hours ago, and no webhook was sent for it. From another shell, announce the
 meeting's end and read the recording:
 
   make put-event EVENT=eventbridge-entry.meeting-ended

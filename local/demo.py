@@ -14,12 +14,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import urllib3
 
+from realtimekit_recordings.api import Api
+from realtimekit_recordings.page.server import PageServer
 from realtimekit_simulator import (
     DEFAULT_TOKEN,
     HOST_ENDED_MEETING,
@@ -34,7 +37,7 @@ from realtimekit_simulator import (
     samples,
 )
 
-from .stack import SEED, WEBHOOK_EVENTS, LocalStack, parameters
+from .stack import SEED, WEBHOOK_EVENTS, LocalStack, parameters, session
 
 Found = TypeVar("Found")
 MAX_WAIT_SECONDS = 300
@@ -66,6 +69,8 @@ def main() -> int:
             with LocalStack(parameters(simulator), DEFAULT_TOKEN) as stack:
                 _say(f"… deployed in {time.monotonic() - started:.1f} seconds.")
                 Demo(world, simulator, stack).run()
+                if sys.stdin.isatty():
+                    _show_page(stack)
     except StepFailedError as error:
         print(
             f"\nDemo failed: expected that {error}. To look for the cause, run the stack with"
@@ -426,6 +431,15 @@ class Demo:
                 events.append(json.loads(message["Body"]))
                 sqs.delete_message(QueueUrl=self.subscriber, ReceiptHandle=message["ReceiptHandle"])
         return events
+
+
+def _show_page(stack: LocalStack) -> None:
+    """Serve the catalogue page until Enter or Ctrl-C."""
+    api = Api(stack.description["api_url"], session(), "the demo's stack")
+    with PageServer(api) as page, suppress(EOFError, KeyboardInterrupt):
+        _say("\nThe catalogue, to look at in a browser on this machine:")
+        _show(page.address)
+        input("\n  Press Enter to end the demo. ")
 
 
 def _subscribe(stack: LocalStack) -> str:

@@ -296,7 +296,7 @@ def client(service: str, endpoint_url: str) -> Any:
 
     The caller's AWS settings have no effect on it.
     """
-    return _isolated_session().client(
+    return session().client(
         service,  # type: ignore[call-overload]
         endpoint_url=endpoint_url,
         # A proxy in the caller's environment would not reach loopback.
@@ -305,8 +305,8 @@ def client(service: str, endpoint_url: str) -> Any:
 
 
 @functools.cache
-def _isolated_session() -> boto3.Session:
-    """Return a boto3 session that ignores AWS_PROFILE and ~/.aws.
+def session() -> boto3.Session:
+    """Return a boto3 session with root's rights on local stacks, without the AWS configuration.
 
     The caller's profile may be missing, and boto3 would then refuse to make a client.
     """

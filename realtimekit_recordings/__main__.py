@@ -11,6 +11,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .api import ApiError
+from .browse_command import browse
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
@@ -100,6 +101,7 @@ def main() -> None:
 
 for command in (
     *COMMANDS,
+    browse,
     transcript,
     *STACK_COMMANDS,
     *SWEEP_COMMANDS,

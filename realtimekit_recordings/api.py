@@ -85,6 +85,13 @@ class Api:
         """Yield up to `limit` recordings of the list, or all. Raises `ApiError`."""
         return self._list("recordings", filters, limit)
 
+    def recordings_page(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return one page of the list: `recordings`, and `next_cursor` if there is another page.
+
+        `query` has the filters, `limit` and `cursor`. Raises `ApiError`.
+        """
+        return self._get("/recordings", query)
+
     def recording(self, recording_id: str) -> dict[str, Any]:
         """Return a recording's row. Raises `ApiError`."""
         return self._get(f"/recordings/{recording_id}")

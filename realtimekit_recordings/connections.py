@@ -9,6 +9,9 @@ import urllib3
 from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
 
+# The catalogue page sends so many requests at once; more connections to a host are not kept.
+MAX_KEPT_CONNECTIONS = 8
+
 
 class Connections:
     """Connections to any host."""
@@ -30,6 +33,10 @@ class Connections:
 
     def _pool(self, proxy: str | None, proxies: ProxyConfiguration) -> urllib3.PoolManager:
         if proxy is None:
-            return urllib3.PoolManager(ca_certs=self._ca_certs)
-        headers = proxies.proxy_headers_for(proxy)
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, ca_certs=self._ca_certs)
+            return urllib3.PoolManager(maxsize=MAX_KEPT_CONNECTIONS, ca_certs=self._ca_certs)
+        return urllib3.ProxyManager(
+            proxy,
+            proxy_headers=proxies.proxy_headers_for(proxy),
+            maxsize=MAX_KEPT_CONNECTIONS,
+            ca_certs=self._ca_certs,
+        )

@@ -142,6 +142,7 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
 
     assert up.returncode == 0
     assert f"REALTIMEKIT_RECORDINGS_API_URL={described['api_url']}\n" in said
+    assert "  The catalogue, to look   http://127.0.0.1:" in said
     assert not listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
     assert not DESCRIPTION_FILE.exists()
     assert folders(up.pid) == set()

@@ -1,0 +1,62 @@
+"""`browse`: the catalogue in the browser."""
+
+from __future__ import annotations
+
+import os
+import threading
+import webbrowser
+
+import click
+
+from .api import Api
+from .options import with_api
+from .output import Failure
+
+
+@click.command()
+@with_api
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Listen on this port of 127.0.0.1. The default, 0, is any free port.",
+)
+@click.option("--no-open", is_flag=True, help="Only print the address; open no browser.")
+def browse(api: Api, port: int, no_open: bool) -> None:
+    """Open the catalogue in the browser: find, play, read, and see what is at risk.
+
+    The command serves a page on this machine, for this machine's browser, until Ctrl-C. It calls
+    the API with your AWS credentials, which the browser never sees. Each address that it prints
+    lets one browser in.
+    """
+    try:
+        from .page.server import PageServer
+    except ImportError as error:
+        raise Failure(
+            f"The page needs the package {error.name}, which is not installed. Install it: "
+            "pip install 'realtimekit-recordings[page]'"
+        ) from error
+    try:
+        server = PageServer(api, port, _announce)
+    except OSError as error:
+        raise Failure(
+            f"Cannot listen on port {port} of 127.0.0.1: {os.strerror(error.errno or 0)}. "
+            "Choose another --port."
+        ) from error
+    with server:
+        click.echo(f"The catalogue of {api.place}:\n\n  {server.address}\n\nCtrl-C ends the page.")
+        if not no_open and not webbrowser.open(server.address):
+            click.echo("No browser could be opened. Open the address yourself.", err=True)
+        _wait()
+
+
+def _announce(address: str) -> None:
+    click.echo(f"A browser was let in. To open the page in another one:\n\n  {address}\n")
+
+
+def _wait() -> None:
+    """Wait for Ctrl-C, which is how the page is meant to end."""
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        click.echo("The page is closed.")

@@ -1,0 +1,145 @@
+// The list: filters without a reload, endless pages, finding by title, and what each row has.
+
+import { fetchFragment, fetchJson, isTyping } from "./page.js";
+
+const MAX_GLANCES = 3;
+const form = document.getElementById("filters");
+const find = document.getElementById("find");
+const rows = document.getElementById("rows");
+const count = document.getElementById("count");
+const skeleton = rows.firstElementChild.cloneNode(true);
+let abort = new AbortController();
+
+// Each visible row is looked at once, a few at a time.
+const waiting = [];
+let glancing = 0;
+
+function glanceAtNext() {
+  while (glancing < MAX_GLANCES && waiting.length) {
+    const row = waiting.shift();
+    if (!row.isConnected) continue;
+    glancing += 1;
+    fetchJson(`/recordings/${row.dataset.id}/glance`)
+      .then((found) => show(row, found), () => {})
+      .finally(() => { glancing -= 1; glanceAtNext(); });
+  }
+}
+
+function show(row, { state, kinds }) {
+  const badge = row.querySelector(".archive .badge");
+  badge.className = `badge ${state.tone}`;
+  badge.textContent = state.word;
+  badge.title = state.sentence;
+  mark(row);
+  row.querySelector(".kinds").replaceChildren(...kinds.map((kind) => {
+    const item = document.createElement("span");
+    item.textContent = kind;
+    return item;
+  }));
+}
+
+function mark(row) {
+  const badge = row.querySelector(".archive .badge");
+  row.classList.toggle("stands-out", badge.matches(".risk, .bad"));
+  row.classList.toggle("bad", badge.matches(".bad"));
+}
+
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) continue;
+    seen.unobserve(target);
+    if (target.matches(".more")) more(target);
+    else waiting.push(target);
+  }
+  glanceAtNext();
+}, { rootMargin: "300px" });
+
+async function reload() {
+  abort.abort();
+  abort = new AbortController();
+  waiting.length = 0;
+  const filters = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+  history.replaceState(null, "", filters.size ? `/?${filters}` : "/");
+  document.getElementById("clear").hidden = !filters.size;
+  rows.replaceChildren(skeleton.cloneNode(true));
+  await fill(`/rows?${filters}`, rows.firstElementChild);
+}
+
+/** Replace an item of the list by the rows at an address. */
+async function fill(address, place) {
+  rows.setAttribute("aria-busy", "true");
+  let found;
+  try {
+    found = await fetchFragment(address, abort.signal);
+  } catch {
+    return; // The filters changed meanwhile.
+  }
+  rows.setAttribute("aria-busy", "false");
+  if (found.isOk) {
+    place.replaceWith(...found.elements);
+  } else {
+    const item = document.createElement("li");
+    item.append(...found.elements);
+    place.replaceWith(item);
+    item.querySelector("[data-retry]")?.addEventListener("click", () => fill(address, item));
+  }
+  for (const element of found.elements) {
+    if (element.matches(".row")) mark(element);
+    if (element.matches(".row, .more")) seen.observe(element);
+  }
+  narrow();
+}
+
+function more(item) {
+  if (item.querySelector(".skeleton")) return;
+  item.replaceChildren(...skeleton.cloneNode(true).childNodes);
+  fill(item.dataset.next, item);
+}
+
+/** Hide the loaded rows whose title lacks the text, and the days that are empty then. */
+function narrow() {
+  const wanted = find.value.trim().toLowerCase();
+  const all = rows.querySelectorAll(".row");
+  let shown = 0;
+  for (const row of all) {
+    row.hidden = !row.querySelector(".title").textContent.toLowerCase().includes(wanted);
+    shown += row.hidden ? 0 : 1;
+  }
+  for (const day of rows.querySelectorAll(".day")) {
+    let next = day.nextElementSibling;
+    while (next?.matches(".row") && next.hidden) next = next.nextElementSibling;
+    day.hidden = wanted !== "" && !next?.matches(".row");
+  }
+  const hasMore = rows.querySelector(".more") !== null;
+  const total = `${all.length.toLocaleString("en")}${hasMore ? " loaded" : ""}`;
+  count.textContent = all.length === 0 ? "" : wanted ? `${shown} of ${total} match` :
+    `${total}${hasMore ? "" : all.length === 1 ? " recording" : " recordings"}`;
+}
+
+form.addEventListener("change", (event) => { if (event.target !== find) reload(); });
+form.addEventListener("submit", (event) => { event.preventDefault(); reload(); });
+form.addEventListener("reset", (event) => {
+  event.preventDefault();
+  for (const field of form.elements) if ("value" in field) field.value = "";
+  reload();
+});
+find.addEventListener("input", narrow);
+rows.addEventListener("click", (event) => {
+  const item = event.target.closest(".more");
+  if (item) more(item);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && event.target === find) { find.value = ""; narrow(); find.blur(); }
+  if (isTyping(event)) return;
+  if (event.key === "/") { event.preventDefault(); find.focus(); }
+  if (event.key === "j" || event.key === "k") {
+    const links = [...rows.querySelectorAll(".row:not([hidden]) .title")];
+    const at = links.indexOf(document.activeElement);
+    const next = links[at + (event.key === "j" ? 1 : -1)] ?? links[at < 0 ? 0 : at];
+    next?.focus();
+    next?.scrollIntoView({ block: "nearest" });
+  }
+});
+
+reload();
