@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -463,6 +463,29 @@ def test_an_ended_meeting_gives_the_start_to_the_recordings_of_its_session_alone
     row = catalogue.get(ours.id)
     assert row is not None
     assert row["session_started_at"] == "2026-06-03T09:59:57.120Z"
+
+
+def test_files_of_a_session_are_offered_to_the_rows_of_its_recordings(
+    handle: Handle,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their way into the bucket is in test_session_files.py."""
+    recording = simulator.world.record_meeting(session_files=["chat"])
+    handle(about(recording.id))
+    simulator.world.clock.advance(60)
+    kept = replace(ingestion, session_files=("chat",))
+    monkeypatch.setattr(ingest_recording, "ingestion", kept)
+    session_id = recording.session.id
+
+    request = {"v": 1, "source": "webhook", "task": "session_files", "session_id": session_id}
+    assert handle({**request, "announced": {"chat": ""}}) == []
+
+    row = catalogue.get(recording.id)
+    assert row is not None
+    assert row["artifacts"]["chat"]["url"].startswith(simulator.url)
 
 
 @pytest.mark.parametrize("undocumented", [{"wraps_recording": True}, {"wraps_session": True}])
