@@ -532,10 +532,10 @@ class _Run:
         looks = [
             self._look_after(name, artifact, now) for name, artifact in self._unsettled().items()
         ]
-        if not looks or None in looks:
+        known = [look for look in looks if look is not None]
+        if not known or len(known) < len(looks):
             return None
-        seconds = min(look.total_seconds() for look in looks if look)
-        return int(max(_MIN_LOOK_INTERVAL.total_seconds(), seconds))
+        return int(max(_MIN_LOOK_INTERVAL, min(known)).total_seconds())
 
     def _look_after(self, name: str, artifact: ArtifactItem, now: datetime) -> timedelta | None:
         """Return how long a file that may never come waits for its next look, None for others.

@@ -179,7 +179,7 @@ class Sweeper:
         if not sweep.dry_run:
             catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
             repaired = (kinds["missing"] | kinds["behind"]) - unwritable
-        # A row that this sweep repairs was not overlooked: its change leaves the first look.
+        # A row that this page adds or makes final gets its looks by the stream.
         lacking = [finding.row for finding in findings if self._was_overlooked(finding.row)]
         if not sweep.dry_run:
             self._ensure_looks(lacking)
