@@ -102,7 +102,7 @@ def span(length: timedelta) -> str:
     for unit, size, least in (("days", 86_400, 2), ("h", 3600, 1), ("min", 60, 1)):
         if seconds >= least * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
 
 
 def size(count: object) -> str:
