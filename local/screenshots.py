@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -69,6 +70,11 @@ def main() -> int:
     return int(any(path.stat().st_size > MAX_BYTES for path in made))
 
 
+def _has_files(page: Page) -> bool:
+    """Return True if all rows of the list but a few show what there is."""
+    return page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
+
+
 def _take_all(browser: Browser, server: PageServer) -> list[Path]:
     made = []
     for scheme, suffix in (("light", ""), ("dark", "-dark")):
@@ -81,11 +87,7 @@ def _take_all(browser: Browser, server: PageServer) -> list[Path]:
         page.set_viewport_size({"width": 1280, "height": LIST_HEIGHT})
         page.goto(server.address)
         page.locator(".row").last.wait_for()
-        _wait_for(
-            lambda page=page: (
-                page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
-            )
-        )  # type: ignore[misc]
+        _wait_for(partial(_has_files, page))
         made.append(_take(page, f"list{suffix}"))
         page.set_viewport_size({"width": 1280, "height": HEIGHT})
         page.get_by_role("link", name=SHOWN).click()

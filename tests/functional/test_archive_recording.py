@@ -1207,34 +1207,28 @@ def test_a_recording_without_any_file_is_looked_at_ever_more_rarely_and_is_never
 
 
 def test_a_sessions_file_that_the_storage_lacks_is_looked_for_ever_more_rarely_and_then_lost(
-    simulator: Simulator,
-    ingestion: Ingestion,
-    invoke: Invoke,
-    archived: Archived,
-    work_table: Table,
-    clock: Clock,
-    logged: Logged,
+    stage: Stage, ingestion: Ingestion
 ) -> None:
     lost = SessionFileOptions(available_after=0, outcome="no file")
-    recording = simulator.world.record_meeting(
+    recording = stage.simulator.world.record_meeting(
         options=RecordingOptions(file_size=MIB), session_files={"chat": lost}
     )
-    ingestion.catalogue.upsert(ingestion.realtimekit.recording(recording.id), clock())
+    stage.look_up(recording)
     keeper = replace(ingestion, session_files=("chat",))
     keeper.ingest_session_files(
         SessionFilesRequest(session_id=recording.session.id, source=Source.SWEEP)
     )
-    invoke(recording)
-    key, began, hours = {"work_id": f"check#archive#{recording.id}"}, clock(), []
-    while check := work_table.get(key):
+    stage.invoke(recording)
+    key, began, hours = {"work_id": f"check#archive#{recording.id}"}, stage.clock(), []
+    while check := stage.work_table.get(key):
         due_at = datetime.fromisoformat(check["due_at"])
         hours.append(round((due_at - began) / timedelta(hours=1), 2))
-        advance(clock, simulator, (due_at - clock()).total_seconds())
-        invoke(recording)
+        stage.advance((due_at - stage.clock()).total_seconds())
+        stage.invoke(recording)
 
     assert hours == [0.25, 0.5, 1, 2, 4, 8, 16, 32, 56, 80, 104, 128, 152, 167.99]
-    assert archived.states(recording) == {"chat": "expired", "video": "archived"}
-    assert metrics(logged())["ArtifactLost"] == 1
+    assert stage.states(recording) == {"chat": "expired", "video": "archived"}
+    assert metrics(stage.logged())["ArtifactLost"] == 1
 
 
 def test_a_file_that_is_offered_after_all_is_archived_and_nothing_stands_for_it(
