@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ WAIT_SECONDS = 300
 SHOWN = "Weekly sync"
 HEIGHT = 800
 # The whole list, down to the recordings that are at risk and lost.
-LIST_HEIGHT = 1080
+LIST_HEIGHT = 1010
 # One is still recording, one failed, one is lost.
 ROWS_WITHOUT_FILES = 3
 
@@ -82,11 +83,7 @@ def _take_all(browser: Browser, server: PageServer) -> list[Path]:
         page.set_viewport_size({"width": 1280, "height": LIST_HEIGHT})
         page.goto(server.address)
         page.locator(".row").last.wait_for()
-        _wait_for(
-            lambda page=page: (
-                page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
-            )
-        )  # type: ignore[misc]
+        _wait_for(functools.partial(_is_filled, page))
         made.append(_take(page, f"list{suffix}"))
         page.set_viewport_size({"width": 1280, "height": HEIGHT})
         page.get_by_role("link", name=SHOWN).click()
@@ -102,6 +99,11 @@ def _take_all(browser: Browser, server: PageServer) -> list[Path]:
     return made
 
 
+def _is_filled(page: Page) -> bool:
+    """Return True if each row of the list that has files names them."""
+    return page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
+
+
 def _seek(page: Page) -> None:
     """Show the picture of the third sentence, with its caption."""
     place = page.locator("#transcript li").nth(2).get_attribute("data-t")
@@ -113,7 +115,7 @@ def _seek(page: Page) -> None:
         float(place or 0) + 0.2,
     )
     page.locator("li[aria-current]").wait_for()
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)
 
 
 def _take(page: Page, name: str) -> Path:
