@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -26,8 +26,9 @@ from realtimekit_simulator import (
 )
 
 from . import examples
+from .__main__ import WEBHOOK_EVENTS
 from .chromium import CHROMIUM, FLAGS, MISSING
-from .stack import ROOT, SEED, WEBHOOK_EVENTS, LocalStack, parameters, session
+from .stack import ROOT, SEED, LocalStack, parameters, session
 
 FOLDER = ROOT / "docs" / "pictures"
 # A page of the documentation loads them all.
@@ -36,7 +37,7 @@ WAIT_SECONDS = 300
 SHOWN = "Weekly sync"
 HEIGHT = 800
 # The whole list, down to the recordings that are at risk and lost.
-LIST_HEIGHT = 1080
+LIST_HEIGHT = 1010
 # One is still recording, one failed, one is lost.
 ROWS_WITHOUT_FILES = 3
 
@@ -70,11 +71,6 @@ def main() -> int:
     return int(any(path.stat().st_size > MAX_BYTES for path in made))
 
 
-def _has_files(page: Page) -> bool:
-    """Return True if all rows of the list but a few show what there is."""
-    return page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
-
-
 def _take_all(browser: Browser, server: PageServer) -> list[Path]:
     made = []
     for scheme, suffix in (("light", ""), ("dark", "-dark")):
@@ -87,7 +83,7 @@ def _take_all(browser: Browser, server: PageServer) -> list[Path]:
         page.set_viewport_size({"width": 1280, "height": LIST_HEIGHT})
         page.goto(server.address)
         page.locator(".row").last.wait_for()
-        _wait_for(partial(_has_files, page))
+        _wait_for(functools.partial(_is_filled, page))
         made.append(_take(page, f"list{suffix}"))
         page.set_viewport_size({"width": 1280, "height": HEIGHT})
         page.get_by_role("link", name=SHOWN).click()
@@ -103,6 +99,11 @@ def _take_all(browser: Browser, server: PageServer) -> list[Path]:
     return made
 
 
+def _is_filled(page: Page) -> bool:
+    """Return True if each row of the list that has files names them."""
+    return page.locator(".row:not(:has(.kinds span))").count() <= ROWS_WITHOUT_FILES
+
+
 def _seek(page: Page) -> None:
     """Show the picture of the third sentence, with its caption."""
     place = page.locator("#transcript li").nth(2).get_attribute("data-t")
@@ -114,7 +115,7 @@ def _seek(page: Page) -> None:
         float(place or 0) + 0.2,
     )
     page.locator("li[aria-current]").wait_for()
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)
 
 
 def _take(page: Page, name: str) -> Path:

@@ -62,12 +62,14 @@ async function reload() {
   history.replaceState(null, "", filters.size ? `/?${filters}` : "/");
   document.getElementById("clear").hidden = !filters.size;
   rows.replaceChildren(skeleton.cloneNode(true));
+  loaded = shown = 0;
   await fill(`/rows?${filters}`, rows.firstElementChild);
 }
 
 /** Replace an item of the list by the rows at an address. */
 async function fill(address, place) {
   rows.setAttribute("aria-busy", "true");
+  const before = place.previousElementSibling;
   let found;
   try {
     found = await fetchFragment(address, abort.signal);
@@ -83,11 +85,19 @@ async function fill(address, place) {
     place.replaceWith(item);
     item.querySelector("[data-retry]")?.addEventListener("click", () => fill(address, item));
   }
+  round(before);
   for (const element of found.elements) {
     if (element.matches(".row")) mark(element);
     if (element.matches(".row, .more")) seen.observe(element);
+    round(element);
   }
-  narrow();
+  narrow(found.elements.filter((element) => element.matches(".row")));
+}
+
+/** Give the last row of a day its round corners. */
+function round(element) {
+  if (!element?.matches(".row")) return;
+  element.classList.toggle("end", !element.nextElementSibling?.matches(".row"));
 }
 
 function more(item) {
@@ -96,24 +106,32 @@ function more(item) {
   fill(item.dataset.next, item);
 }
 
-/** Hide the loaded rows whose title lacks the text, and the days that are empty then. */
-function narrow() {
+let loaded = 0;
+let shown = 0;
+
+/** Hide those of the new rows, or of all, whose title lacks the text; say how many are left. */
+function narrow(added) {
   const wanted = find.value.trim().toLowerCase();
-  const all = rows.querySelectorAll(".row");
-  let shown = 0;
-  for (const row of all) {
-    row.hidden = !row.querySelector(".title").textContent.toLowerCase().includes(wanted);
+  if (!added) loaded = shown = 0;
+  for (const row of added ?? rows.querySelectorAll(".row")) {
+    row.hidden = wanted !== "" &&
+      !row.querySelector(".title").textContent.toLowerCase().includes(wanted);
+    loaded += 1;
     shown += row.hidden ? 0 : 1;
   }
+  if (wanted || !added) hideEmptyDays(wanted);
+  const hasMore = rows.lastElementChild?.matches(".more");
+  const total = `${loaded.toLocaleString("en")}${hasMore ? " loaded" : ""}`;
+  count.textContent = loaded === 0 ? "" : wanted ? `${shown} of ${total} match` :
+    `${total}${hasMore ? "" : loaded === 1 ? " recording" : " recordings"}`;
+}
+
+function hideEmptyDays(wanted) {
   for (const day of rows.querySelectorAll(".day")) {
     let next = day.nextElementSibling;
     while (next?.matches(".row") && next.hidden) next = next.nextElementSibling;
     day.hidden = wanted !== "" && !next?.matches(".row");
   }
-  const hasMore = rows.querySelector(".more") !== null;
-  const total = `${all.length.toLocaleString("en")}${hasMore ? " loaded" : ""}`;
-  count.textContent = all.length === 0 ? "" : wanted ? `${shown} of ${total} match` :
-    `${total}${hasMore ? "" : all.length === 1 ? " recording" : " recordings"}`;
 }
 
 form.addEventListener("change", (event) => { if (event.target !== find) reload(); });
@@ -123,7 +141,7 @@ form.addEventListener("reset", (event) => {
   for (const field of form.elements) if ("value" in field) field.value = "";
   reload();
 });
-find.addEventListener("input", narrow);
+find.addEventListener("input", () => narrow());
 rows.addEventListener("click", (event) => {
   const item = event.target.closest(".more");
   if (item) more(item);
