@@ -26,9 +26,8 @@ from realtimekit_simulator import (
 )
 
 from . import examples
-from .__main__ import WEBHOOK_EVENTS
 from .chromium import CHROMIUM, FLAGS, MISSING
-from .stack import ROOT, SEED, LocalStack, parameters, session
+from .stack import ROOT, SEED, WEBHOOK_EVENTS, LocalStack, parameters, session
 
 FOLDER = ROOT / "docs" / "pictures"
 # A page of the documentation loads them all.
