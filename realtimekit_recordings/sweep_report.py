@@ -29,6 +29,8 @@ _FINDINGS = {
     "unwritable": "DynamoDB refuses their rows",
     "session_files_missing": "their session's transcript, summary or chat was not looked for",
 }
+# A label has room for twelve characters.
+_LABELS = {"session_files_missing": "texts unseen"}
 _BACKFILL = "{backfill}"
 _REPAIRS = {
     "missing": _BACKFILL,
@@ -105,4 +107,4 @@ def _count_lines(sweep: Report, meanings: dict[str, str]) -> Iterator[str]:
 
 
 def _label(count: str) -> str:
-    return count.replace("_", " ")
+    return _LABELS.get(count, count.replace("_", " "))

@@ -153,6 +153,7 @@ def test_the_report_says_what_each_of_the_three_has(backfill: Run, sweep_api: Up
         "erased               3  erased here, and left so\n"
         "unreadable           0  items of the list that are no recordings\n"
         "unwritable           0  DynamoDB refuses their rows\n"
+        "texts unseen         0  their session's transcript, summary or chat was not looked for\n"
         "\n"
         "gone, for example:\n"
         "  97cb480d-5840-4528-ace3-919b5e386c68\n"
