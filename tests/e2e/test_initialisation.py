@@ -33,6 +33,7 @@ SETTINGS = {
     "URGENT_ARCHIVE_QUEUE_URL": "",
     "ARCHIVE_BUCKET": "archive-bucket",
     "ARCHIVING": "on",
+    "SESSION_FILES": "transcript,captions,summary,chat",
     "QUEUE_URLS": "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue",
     "ARCHIVE_PART_MIB": "5",
     "MEDIA_HOSTS": "storage.googleapis.com",
