@@ -50,14 +50,7 @@ def up(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    # Small files that can be played: half an hour of video has some 150 MB, and the emulator would
-    # hold several copies of it in memory.
-    world = World(
-        clock=Clock(speed=arguments.speed),
-        seed=SEED,
-        defaults=RecordingOptions(playable=True),
-        default_session_files=examples.ALL_FILES,
-    )
+    world = _world(arguments.speed)
     with (
         Simulator(
             world,
@@ -82,6 +75,20 @@ def up(arguments: argparse.Namespace) -> int:
         _serve({**local.description, **addresses}, recording.id, stopped)
     print("Stopped.")
     return 0
+
+
+def _world(speed: float) -> World:
+    """Return a simulated world whose recordings can be played and whose sessions leave all files.
+
+    The files are small, because half an hour of video has some 150 MB, and the emulator would hold
+    several copies of it in memory.
+    """
+    return World(
+        clock=Clock(speed=speed),
+        seed=SEED,
+        defaults=RecordingOptions(playable=True),
+        default_session_files=examples.ALL_FILES,
+    )
 
 
 def _serve(described: dict[str, Any], recording_id: str, stopped: threading.Event) -> None:
@@ -140,6 +147,15 @@ def request(arguments: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the command, and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+    except (MinistackError, DeploymentError) as error:
+        sys.exit(f"The local stack did not start: {error}")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("up", help="Run the local stack until Ctrl-C.")
@@ -177,12 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("path", help="Path and query, for example /recordings/<recording_id>.")
     command.add_argument("body", nargs="?", help="JSON body, for routes that take one.")
     command.set_defaults(run=request)
-    parsed = parser.parse_args(arguments)
-    try:
-        code: int = parsed.run(parsed)
-    except (MinistackError, DeploymentError) as error:
-        sys.exit(f"The local stack did not start: {error}")
-    return code
+    return parser
 
 
 def _description_or_exit() -> dict[str, Any]:

@@ -72,8 +72,8 @@ def _record(simulator: Simulator, example: Example) -> Recording:
 def announce(simulator: Simulator, recordings: list[Recording]) -> None:
     """Deliver the webhooks of some recordings and their sessions.
 
-    Those of the sessions' files come last, because a session without a catalogued recording is
-    looked at again only after an hour.
+    Webhooks about a session's files come last, because the stack looks again only after an hour at
+    a session whose recording it does not know.
     """
     now = simulator.world.clock.now()
     ends = [recording.session.ended_at or now for recording in recordings]

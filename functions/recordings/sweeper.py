@@ -179,9 +179,7 @@ class Sweeper:
         if not sweep.dry_run:
             catalogued += sum(_is_added(finding, low, high, unwritable) for finding in findings)
             repaired = (kinds["missing"] | kinds["behind"]) - unwritable
-        # A row that this page adds or makes final gets its looks by the stream.
-        lacking = [finding.row for finding in findings if self._was_overlooked(finding.row)]
-        self._ensure_looks(sweep, lacking)
+        overlooked = self._ensure_overdue_looks(sweep, findings)
         more = {
             **{kind: len(ids) for kind, ids in kinds.items()},
             "seen": len(recordings),
@@ -189,11 +187,11 @@ class Sweeper:
             "erased": sum(is_erased(finding.row) for finding in findings),
             "catalogued": catalogued,
             "repaired": len(repaired),
-            "session_files_missing": len(lacking),
+            "session_files_missing": len(overlooked),
             **_tally(files),
         }
         shown = {kind: ids for kind, ids in files.items() if kind in _SHOWN}
-        shown["session_files_missing"] = [row["recording_id"] for row in lacking]
+        shown["session_files_missing"] = overlooked
         return replace(
             sweep,
             counts=sweep.counts.plus(more),
@@ -276,11 +274,17 @@ class Sweeper:
         is_late = ended is not None and now > ended + rows.LAST_LOOK + _LOOK_MARGIN
         return is_late and rows.awaits_session_files(row, self.ingestion.session_files, now)
 
-    def _ensure_looks(self, sweep: Sweep, lacking: Sequence[Row]) -> None:
-        """Create a check for each session whose files were overlooked, unless one waits."""
-        for session_id in set() if sweep.dry_run else {row["session_id"] for row in lacking}:
+    def _ensure_overdue_looks(self, sweep: Sweep, findings: Sequence[Finding]) -> list[str]:
+        """Create a check for each session whose files were overlooked, unless one waits.
+
+        Return the ids of its recordings. A dry run creates no check. The rows are those before the
+        repair: a row that the page adds or makes final gets its looks by the table's stream.
+        """
+        overlooked = [finding.row for finding in findings if self._was_overlooked(finding.row)]
+        for session_id in set() if sweep.dry_run else {row["session_id"] for row in overlooked}:
             request = SessionFilesRequest(session_id=session_id, source=Source.SWEEP)
             self.ingestion.worklist.ensure(request, SESSION_FILES_FORGOTTEN)
+        return [row["recording_id"] for row in overlooked]
 
     def _state_of_files(self, row: Row, trigger: Trigger) -> str:
         """Return the count that an uploaded recording's files belong to, or `""`.

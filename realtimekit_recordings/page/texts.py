@@ -1,6 +1,6 @@
 """Texts of a session for the page: transcript, captions, summary and chat, all of them untrusted.
 
-What comes from here is text to be escaped, except for `summary_html`, which is safe HTML.
+The functions return text that the page must escape; only `summary_html` returns safe HTML.
 """
 
 from __future__ import annotations

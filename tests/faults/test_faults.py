@@ -48,7 +48,7 @@ SESSION_FILES = {
     "summary": (FileKind.SUMMARY, "txt"),
     "chat": (FileKind.CHAT, "csv"),
 }
-# What becomes of a file: it is lost only if RealtimeKit has announced it and never had it.
+# A file is lost only if RealtimeKit has announced it and never had it.
 LAST_STATES = {
     "file": {"archived"},
     "empty": {"none"},

@@ -85,7 +85,7 @@ class Stage:
     images: dict[str, Any] = field(default_factory=dict)
     sequence: int = 0
 
-    # What happens.
+    # Events on the stage.
 
     def advance(self, seconds: float) -> None:
         """Let time pass; no function runs meanwhile."""
@@ -210,7 +210,7 @@ class Stage:
         self.run()
         return sorted(check.key.partition("#")[0] for check in due)
 
-    # What is there.
+    # The stage's state.
 
     def row(self, recording: Recording) -> dict[str, Any]:
         row = self.ingestion.catalogue.get(recording.id)

@@ -149,7 +149,7 @@ def test_nothing_is_changed_by_a_get(browser: Browser, outside: Outside, path: s
     assert outside.calls == []
 
 
-# What every answer forbids
+# Headers of every answer
 
 
 @pytest.mark.parametrize("path", ["/", "/operations", "/no-such-page", "/static/page.js", "/enter"])
