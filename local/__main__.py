@@ -97,6 +97,7 @@ def _serve(described: dict[str, Any], recording_id: str, stopped: threading.Even
     try:
         api = Api(described["api_url"], stack.session(), "the local stack")
         with ApiPage(described) as page, PageServer(api, announce=_announce) as catalogue:
+            api.wake()
             print(_welcome(described, recording_id, page.url, catalogue.address), flush=True)
             stopped.wait()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
@@ -80,6 +81,14 @@ class Api:
     def of(cls, stack: Stack) -> Self:
         """Return the API of a deployed stack. Raises `StackError`."""
         return cls(stack.output("ApiUrl"), stack.session, stack.place)
+
+    def wake(self) -> None:
+        """Have Lambda start the API's function, so that the first list does not wait for it.
+
+        An error is ignored, because the next request meets it, too.
+        """
+        with suppress(ApiError):
+            self.recordings_page({"limit": "1"})
 
     def recordings(self, filters: Mapping[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield up to `limit` recordings of the list, or all. Raises `ApiError`."""

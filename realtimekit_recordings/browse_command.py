@@ -44,6 +44,7 @@ def browse(api: Api, port: int, no_open: bool) -> None:
             "Choose another --port."
         ) from error
     with server:
+        threading.Thread(target=api.wake, daemon=True).start()
         click.echo(f"The catalogue of {api.place}:\n\n  {server.address}\n\nCtrl-C ends the page.")
         if not no_open and not webbrowser.open(server.address):
             click.echo("No browser could be opened. Open the address yourself.", err=True)

@@ -17,6 +17,7 @@ import axe_playwright_python  # type: ignore[import-untyped]
 import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
+from doubles import Answer
 from local import stack as local_stack
 from local.chromium import CHROMIUM, FLAGS, MISSING
 from local.stack import SEED, LocalStack, parameters
@@ -31,6 +32,8 @@ from realtimekit_simulator import (
     Simulator,
     World,
 )
+
+from .conftest import Outside, listed
 
 HOUR = timedelta(hours=1)
 MARKUP = '<img src=x onerror="document.title=1">'
@@ -199,6 +202,41 @@ def test_recordings_are_listed_filtered_found_and_opened_by_keyboard(
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url(stage.address("Weekly sync"))
+
+
+def test_further_pages_come_as_the_reader_scrolls_and_go_on_with_the_same_day(
+    chromium: Browser, api: Api, outside: Outside
+) -> None:
+    def page_of(day: str, **more: str) -> Answer:
+        rows = [
+            listed(meeting_title=f"{day} {n}", invoked_at=f"{day}T12:00:00Z") for n in range(40)
+        ]
+        return Answer({"recordings": rows, **more})
+
+    outside.says(
+        "GET /recordings",
+        page_of("2026-06-03", next_cursor="second"),
+        page_of("2026-06-03", next_cursor="third"),
+        page_of("2026-06-02"),
+    )
+    with PageServer(api) as server, contextlib.closing(chromium.new_context()) as context:
+        page = context.new_page()
+        page.goto(server.address)
+        rows = page.locator("#rows .row")
+        expect(rows).to_have_count(40)
+        expect(page.locator("#count")).to_have_text("40 loaded")
+        for loaded in (80, 120):
+            page.locator("#rows .more").scroll_into_view_if_needed()
+            expect(rows).to_have_count(loaded)
+        expect(page.locator("#count")).to_have_text("120 recordings")
+        expect(page.locator("#rows .more")).to_have_count(0)
+        # The last row of each of the two days has round corners, and no other one.
+        expect(page.locator("#rows .day")).to_have_count(2)
+        expect(page.locator("#rows .end .title")).to_have_text(["2026-06-03 39", "2026-06-02 39"])
+
+        page.get_by_placeholder("Find by title").fill("06-02 7")
+        expect(page.locator("#rows .row:visible")).to_have_count(1)
+        expect(page.locator("#rows .day:visible")).to_have_count(1)
 
 
 def test_a_recording_plays_with_captions_and_its_transcript_leads_to_the_place(

@@ -66,10 +66,10 @@ async function reload() {
   await fill(`/rows?${filters}`, rows.firstElementChild);
 }
 
-/** Replace an item of the list by the rows at an address. */
+/** Replace a place in the list by the rows at an address. */
 async function fill(address, place) {
   rows.setAttribute("aria-busy", "true");
-  const before = place.previousElementSibling;
+  const before = place.previousElementSibling?.lastElementChild;
   let found;
   try {
     found = await fetchFragment(address, abort.signal);
@@ -80,24 +80,31 @@ async function fill(address, place) {
   if (found.isOk) {
     place.replaceWith(...found.elements);
   } else {
-    const item = document.createElement("li");
-    item.append(...found.elements);
-    place.replaceWith(item);
-    item.querySelector("[data-retry]")?.addEventListener("click", () => fill(address, item));
+    const problem = document.createElement("div");
+    problem.append(...found.elements);
+    place.replaceWith(problem);
+    problem.querySelector("[data-retry]")?.addEventListener("click", () => fill(address, problem));
   }
+  const [batch] = found.elements.filter((element) => element.matches(".batch"));
+  const added = [...batch?.querySelectorAll(".row") ?? []];
   round(before);
-  for (const element of found.elements) {
-    if (element.matches(".row")) mark(element);
-    if (element.matches(".row, .more")) seen.observe(element);
-    round(element);
+  for (const row of added) {
+    mark(row);
+    round(row);
+    seen.observe(row);
   }
-  narrow(found.elements.filter((element) => element.matches(".row")));
+  for (const element of found.elements) if (element.matches(".more")) seen.observe(element);
+  narrow(added);
 }
 
 /** Give the last row of a day its round corners. */
-function round(element) {
-  if (!element?.matches(".row")) return;
-  element.classList.toggle("end", !element.nextElementSibling?.matches(".row"));
+function round(row) {
+  if (row?.matches(".row")) row.classList.toggle("end", !following(row)?.matches(".row"));
+}
+
+/** Return the row or the day after one, perhaps in the next batch. */
+function following(item) {
+  return item.nextElementSibling ?? item.parentElement.nextElementSibling?.firstElementChild;
 }
 
 function more(item) {
@@ -128,8 +135,8 @@ function narrow(added) {
 
 function hideEmptyDays(wanted) {
   for (const day of rows.querySelectorAll(".day")) {
-    let next = day.nextElementSibling;
-    while (next?.matches(".row") && next.hidden) next = next.nextElementSibling;
+    let next = following(day);
+    while (next?.matches(".row") && next.hidden) next = following(next);
     day.hidden = wanted !== "" && !next?.matches(".row");
   }
 }
