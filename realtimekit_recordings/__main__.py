@@ -18,6 +18,7 @@ from .dead_letter_store import DeadLetterError
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
+from .setup_command import setup
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
@@ -107,6 +108,7 @@ for command in (
     *SWEEP_COMMANDS,
     dead_letters_group,
     webhook_group,
+    setup,
 ):
     main.add_command(command)
 

@@ -74,6 +74,16 @@ def register(stack: Stack, url: str | None, name: str | None, more_events: tuple
 
     The command prints each change, and removes duplicates of the webhook. It may be repeated.
     """
+    register_webhook(stack, url, name, more_events)
+
+
+def register_webhook(
+    stack: Stack, url: str | None, name: str | None, more_events: Sequence[str]
+) -> None:
+    """Create or correct the stack's webhook, and print each change.
+
+    Raises `StackError`, `RealtimeKitError` or `Failure`.
+    """
     wanted = _wanted_settings(stack, url, name, more_events)
     if url is None:
         _require_reachable(stack, wanted.url)
