@@ -50,6 +50,13 @@ def _checked_address(
     default=FIRST_DATE,
     help="Start of the backfill (UTC). The default is before RealtimeKit existed.",
 )
+@click.option(
+    "--webhook/--no-webhook",
+    "is_webhook_wanted",
+    default=True,
+    help="Register the webhook, or leave it alone because your own backend puts RealtimeKit's "
+    "events on the stack's event bus.",
+)
 @with_url
 @with_name
 @with_events
@@ -60,6 +67,7 @@ def setup(
     api_url: str | None,
     alarm_email: str | None,
     from_: datetime,
+    is_webhook_wanted: bool,
     url: str | None,
     name: str | None,
     more_events: tuple[str, ...],
@@ -88,7 +96,10 @@ def setup(
     stack.api_token()
     click.echo("The secret has a token.")
     _begin("2. Register the webhook with RealtimeKit.")
-    register_webhook(stack, url, name, more_events)
+    if is_webhook_wanted:
+        register_webhook(stack, url, name, more_events)
+    else:
+        click.echo("Left out.")
     _begin("3. Subscribe to the alarms.")
     _subscribe(stack, alarm_email)
     _begin("4. Start the first backfill.")
@@ -98,7 +109,8 @@ def setup(
 
 
 def _begin(step: str) -> None:
-    click.secho(f"\n{step}", bold=True)
+    """Print a step's heading, after an empty line unless it is the first."""
+    click.secho(step if step.startswith("1.") else f"\n{step}", bold=True)
 
 
 def _subscribe(stack: Stack, address: str | None) -> None:
