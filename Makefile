@@ -138,7 +138,7 @@ check-documents: $(TESTS)
 	@.venv/bin/python -m local.reference --check
 
 audit: $(SECURITY) ## Check the dependencies and the deployment tools for known vulnerabilities (queries pypi.org)
-	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt
+	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt -r local/wheel-requirements.txt
 
 reference: $(TESTS) ## Write docs/reference from the template, the command line and the OpenAPI document
 	@.venv/bin/python -m local.reference
