@@ -22,6 +22,7 @@ from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
 from .transcript_commands import transcript
+from .verify_command import verify
 from .webhook_commands import webhook_group
 
 PROGRAM = "realtimekit-recordings"
@@ -103,6 +104,7 @@ for command in (
     *COMMANDS,
     browse,
     transcript,
+    verify,
     *STACK_COMMANDS,
     *SWEEP_COMMANDS,
     dead_letters_group,
