@@ -68,16 +68,17 @@ def _state(check: str, deployment: Deployment, name: str) -> Iterator[Finding]:
     functions = deployment.client("lambda")
     found = functions.get_function_configuration(FunctionName=name)
     reserved = functions.get_function_concurrency(FunctionName=name)
-    update = found.get("LastUpdateStatus", "Successful")
-    # Lambda makes an idle function inactive, and active again by its first event.
-    if found.get("State", "Active") not in ("Active", "Inactive") or update != "Successful":
-        reasons = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason"
+    states = (found["State"], found["LastUpdateStatus"])
+    if "Failed" in states:
+        reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason"
         yield wrong(
             check,
-            f"The function is {found.get('State')}, its last update {update}: {reasons}.",
+            f"Lambda cannot run it: {reason}.",
             action="Deploy the stack again.",
             heading=HEADINGS[check],
         )
+    elif "Pending" in states or "InProgress" in states:
+        yield cannot_tell(check, "Lambda is making the function ready. Verify again in a minute.")
     elif reserved.get("ReservedConcurrentExecutions") == 0:
         yield wrong(
             check,
@@ -87,7 +88,8 @@ def _state(check: str, deployment: Deployment, name: str) -> Iterator[Finding]:
             heading="FollowUpStoppedAlarm",
         )
     else:
-        yield ok(check, f"{found.get('State', 'Active').lower()}, {found['MemorySize']} MB")
+        # Lambda makes an idle function inactive, and active again by its first event.
+        yield ok(check, f"{found['State'].lower()}, {found['MemorySize']} MB")
 
 
 def _runtime(check: str, deployment: Deployment) -> Iterator[Finding]:

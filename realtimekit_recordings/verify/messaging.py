@@ -10,7 +10,7 @@ from typing import Any
 from .attempt import attempt
 from .deployment import Deployment
 from .finding import Finding, cannot_tell, ok, wrong
-from .functions import report_lines
+from .functions import module_name, report_lines
 from .headings import UNDO, UNDO_CHANGE
 
 REDRIVES: Mapping[str, str] = {
@@ -78,7 +78,8 @@ def check_messaging(deployment: Deployment) -> Iterator[Finding]:
     for source in _existing(deployment, SOURCES):
         yield from attempt(source, _source, deployment, source)
     for function in STOPPED:
-        yield from attempt(f"ticks of {function}", _ticks, deployment, function)
+        key = function.removesuffix("Function")
+        yield from attempt(f"ticks of {module_name(key)}", _ticks, deployment, function)
 
 
 def _existing(deployment: Deployment, logical_ids: Iterable[str]) -> Iterator[str]:
