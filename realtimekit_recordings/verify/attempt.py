@@ -59,8 +59,6 @@ _RIGHT_OF_OPERATION = {
 _REFUSALS = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 )
-# LookupError: an answer lacks a member, because an emulator or a proxy gave it.
-_TROUBLE = (StackError, BotoCoreError, ClientError, ValueError, OSError, LookupError)
 
 
 def attempt(
@@ -71,15 +69,18 @@ def attempt(
 ) -> Iterator[Finding]:
     """Yield the findings of `look`, which is called with the check's name and the arguments.
 
-    If AWS refuses or does not answer, yield *cannot tell* with the reason.
+    If AWS refuses or does not answer, or the look fails, yield *cannot tell* with the reason.
     """
     try:
         yield from look(check, *arguments, **options)
-    except _TROUBLE as error:
-        yield cannot_tell(check, reason(error))
+    except (StackError, BotoCoreError, ClientError, OSError) as error:
+        yield cannot_tell(check, _reason(error))
+    except Exception as error:
+        # No answer of AWS was seen by those who wrote the checks, so an answer may surprise them.
+        yield cannot_tell(check, f"The check itself failed: {type(error).__name__}.")
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return why a look failed; if AWS refused it, the right that the credentials lack."""
     if isinstance(error, ClientError) and error.response["Error"]["Code"] in _REFUSALS:
         return f"The credentials lack the right {_lacking_right(error)}."

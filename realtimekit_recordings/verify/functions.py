@@ -193,8 +193,8 @@ def _starts(check: str, deployment: Deployment, group: str) -> Iterator[Finding]
     runs = _read_runs(deployment, group)
     module = check.removeprefix("starts of ")
     slowest = max(runs.inits, default=0)
-    memory = f"{runs.used} of {runs.size} MB used in {runs.count:,} runs"
-    starts = f"{len(runs.inits):,} starts, {slowest:,.0f} ms at most" if runs.inits else "no start"
+    memory = f"{runs.used} of {runs.size} MB used at most, runs: {runs.count:,}"
+    starts = f"{slowest:,.0f} ms at most, starts: {len(runs.inits):,}" if runs.inits else "no start"
     if not runs.count:
         yield cannot_tell(check, "Its log has no run of the last 24 h.")
     elif not runs.used:
@@ -214,7 +214,7 @@ def _starts(check: str, deployment: Deployment, group: str) -> Iterator[Finding]
             heading=HEADINGS[module],
         )
     else:
-        yield ok(check, f"{starts} in 24 h; {memory}")
+        yield ok(check, f"{starts}; {memory}")
 
 
 def _read_runs(deployment: Deployment, group: str) -> _Runs:

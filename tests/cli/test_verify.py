@@ -180,7 +180,7 @@ def test_nothing_is_wrong_with_a_healthy_stack(healthy: Result) -> None:
         "subject": "Functions",
         "check": "starts of ingest_recording",
         "verdict": "ok",
-        "detail": "1 starts, 803 ms at most in 24 h; 104 of 256 MB used in 1 runs",
+        "detail": "803 ms at most, starts: 1; 104 of 256 MB used at most, runs: 1",
         "action": "",
         "heading": "",
     }
@@ -215,8 +215,9 @@ def broken(local: LocalStack, healthy: Result) -> Deployment:
     functions.remove_permission(
         FunctionName=resource("SweepRecordingsFunction"), StatementId=hourly
     )
-    # The metric of follow_up's errors, which is the first of the third function.
-    answer(deployment, "GetMetricData", MetricDataResults=[{"Id": "m4", "Values": [1, 2]}])
+    # The errors of the third function, follow_up, and its invocations.
+    results = [{"Id": "m4", "Values": [1, 2]}, {"Id": "m5", "Values": [1440]}]
+    answer(deployment, "GetMetricData", MetricDataResults=results)
     log(local, stack.output("IngestRecordingLogGroupName"), REPORT.replace("104", "240"))
     log(local, stack.output("SweepRecordingsLogGroupName"), REPORT.replace("803.21", "9600.00"))
     client("iam").delete_role_policy(
@@ -332,7 +333,7 @@ def test_each_thing_that_is_broken_is_named_with_the_heading_that_helps(
     details = {finding.check: finding.detail for finding in wrong}
     assert "Missing: IngestRecordingRoleArn." in details["outputs"]
     assert "has 9 executions at once, and the stack needs up to 10" in details["concurrency"]
-    assert details["errors of follow_up"].startswith("3 of 0 invocations failed")
+    assert details["errors of follow_up"].startswith("3 of 1,440 invocations failed")
     assert "s3:GetObject on ArchiveBucket/*" in details["role of sweep_recordings"]
     assert "from MeetingEndedRule," in details["policy of EventRuleDeadLetterQueue"]
     assert "serve_catalogue (python3.13, arm64)" in details["runtime"]
@@ -480,17 +481,20 @@ def test_what_aws_says_of_its_own_trouble_is_told(deployment: Deployment) -> Non
     table = {"TableStatus": "ACTIVE", "GlobalSecondaryIndexes": [index]}
     answer(deployment, "DescribeTable", Table=table)
     answer(deployment, "GetTopicAttributes", Attributes={"SubscriptionsPending": "2"})
+    answer(deployment, "DescribeTimeToLive")
 
     source = only("PublishChangesFunctionChanges", messaging.check_messaging(deployment))
     state = only("follow_up", functions.check_functions(deployment))
     [drift] = stack_checks.check_drift(deployment)
-    work_table = only("WorkTable", storage.check_storage(deployment))
+    stored = list(storage.check_storage(deployment))
     subscribers = only("subscribers", alarms.check_alarms(deployment))
 
     assert source.detail == "Lambda cannot read it: Lambda cannot receive messages."
     assert state.detail == "Lambda cannot run it: The key is gone."
     assert (drift.verdict, drift.detail) == (Verdict.CANNOT_TELL, "A right is missing.")
-    assert work_table.detail == "Not ready: due is CREATING."
+    assert only("WorkTable", stored).detail == "Not ready: due is CREATING."
+    assert only("time to live", stored).detail == "The check itself failed: KeyError."
+    assert only("bucket's region", stored).verdict is Verdict.OK
     assert subscribers.detail.endswith("; 2 did not confirm yet.")
 
 
