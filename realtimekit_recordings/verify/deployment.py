@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..stack import TIMEOUTS, Stack, aws_errors
 
@@ -41,3 +42,9 @@ class Deployment:
             session: Any = self.stack.session
             self._clients[service] = session.client(service, config=TIMEOUTS)
         return self._clients[service]
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether an emulator on this machine answers instead of AWS."""
+        endpoint = self.client("cloudformation").meta.endpoint_url
+        return urlsplit(endpoint).hostname in ("127.0.0.1", "localhost", "::1")
