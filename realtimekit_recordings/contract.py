@@ -72,8 +72,9 @@ class Comparison:
         if not isinstance(value, Mapping):
             self._note(path, form_of(value), Verdict.DIFFERENT, "object")
             return
-        shows_names = not isinstance(shape, Files)
-        fields = shape if shows_names else shape.fields  # type: ignore[union-attr]
+        shows_names, fields = True, shape
+        if isinstance(shape, Files):
+            shows_names, fields = False, shape.fields
         known: set[str] = set()
         for key, field_shape in fields.items():
             spellings = key.replace("?", "").split("/")

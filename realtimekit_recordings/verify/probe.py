@@ -256,7 +256,8 @@ class _Bucket:
             request_checksum_calculation="when_required",
             s3={"payload_signing_enabled": False, "addressing_style": "virtual"},
         )
-        self._s3 = self._session.client("s3", config=TIMEOUTS.merge(config))
+        # boto3's types want each parameter by its name, not a dictionary of some.
+        self._s3: Any = self._session.client("s3", config=TIMEOUTS.merge(config))
 
     def why_not_erasable(self) -> str | None:
         """Return why a file might stay in the bucket for good, or None if it can be erased."""

@@ -273,7 +273,8 @@ def _webhook(deployment: Deployment, check: str) -> Finding:
         detail = "RealtimeKit has no webhook for this stack, so only sweeps find recordings."
         return wrong(check, detail, action=register, heading="Webhooks")
     if faults := list(_webhook_faults(wanted, comparison)):
-        return wrong(check, f"{'; '.join(faults)}.", action=register, heading="Webhooks")
+        detail = f"The webhook {', and '.join(faults)}."
+        return wrong(check, detail, action=register, heading="Webhooks")
     url = comparison.webhook.settings.url
     if url != wanted.url:
         reason = (
@@ -290,13 +291,13 @@ def _webhook_faults(wanted: Settings, comparison: Comparison) -> Iterator[str]:
         return
     settings = comparison.webhook.settings
     if not settings.enabled:
-        yield "The webhook is disabled"
+        yield "is disabled"
     if lacking := wanted.events - settings.events:
-        yield f"The webhook lacks the events {', '.join(sorted(lacking))}"
+        yield f"lacks the events {', '.join(sorted(lacking))}"
     if settings.url != wanted.url and ".execute-api." in settings.url:
-        yield f"The webhook posts to another API, {printable(settings.url)}"
+        yield f"posts to another API, {printable(settings.url)}"
     if comparison.surplus:
-        yield f"The webhook is registered {1 + len(comparison.surplus)} times"
+        yield f"is registered {1 + len(comparison.surplus)} times"
 
 
 _CHECKS: Mapping[str, Callable[[Deployment, str], Finding]] = {

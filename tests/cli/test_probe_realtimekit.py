@@ -156,7 +156,7 @@ def compared(realtimekit):
 
 def test_a_field_of_another_form_is_named(compared):
     assert compared() == {}
-    for name, values in {
+    wrong: dict[str, tuple[Any, ...]] = {
         "id": (SECRET, 7, None),
         "status": (SECRET, None),
         "file_size": (SECRET, [], {}),
@@ -164,7 +164,8 @@ def test_a_field_of_another_form_is_named(compared):
         "download_url": (f"ftp://{SECRET}", 7, SECRET, "http://example.com"),
         "download_url_expiry": ("in a week",),
         "start_reason": (SECRET, []),
-    }.items():
+    }
+    for name, values in wrong.items():
         for value in values:
             assert compared(**{name: value}) == {f"data.{name}": "other form"}, (name, value)
 
