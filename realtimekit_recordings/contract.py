@@ -72,9 +72,8 @@ class Comparison:
         if not isinstance(value, Mapping):
             self._note(path, form_of(value), Verdict.DIFFERENT, "object")
             return
-        shows_names, fields = True, shape
-        if isinstance(shape, Files):
-            shows_names, fields = False, shape.fields
+        shows_names = not isinstance(shape, Files)
+        fields = shape.fields if isinstance(shape, Files) else shape
         known: set[str] = set()
         for key, field_shape in fields.items():
             spellings = key.replace("?", "").split("/")

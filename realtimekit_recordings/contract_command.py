@@ -128,10 +128,11 @@ class Report:
         print_rows(COLUMNS, [_cells(*row) for row in self._rows()], ())
         if self.not_seen:
             click.echo(f"Not seen, because RealtimeKit has none: {', '.join(self.not_seen)}.")
-        different = [row for *_, row in self._rows() if row.verdict is not Verdict.KNOWN]
-        count = f"{len(different)} of {len(list(self._rows()))} fields"
+        rows = [row for *_, row in self._rows()]
+        different = sum(row.verdict is not Verdict.KNOWN for row in rows)
         click.echo(
-            f"{count} are not as known. Open an issue, and attach this report: it shows no value."
+            f"Not as known: {different} of {len(rows)} fields. Open an issue, and attach this "
+            "report, which shows no value."
             if different
             else "All fields are known."
         )

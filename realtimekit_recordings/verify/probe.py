@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -443,15 +444,15 @@ def _message(recording_id: str) -> str:
 def _move_task(letters: DeadLetters, others: int, clock: Clock) -> Finding:
     """Let SQS move the queue's only message; it must not move those of others."""
     if others:
-        reason = f"The queue has {others} other dead letters, which the probe leaves there."
+        reason = "The task moves all messages, and the queue holds other dead letters."
         return cannot_tell(MOVE_TASK, reason)
 
+    deadline = time.monotonic() + clock.seconds
+
     def require_time(_done: int, _total: int | None) -> None:
-        polls.append(None)
-        if len(polls) > clock.seconds:
+        if time.monotonic() > deadline:
             raise _OutOfTimeError
 
-    polls: list[None] = []
     try:
         moved = letters.move(require_time)
     except _OutOfTimeError:
