@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .api import ApiError
 from .browse_command import browse
 from .catalogue_commands import COMMANDS
+from .contract_command import probe_realtimekit
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
 from .linked_file import DownloadError
@@ -109,6 +110,7 @@ for command in (
     *SWEEP_COMMANDS,
     dead_letters_group,
     webhook_group,
+    probe_realtimekit,
 ):
     main.add_command(command)
 
