@@ -19,7 +19,9 @@ from .verify.emulation import without_gap
 from .verify.finding import Finding, Verdict
 from .verify.functions import check_functions
 from .verify.messaging import check_messaging
+from .verify.probe import probe
 from .verify.rights import check_rights
+from .verify.service import check_service
 from .verify.stack_checks import check_drift, check_stack
 from .verify.storage import check_storage
 
@@ -35,16 +37,23 @@ CHECKS: Checks = (
     ("Stack", check_stack),
     ("Functions", check_functions),
     ("Rights of the functions", check_rights),
+    ("API and RealtimeKit", check_service),
     ("Queues, rules and schedules", check_messaging),
     ("Alarms", check_alarms),
     ("Bucket, tables and logs", check_storage),
     ("Changes made by hand", check_drift),
 )
-PROBES: Checks = ()
+PROBES: Checks = (("Sent through the stack", probe),)
 
 
 @click.command()
 @with_stack
+@click.option(
+    "--probe",
+    "with_probes",
+    is_flag=True,
+    help="Also send events, a file and a dead letter through the stack, and remove their traces.",
+)
 @click.option(
     "--json",
     "as_json",
@@ -52,13 +61,13 @@ PROBES: Checks = ()
     help="Print one line of JSON for each finding, for programs.",
 )
 @click.pass_context
-def verify(context: click.Context, stack: Stack, *, as_json: bool) -> None:
+def verify(context: click.Context, stack: Stack, *, with_probes: bool, as_json: bool) -> None:
     """Check a deployed stack, and say what is wrong and what to do.
 
-    The checks read what AWS says of the stack's resources, and change nothing. Each finding is ok,
-    wrong, or cannot tell, with the reason. For a wrong one the command prints what to do, and the
-    heading of docs/operations.md that helps. "Verify a deployment" there lists the rights that the
-    command needs; without one of them, only the checks that need it cannot tell.
+    The checks read what AWS and RealtimeKit say, and change nothing without --probe. Each finding
+    is ok, wrong, or cannot tell, with the reason. For a wrong one the command prints what to do,
+    and the heading of docs/operations.md that helps. "Verify a deployment" there lists the rights
+    that the command needs; without one of them, only the checks that need it cannot tell.
 
     \b
     Exit codes:
@@ -68,21 +77,25 @@ def verify(context: click.Context, stack: Stack, *, as_json: bool) -> None:
     """
     counts: Counter[Verdict] = Counter()
     deployment = Deployment.of(stack)
-    for subject, check in CHECKS:
+    for subject, check in CHECKS + (PROBES if with_probes else ()):
         if not as_json:
             click.echo(subject)
         for finding in check(deployment):
-            finding = without_gap(finding) if deployment.is_emulated else finding
-            counts[finding.verdict] += 1
-            if as_json:
-                print_json_line({"subject": subject, **asdict(finding)})
-            else:
-                click.echo("\n".join(_lines(finding)))
+            told = without_gap(finding) if deployment.is_emulated else finding
+            counts[told.verdict] += 1
+            _print(subject, told, as_json=as_json)
         if not as_json:
             click.echo()
     if not as_json:
         click.echo(_summary(counts))
     context.exit(1 if counts[Verdict.WRONG] else 0)
+
+
+def _print(subject: str, finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        print_json_line({"subject": subject, **asdict(finding)})
+    else:
+        click.echo("\n".join(_lines(finding)))
 
 
 def _lines(finding: Finding) -> Iterator[str]:

@@ -168,7 +168,7 @@ def test_verify_finds_nothing_wrong_and_cannot_tell_what_the_emulator_lacks(
         tick(described, "FollowUpFunction", "follow-up.schedule-tick")
         tick(described, "SweepRecordingsFunction", "sweep-recordings.tick")
         verified = subprocess.run(
-            [sys.executable, "-m", "realtimekit_recordings", "verify", "--json"],
+            [sys.executable, "-m", "realtimekit_recordings", "verify", "--probe", "--json"],
             cwd=ROOT,
             env=environment | variables(described),
             capture_output=True,
