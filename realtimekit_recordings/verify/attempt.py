@@ -45,8 +45,11 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
         "GetBucketObjectLockConfiguration",
     ),
     "dynamodb": ("DescribeTable", "DescribeContinuousBackups", "DescribeTimeToLive"),
+    "apigateway": ("GET",),
+    "execute-api": ("Invoke",),
+    "secretsmanager": ("GetSecretValue",),
 }
-"""The rights that the reading checks need, by service."""
+"""The rights that the reading checks need, by service; docs/operations.md lists them."""
 
 # Rights that are not named like the operation (S3's "Required permissions for API operations").
 _RIGHT_OF_OPERATION = {

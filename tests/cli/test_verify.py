@@ -708,5 +708,5 @@ def test_every_heading_that_a_finding_names_is_in_the_runbook(
 def test_the_runbook_lists_the_rights_that_the_command_needs() -> None:
     section = RUNBOOK.partition("## Verify a deployment")[2].partition("\n## ")[0]
 
-    listed = set(re.findall(r"`([a-z0-9]+:[A-Z]\w+)`", section))
+    listed = set(re.findall(r"`([a-z0-9-]+:[A-Z]\w+)`", section))
     assert listed >= {f"{service}:{action}" for service in RIGHTS for action in RIGHTS[service]}
