@@ -137,19 +137,19 @@ def _plain_event(check: str, hint: Mapping[str, str]) -> Finding:
         detail = f"EventBridge gave fields that the event lacks a value: {names}."
         action = "Open an issue with this finding: the rules rely on an empty text."
         return wrong(check, detail, action=action, heading="Verify by writing")
-    return ok(check, "It reached ingest_recording; fields that it lacks arrived empty.")
+    return ok(check, "The event reached ingest_recording; fields that it lacks arrived empty.")
 
 
 def _quoted_event(check: str, hint: Mapping[str, str]) -> Finding:
     if hint == {"organization_id": _QUOTED}:
-        return ok(check, "It reached ingest_recording; EventBridge escapes values.")
+        return ok(check, "The event reached ingest_recording; EventBridge escapes values.")
     if hint == {"organization_id": "probe", "title": "{probe}"}:
         return ok(
             check,
-            "It reached ingest_recording; EventBridge does not escape values, which the service "
-            "expects: a message takes only ids, and refuses keys that it does not know.",
+            "The event reached ingest_recording; EventBridge does not escape values, which the "
+            "service expects: a message takes only ids, and refuses keys that it does not know.",
         )
-    detail = "It reached ingest_recording with another value than the event has."
+    detail = "The event reached ingest_recording with another value than the event has."
     action = "Open an issue with this finding."
     return wrong(check, detail, action=action, heading="Verify by writing")
 
@@ -255,6 +255,8 @@ class _Bucket:
         config = Config(
             signature_version="s3v4",
             request_checksum_calculation="when_required",
+            # botocore's older mode retries a BadDigest for seconds.
+            retries={"mode": "standard"},
             s3={"payload_signing_enabled": False, "addressing_style": "virtual"},
         )
         # boto3's types want each parameter by its name, not a dictionary of some.
@@ -267,29 +269,29 @@ class _Bucket:
         except ClientError as error:
             if error.response["Error"]["Code"] == _NO_LOCK:
                 return None
-            return f"It is not known whether files can be erased: {aws_reason(error)}."
+            return f"Whether files can be erased is not known: {aws_reason(error)}."
         self._is_locked = True
         if "Rule" in answer.get("ObjectLockConfiguration", {}):
             return "The bucket locks each new file for a time, so a probe could not be erased."
         return None
 
     def upload(self, check: str) -> Finding:
-        """Upload a file in two parts, after the second part as if an interrupted copy goes on."""
+        """Upload a file in two parts, with a look at the first as before an interrupted copy."""
         upload = self._begin("file.bin")
         first = self._send(upload, 1, self._parts[0])
-        kept = self._s3.list_parts(**upload).get("Parts", [])
-        crc32 = _crc32(self._parts[0])
-        if [(part.get("Size"), part.get("ChecksumCRC32")) for part in kept] != [
-            (_PART_SIZES[0], crc32)
-        ]:
-            detail = "S3 does not say the CRC-32 of a part, so no interrupted copy can go on."
-            action = "Open an issue with this finding."
-            return wrong(check, detail, action=action, heading="Verify by writing")
-        etags = [first, self._send(upload, 2, self._parts[1])]
-        self._complete(upload, etags, _crc32(*self._parts), sum(_PART_SIZES))
+        listed = self._s3.list_parts(**upload).get("Parts", [])
+        second = self._send(upload, 2, self._parts[1])
+        self._complete(upload, [first, second], _crc32(*self._parts), sum(_PART_SIZES))
         self._is_uploaded = True
-        detail = "S3 took parts without checksums, named theirs, and checked the whole by CRC-32."
-        return ok(check, detail)
+        kept = [(part.get("Size"), part.get("ChecksumCRC32")) for part in listed]
+        if kept == [(_PART_SIZES[0], _crc32(self._parts[0]))]:
+            return ok(
+                check,
+                "S3 took parts without checksums, named theirs, and checked the whole by CRC-32.",
+            )
+        detail = "S3 does not name the CRC-32 of a part, so an interrupted copy begins anew."
+        action = "Open an issue with this finding."
+        return wrong(check, detail, action=action, heading="Verify by writing")
 
     def upload_with_wrong_checksum(self, check: str) -> Finding:
         """Complete an upload with the checksum of other bytes, which S3 must refuse."""
@@ -301,7 +303,7 @@ class _Bucket:
         except ClientError as error:
             if (code := error.response["Error"]["Code"]) != "BadDigest":
                 raise
-            return ok(check, f"S3 refused it ({code}).")
+            return ok(check, f"S3 refused the file ({code}).")
         detail = "S3 accepted a file with a wrong checksum, so a damaged copy would not be noticed."
         action = "Open an issue with this finding."
         return wrong(check, detail, action=action, heading="Verify by writing")
@@ -320,8 +322,8 @@ class _Bucket:
             .request("GET", url, retries=False, redirect=False, timeout=TIMEOUT)
         )
         if response.status == 200 and response.data == b"".join(self._parts):
-            return ok(check, "It downloaded the uploaded file.")
-        detail = f"It is answered with HTTP {response.status}, not with the uploaded file."
+            return ok(check, "A link downloaded the uploaded file.")
+        detail = f"A link is answered with HTTP {response.status}, not with the uploaded file."
         action = "Compare the bucket's region with the stack's; look at the bucket's policy."
         return wrong(check, detail, action=action, heading="A bucket of your own")
 
@@ -429,7 +431,7 @@ def _probe_dead_letters(deployment: Deployment, clock: Clock, left: list[str]) -
             _send_again(letters, recording_id)
         is_seen = clock.wait_for(checks.are_left)
     if is_seen:
-        finding = ok(REDRIVE, "It was sent again, and reached ingest_recording.")
+        finding = ok(REDRIVE, "A message was sent again, and reached ingest_recording.")
     else:
         late = "If it comes later, its check is given up after an hour, with ChecksGivenUpAlarm."
         finding = _not_seen(deployment, clock, REDRIVE, "The message", late)

@@ -8,6 +8,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,8 +32,8 @@ _ALL_METHODS = "*/*"
 _PROBLEM = "application/problem+json"
 _UNDO = "Undo the change of the API, or deploy the stack of this version."
 _EMULATED = "The emulator takes neither gateway responses nor method settings from the template."
-# An answer with RealtimeKit's key has half a kilobyte.
-_MAX_KEY_BYTES = 65_536
+# Problem documents, RealtimeKit's key, and a page with one recording are smaller.
+_MAX_BYTES = 65_536
 # The OBJECT IDENTIFIER of an RSA public key, 1.2.840.113549.1.1.1, in DER.
 _RSA = bytes.fromhex("06092a864886f70d010101")
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----")
@@ -49,8 +51,7 @@ def check_service(deployment: Deployment) -> Iterator[Finding]:
 def api_url(deployment: Deployment) -> str:
     """Return the address of the stack's API. Raises `StackError`.
 
-    It is the output ApiUrl. An emulator serves the API at another address, which the environment
-    names.
+    AWS serves the API at the output ApiUrl, an emulator at an address that the environment names.
     """
     if not deployment.is_emulated:
         return deployment.stack.output("ApiUrl")
@@ -93,8 +94,8 @@ def _unsigned_request(deployment: Deployment, check: str) -> Finding:
     if response.status == 200:
         detail = "The API answers a request without a signature: anybody can read the catalogue."
         return wrong(check, detail, action=_UNDO, heading=_API)
-    if response.status != 403 or not _is_problem(response, 403):
-        detail = f"An unsigned request is answered with {_form(response)}, not a problem of 403."
+    if response.status != 403 or not response.is_problem(403):
+        detail = f"An unsigned request is answered with {response}, not a problem of 403."
         return wrong(check, detail, action=_UNDO, heading=_API)
     return ok(check, "Refused with 403, as a problem document.")
 
@@ -150,28 +151,42 @@ def _throttling(deployment: Deployment, check: str) -> Finding:
     """
     if deployment.is_emulated:
         return cannot_tell(check, _EMULATED)
-    stack, api = deployment.stack, {"restApiId": deployment.stack.output("ApiId")}
-    client = deployment.client("apigateway")
-    stage = client.get_stage(**api, stageName=api_url(deployment).rpartition("/")[2])
-    limits = stage.get("methodSettings", {}).get(_ALL_METHODS, {})
-    set_to = (limits.get("throttlingRateLimit"), limits.get("throttlingBurstLimit"))
-    wanted = (float(stack.parameter("ApiRateLimit")), int(stack.parameter("ApiBurstLimit")))
-    response = client.get_gateway_response(**api, responseType="THROTTLED")
+    if fault := _throttled_answer_fault(deployment) or _limits_fault(deployment):
+        return wrong(check, fault, action=_UNDO, heading=_API)
+    rate = float(deployment.stack.parameter("ApiRateLimit"))
+    return ok(check, f"Above {rate:g} requests/s the answer is a 503, a problem document.")
+
+
+def _throttled_answer_fault(deployment: Deployment) -> str | None:
+    response = deployment.client("apigateway").get_gateway_response(
+        restApiId=deployment.stack.output("ApiId"), responseType="THROTTLED"
+    )
+    status = response.get("statusCode")
     headers = response.get("responseParameters", {})
     content_type = headers.get("gatewayresponse.header.Content-Type", "").strip("'")
-    if response.get("statusCode") != "503" or content_type != _PROBLEM:
-        detail = (
-            f"A throttled request is answered with {response.get('statusCode')} "
-            f"({content_type or 'no own type'}), and RealtimeKit repeats an event only after a 5xx."
-        )
-        return wrong(check, detail, action=_UNDO, heading=_API)
-    if set_to != wanted:
-        detail = (
-            f"The API's rate and burst are {set_to[0]} and {set_to[1]}, "
-            f"the stack's parameters say {wanted[0]:g} and {wanted[1]}."
-        )
-        return wrong(check, detail, action=_UNDO, heading=_API)
-    return ok(check, f"Above {wanted[0]:g} requests/s the answer is a 503, a problem document.")
+    if (status, content_type) == ("503", _PROBLEM):
+        return None
+    return (
+        f"A throttled request is answered with {status} ({content_type or 'no own type'}), and "
+        "RealtimeKit repeats an event only after a 5xx."
+    )
+
+
+def _limits_fault(deployment: Deployment) -> str | None:
+    stack = deployment.stack
+    stage = deployment.client("apigateway").get_stage(
+        restApiId=stack.output("ApiId"), stageName=api_url(deployment).rpartition("/")[2]
+    )
+    limits = stage.get("methodSettings", {}).get(_ALL_METHODS, {})
+    rate, burst = limits.get("throttlingRateLimit"), limits.get("throttlingBurstLimit")
+    wanted_rate = float(stack.parameter("ApiRateLimit"))
+    wanted_burst = int(stack.parameter("ApiBurstLimit"))
+    if (rate, burst) == (wanted_rate, wanted_burst):
+        return None
+    return (
+        f"The API's rate and burst are {rate} and {burst}, but the stack's parameters are "
+        f"{wanted_rate:g} and {wanted_burst}."
+    )
 
 
 def _webhook_route(deployment: Deployment, check: str) -> Finding:
@@ -179,12 +194,12 @@ def _webhook_route(deployment: Deployment, check: str) -> Finding:
     response = _request(deployment, "POST", webhook_url(deployment), b"{}")
     if isinstance(response, str):
         return _no_answer(check, response)
-    if response.status == 401 and _is_problem(response, 401):
+    if response.status == 401 and response.is_problem(401):
         return ok(check, "A body without a signature is refused with 401.")
     if response.status == 403:
         detail = "API Gateway refuses the webhook's route (403), so RealtimeKit gives events up."
         return wrong(check, detail, action=_UNDO, heading=_API)
-    detail = f"A body without a signature is answered with {_form(response)}, not a problem of 401."
+    detail = f"A body without a signature is answered with {response}, not a problem of 401."
     action = "Look at the log of receive_webhook."
     return wrong(check, detail, action=action, heading="ReceiveWebhookErrorsAlarm")
 
@@ -238,7 +253,7 @@ def _key(deployment: Deployment, check: str) -> Finding:
     if isinstance(response, str):
         detail = f"{host} does not answer this machine: {response}. Without the key, webhooks wait."
         return wrong(check, detail, action=action, heading="Webhooks")
-    if response.status != 200 or not _publishes_key(response.data[:_MAX_KEY_BYTES]):
+    if response.status != 200 or not _publishes_key(response.body):
         detail = f"{host} answers with HTTP {response.status}, without a public RSA key."
         return wrong(check, detail, action=action, heading="Webhooks")
     return ok(check, f"{host} publishes a public RSA key.")
@@ -313,16 +328,51 @@ _CHECKS: Mapping[str, Callable[[Deployment, str], Finding]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer to a request without a signature, its body up to `_MAX_BYTES`."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def is_problem(self, status: int) -> bool:
+        """Return True for an RFC 9457 document about this status."""
+        try:
+            problem = json.loads(self.body)
+        except ValueError:
+            return False
+        is_object = isinstance(problem, dict)
+        return self.content_type == _PROBLEM and is_object and problem.get("status") == status
+
+    def __str__(self) -> str:
+        kind = self.content_type[:50] or "no content type"
+        return printable(f"HTTP {self.status} ({kind})")
+
+
 def _request(
     deployment: Deployment, method: str, url: str, body: bytes | None = None
-) -> urllib3.BaseHTTPResponse | str:
+) -> _Answer | str:
     """Return the answer to a request without a signature, or why there is none."""
+    headers = {"Content-Type": "application/json"} if body else {}
     try:
-        pool = Connections(deployment.stack.session).to(url)
-        headers = {"Content-Type": "application/json"} if body else {}
-        return pool.request(
-            method, url, body=body, headers=headers, retries=False, redirect=False, timeout=TIMEOUT
+        response = (
+            Connections(deployment.stack.session)
+            .to(url)
+            .request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=TIMEOUT,
+                preload_content=False,
+            )
         )
+        with closing(response):
+            content_type = response.headers.get("Content-Type", "").partition(";")[0]
+            return _Answer(response.status, content_type, response.read(_MAX_BYTES))
     except urllib3.exceptions.HTTPError as error:
         return type(getattr(error, "reason", None) or error).__name__
 
@@ -331,18 +381,3 @@ def _no_answer(check: str, reason: str) -> Finding:
     detail = f"The API does not answer: {reason}."
     action = "Check the network of this machine, then the API in the AWS console."
     return wrong(check, detail, action=action, heading=_API)
-
-
-def _is_problem(response: urllib3.BaseHTTPResponse, status: int) -> bool:
-    """Return True for an RFC 9457 document about this status."""
-    try:
-        problem = json.loads(response.data)
-    except ValueError:
-        return False
-    is_typed = response.headers.get("Content-Type", "").partition(";")[0] == _PROBLEM
-    return is_typed and isinstance(problem, dict) and problem.get("status") == status
-
-
-def _form(response: urllib3.BaseHTTPResponse) -> str:
-    kind = response.headers.get("Content-Type", "").partition(";")[0] or "no content type"
-    return printable(f"HTTP {response.status} ({kind[:50]})")

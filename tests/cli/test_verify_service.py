@@ -88,7 +88,7 @@ class Service:
         )
 
     def _create_secret(self, text: str | None) -> str:
-        value = {} if text is None else {"SecretString": text}
+        value: Any = {} if text is None else {"SecretString": text}
         arn: str = self.secrets.create_secret(Name=f"token-{text is None}", **value)["ARN"]
         return arn
 
