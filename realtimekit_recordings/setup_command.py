@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from .api import Api
-from .catalogue_commands import health
 from .options import is_stack_named_instead, with_api_url, with_stack
 from .stack import TIMEOUTS, Stack, aws_errors
 from .sweep_commands import follow_up_hint, start
 from .sweep_report import UNFINISHED, Report, state
 from .timestamps import minute
+from .verify_command import verify
 from .webhook_commands import register_webhook, with_events, with_name, with_url
 
 # Neither RealtimeKit nor its predecessor Dyte existed before.
@@ -81,14 +81,15 @@ def setup(
       2. Register the webhook with RealtimeKit, as `webhook register` does.
       3. Subscribe --alarm-email to the alarms.
       4. Start a backfill, as `backfill` does, and do not wait for its end.
-      5. Ask the service for its health, as `health` does.
+      5. Verify the stack, as `verify` does.
 
     The command may be repeated at any time: a step that is done already is only reported. A step
     that fails ends the command, and says what to do. If you registered the webhook with --url,
     --name or --event, give the same options here.
 
     It needs the rights cloudformation:DescribeStacks, secretsmanager:GetSecretValue,
-    sns:ListSubscriptionsByTopic, sns:Subscribe and execute-api:Invoke.
+    sns:ListSubscriptionsByTopic, sns:Subscribe and execute-api:Invoke, and those of `verify`, whose
+    exit codes it has.
     """
     api_url = None if is_stack_named_instead() else api_url
     api = Api(api_url, stack.session) if api_url else Api.of(stack)
@@ -104,8 +105,8 @@ def setup(
     _subscribe(stack, alarm_email)
     _begin("4. Start the first backfill.")
     _start_backfill(api, from_.replace(tzinfo=UTC))
-    _begin("5. Ask the service for its health.")
-    _check(context, api_url)
+    _begin("5. Verify the stack.")
+    _verify(context)
 
 
 def _begin(step: str) -> None:
@@ -185,7 +186,7 @@ def _is_backfill(sweep: Report, since: datetime) -> bool:
     )
 
 
-def _check(context: click.Context, api_url: str | None) -> None:
-    """Run `health` on the same stack, and exit with its code."""
+def _verify(context: click.Context) -> None:
+    """Run `verify` on the same stack, and exit with its code."""
     place = {name: context.params[name] for name in ("stack_name", "region", "profile")}
-    context.invoke(health, **place, api_url=api_url, as_json=False)
+    context.invoke(verify, **place, with_probes=False, as_json=False)
