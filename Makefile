@@ -1,6 +1,6 @@
 # The first run of a target sets up the environments that the target needs, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill bench-page package plain-package check check-code check-types check-template check-documents audit reference screenshots format lock build deploy clean
+.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill bench-page package plain-package check check-code check-types check-template check-documents audit reference screenshots format lock build deploy release clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -129,8 +129,11 @@ check-code: $(TESTS)
 check-types: $(TESTS)
 	@.venv/bin/mypy functions realtimekit_recordings realtimekit_simulator local bench tests
 
+EXAMPLES := $(wildcard examples/*/template.yaml)
+
 check-template: $(SAM) $(SECURITY)
 	@.venv-sam/bin/sam validate --lint --region us-east-1
+	@.venv-sam/bin/cfn-lint --regions us-east-1 --template $(EXAMPLES)
 	@CKV_PARSE_ERROR_FAIL=true .venv-security/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
 
 check-documents: $(TESTS)
@@ -138,7 +141,7 @@ check-documents: $(TESTS)
 	@.venv/bin/python -m local.reference --check
 
 audit: $(SECURITY) ## Check the dependencies and the deployment tools for known vulnerabilities (queries pypi.org)
-	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt
+	@.venv-security/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r local/sam-requirements.txt -r local/wheel-requirements.txt
 
 reference: $(TESTS) ## Write docs/reference from the template, the command line and the OpenAPI document
 	@.venv/bin/python -m local.reference
@@ -149,9 +152,10 @@ screenshots: $(TESTS) ## Make the pictures of the catalogue page in docs/picture
 format: $(TESTS) ## Format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
 
-lock: $(SAM) ## Update requirements.txt and local/sam-requirements.txt from their .in files
+lock: $(SAM) ## Update the locks, requirements.txt and two in local/, from their .in files
 	@$(COMPILE) --output-file requirements.txt requirements.in
 	@$(COMPILE) --output-file local/sam-requirements.txt local/sam-requirements.in
+	@$(COMPILE) --output-file local/wheel-requirements.txt local/wheel-requirements.in
 
 build: $(SAM) ## Build the package to deploy, trimmed and with bytecode [RUNTIME= ARCHITECTURE=]
 	@.venv-sam/bin/python -m local.package $(RUNTIME) $(ARCHITECTURE)
@@ -163,6 +167,16 @@ deploy: build ## Build, then deploy to AWS; sam asks for the settings [RUNTIME= 
 	@test -f $(DEPLOYMENTS) || cp samconfig.toml $(DEPLOYMENTS)
 	@.venv-sam/bin/sam deploy --guided --config-file $(CURDIR)/$(DEPLOYMENTS) --config-env $(CONFIG_ENV) \
 		$(if $(STACK),--stack-name $(STACK))
+
+RELEASE := .local/release
+
+release: $(SAM) ## Build the parts of a release in .local/release [TAG=v0.1.0 RUNTIME= ARCHITECTURE=]
+	@.venv-sam/bin/python -m local.release check $(if $(TAG),--tag $(TAG))
+	@$(MAKE) build
+	@rm -rf $(RELEASE)
+	@.venv-sam/bin/uv build --quiet --wheel --no-create-gitignore --out-dir $(RELEASE) --python .venv-sam/bin/python \
+		--no-python-downloads --build-constraints local/wheel-requirements.txt --require-hashes
+	@.venv-sam/bin/python -m local.release finish .aws-sam/build $(RELEASE)
 
 clean: ## Remove all environments, builds and caches
 	rm -rf .venv .venv-sam .venv-runtime .venv-security .venv-mutants .venv-deployed .local .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -152,18 +152,24 @@ class LocalStack:
             for message in _read_messages(logs, group, stream)
         ]
 
+    def package(self, template_file: Path) -> str:
+        """Upload a template with the code of its functions; return the upload's URL.
+
+        `sam deploy` uploads too: a template in the request may have at most 51,200 bytes (AWS docs,
+        CloudFormation quotas).
+        """
+        packaged = template.package(template_file, self._upload, self._bootstrap())
+        self._upload("template.json", packaged.encode())
+        return f"{self._aws.url}/{PACKAGES}/template.json"
+
     def _deploy(self) -> None:
         self.client("s3").create_bucket(
             Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        packaged = template.package(self._template_file, self._upload, self._bootstrap())
-        # By URL, as `sam deploy` does: a template in the request may have at most 51,200 bytes
-        # (AWS docs, CloudFormation quotas).
-        self._upload("template.json", packaged.encode())
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK_NAME,
-            TemplateURL=f"{self._aws.url}/{PACKAGES}/template.json",
+            TemplateURL=self.package(self._template_file),
             Parameters=[
                 {"ParameterKey": name, "ParameterValue": value}
                 for name, value in self._parameters.items()

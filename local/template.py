@@ -23,7 +23,7 @@ def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[st
         return {name: loader.construct_sequence(node, deep=True)}
     assert isinstance(node, yaml.ScalarNode), f"!{suffix} takes no mapping"  # noqa: S101
     value = loader.construct_scalar(node)
-    return {name: value.split(".") if suffix == "GetAtt" else value}
+    return {name: value.split(".", 1) if suffix == "GetAtt" else value}
 
 
 _Loader.add_multi_constructor("!", _intrinsic)

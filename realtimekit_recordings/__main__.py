@@ -13,15 +13,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .api import ApiError
 from .browse_command import browse
 from .catalogue_commands import COMMANDS
+from .contract_command import probe_realtimekit
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
+from .setup_command import setup
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
 from .transcript_commands import transcript
+from .verify_command import verify
 from .webhook_commands import webhook_group
 
 PROGRAM = "realtimekit-recordings"
@@ -103,10 +106,13 @@ for command in (
     *COMMANDS,
     browse,
     transcript,
+    verify,
     *STACK_COMMANDS,
     *SWEEP_COMMANDS,
     dead_letters_group,
     webhook_group,
+    setup,
+    probe_realtimekit,
 ):
     main.add_command(command)
 

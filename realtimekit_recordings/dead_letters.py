@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .output import printable
 from .stack import Stack
 from .timestamps import milliseconds, timestamp
+from .webhooks import SESSION_FILE_EVENTS
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _SOURCES = ("webhook", "eventbridge", "api", "follow_up", "sweep", "catalogue")
-_TASKS = ("archive", "erase")
-_SENDERS = {"archive": ("catalogue", "follow_up"), "erase": ("api", "follow_up")}
+_TASKS = ("archive", "erase", "session_files")
+_SENDERS = {
+    "archive": ("catalogue", "follow_up"),
+    "erase": ("api", "follow_up"),
+    "session_files": ("webhook", "catalogue", "sweep", "follow_up"),
+}
 _KEYS = {
     "archive": {"task", "recording_id", "deadline"},
     "erase": {"task", "recording_id"},
     "recording": {"recording_id", "recordingId", "hint"},
-    "session": {"meeting_id", "session_id"},
+    "session": {"meeting_id", "session_id", "hint"},
+    "session_files": {"task", "session_id", "announced"},
 }
+_NEEDED_IDS = {"session": "meeting_id", "session_files": "session_id"}
 _IDS = ("recording_id", "meeting_id", "session_id")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -216,12 +223,24 @@ def _find_fault(message: Mapping[str, Any], details: Mapping[str, str]) -> str |
         return f"{details['source']} may not ask for this task"
     if unknown := message.keys() - {"v", "source"} - _KEYS.get(kind, set()):
         return printable(f"unknown keys: {', '.join(sorted(unknown))[:100]}")
+    if kind == "session_files" and (fault := _announced_fault(message.get("announced", {}))):
+        return fault
     deadline = message.get("deadline")
-    needed = "meeting_id" if kind == "session" else "recording_id"
+    needed = _NEEDED_IDS.get(kind, "recording_id")
     if needed not in details:
         return f"{needed} is not a UUID"
     if kind == "archive" and not (isinstance(deadline, str) and _TIMESTAMP.fullmatch(deadline)):
         return "deadline is not a timestamp"
+    return None
+
+
+def _announced_fault(announced: object) -> str | None:
+    """Return what is wrong with the announced kinds of session files, each with a timestamp."""
+    if not isinstance(announced, Mapping) or not announced.keys() <= SESSION_FILE_EVENTS.keys():
+        return "announced is not a map of kinds of session files"
+    for kind, time in announced.items():
+        if time != "" and not (isinstance(time, str) and _TIMESTAMP.fullmatch(time)):
+            return f"announced.{kind} is neither a timestamp nor empty"
     return None
 
 
@@ -243,7 +262,8 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _find_wrong_queue(queue: str, details: Mapping[str, str]) -> str | None:
     if queue == "archive":
-        return None if "task" in details else "the message is not for the archive queue"
+        is_ours = details.get("task") in ("archive", "erase")
+        return None if is_ours else "the message is not for the archive queue"
     return "the message is for the archive queue" if details.get("task") == "archive" else None
 
 

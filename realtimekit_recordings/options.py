@@ -18,6 +18,13 @@ with_json_lines = click.option(
     "--json", "as_json", is_flag=True, help="Print one line of JSON for each item, for programs."
 )
 with_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+with_api_url = click.option(
+    "--api-url",
+    envvar="REALTIMEKIT_RECORDINGS_API_URL",
+    show_envvar=True,
+    help="Use the API at this URL, such as a custom domain or the local stack. The environment "
+    "variable is ignored if --stack-name is given.",
+)
 with_limit = click.option(
     "--limit", type=click.IntRange(min=1), default=20, help="Print at most this many items."
 )
@@ -40,13 +47,7 @@ def with_api(command: Callable[..., None]) -> Callable[..., None]:
     """Add options that choose the API; the command gets the `Api` as its first argument."""
 
     @_with_place
-    @click.option(
-        "--api-url",
-        envvar="REALTIMEKIT_RECORDINGS_API_URL",
-        show_envvar=True,
-        help="Use the API at this URL, such as a custom domain or the local stack. The environment "
-        "variable is ignored if --stack-name is given.",
-    )
+    @with_api_url
     @functools.wraps(command)
     def with_chosen_api(
         stack_name: str,
@@ -55,7 +56,7 @@ def with_api(command: Callable[..., None]) -> Callable[..., None]:
         api_url: str | None,
         **arguments: Any,
     ) -> None:
-        if api_url and not _is_stack_named_instead():
+        if api_url and not is_stack_named_instead():
             api = Api(api_url, session(region=region, profile=profile))
         else:
             api = Api.of(Stack.find(stack_name, region=region, profile=profile))
@@ -64,7 +65,7 @@ def with_api(command: Callable[..., None]) -> Callable[..., None]:
     return with_chosen_api
 
 
-def _is_stack_named_instead() -> bool:
+def is_stack_named_instead() -> bool:
     """Return True if --stack-name is given, and the API's URL only in the environment."""
     context = click.get_current_context()
     given = ParameterSource.COMMANDLINE

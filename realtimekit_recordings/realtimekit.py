@@ -1,6 +1,6 @@
-"""The webhooks that RealtimeKit has registered for an app, by Cloudflare's SDK.
+"""A RealtimeKit app, by Cloudflare's SDK: its registered webhooks, and answers as they come.
 
-They hold no secret, because RealtimeKit signs its posts with a key that it publishes.
+Webhooks hold no secret, because RealtimeKit signs its posts with a key that it publishes.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudflare
 import httpx
 
 from .webhooks import Settings, Webhook, differences
+
+if TYPE_CHECKING:
+    from .stack import Stack
 
 TIMEOUT = cloudflare.Timeout(20, connect=5)
 MAX_RETRIES = 2
@@ -23,16 +26,44 @@ _AUTHENTICATION_ERROR = 10000
 
 
 class RealtimeKitError(Exception):
-    """Raised when a request to RealtimeKit failed. The text says what to do; it has no secret."""
+    """Raised when a request to RealtimeKit failed. The text says what to do; it has no secret.
+
+    `status` is the HTTP status of the answer, or None without one.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class TokenRefusedError(RealtimeKitError):
+    """Raised when Cloudflare refuses the API token, or when it cannot be a token."""
 
 
 class App:
-    """One RealtimeKit app and its webhooks. Each method raises `RealtimeKitError`."""
+    """One RealtimeKit app. Each method raises `RealtimeKitError`."""
 
     def __init__(self, client: cloudflare.Cloudflare, *, account_id: str, app_id: str) -> None:
         self._client = client
         self._account_id = account_id
         self._app_id = app_id
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        """Return an answer's JSON object as it came.
+
+        `path` follows the app's own, as in "/recordings".
+        """
+        url = f"/accounts/{self._account_id}/realtime/kit/{self._app_id}{path}"
+        with _sdk_errors():
+            response = self._client.get(
+                url, cast_to=httpx.Response, options={"params": dict(query or {})}
+            )
+            answer = response.json()
+        if not isinstance(answer, Mapping) or answer.get("success") is False:
+            raise RealtimeKitError(
+                f"RealtimeKit refused the request: {_error_message(answer)}.", response.status_code
+            )
+        return answer
 
     def webhooks(self) -> list[Webhook]:
         """Return all webhooks of the app, also those that others registered."""
@@ -77,11 +108,23 @@ class App:
 
 
 @contextmanager
+def open_app(stack: Stack, api_token: str) -> Iterator[App]:
+    """Open the app whose recordings a stack catalogues.
+
+    Raises `StackError` or `RealtimeKitError`.
+    """
+    account_id = stack.parameter("CloudflareAccountId")
+    app_id = stack.parameter("RealtimeKitAppId")
+    with connect(stack.parameter("RealtimeKitApiUrl"), api_token) as client:
+        yield App(client, account_id=account_id, app_id=app_id)
+
+
+@contextmanager
 def connect(api_url: str, api_token: str) -> Iterator[cloudflare.Cloudflare]:
     """Open Cloudflare's SDK with this token and no other credentials. Raises `RealtimeKitError`."""
     # The HTTP library's exception would quote a token that no header can hold.
     if not re.fullmatch(r"[!-~]+", api_token):
-        raise RealtimeKitError(
+        raise TokenRefusedError(
             "The API token is empty, or has characters that no token has. Correct "
             "CLOUDFLARE_API_TOKEN, or else the stack's secret."
         )
@@ -157,7 +200,7 @@ def _sdk_errors() -> Iterator[None]:
     try:
         yield
     except cloudflare.APIStatusError as error:
-        raise RealtimeKitError(_explain(error)) from error
+        raise _explain(error) from error
     except cloudflare.APIError as error:
         raise RealtimeKitError(
             f"RealtimeKit cannot be reached at {error.request.url.host}: "
@@ -167,14 +210,20 @@ def _sdk_errors() -> Iterator[None]:
         raise RealtimeKitError("RealtimeKit's answer is not JSON. Try again later.") from error
 
 
-def _explain(error: cloudflare.APIStatusError) -> str:
+def _explain(error: cloudflare.APIStatusError) -> RealtimeKitError:
     status, answer = error.status_code, f"(HTTP {error.status_code}: {_error_message(error.body)})"
     if status in (401, 403) or _first_error(error.body).get("code") == _AUTHENTICATION_ERROR:
-        return (
+        return TokenRefusedError(
             f"Cloudflare refuses the API token {answer}. It must be valid, and have the permission "
             "Realtime in this account. The command reads it from the environment's "
-            "CLOUDFLARE_API_TOKEN, or else from the stack's secret."
+            "CLOUDFLARE_API_TOKEN, or else from the stack's secret.",
+            status,
         )
+    return RealtimeKitError(_text(error, answer), status)
+
+
+def _text(error: cloudflare.APIStatusError, answer: str) -> str:
+    status = error.status_code
     if status == 404:
         return (
             f"RealtimeKit does not know the app, or the webhook is gone {answer}. Check the "

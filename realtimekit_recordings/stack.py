@@ -111,7 +111,8 @@ def _read_token(secret: str, arn: str) -> str:
 
 def _advice(arn: str) -> str:
     return (
-        f"Put the API token there: aws secretsmanager put-secret-value --secret-id {arn} "
+        "Put the API token there: aws secretsmanager put-secret-value "
+        f"--region {arn.split(':')[3]} --secret-id {arn} "
         """--secret-string '{"api_token": "…"}'"""
     )
 

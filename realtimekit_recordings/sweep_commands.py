@@ -66,10 +66,10 @@ def backfill(
     stderr, and prints the report. The sweep goes on if the command is stopped, and may be repeated.
     Exit code 1 if it failed, was cancelled, or saw fewer recordings than RealtimeKit's list counts.
     """
-    sweep = _start(api, from_, to, dry_run=dry_run)
+    sweep = start(api, from_, to, dry_run=dry_run)
     if detach:
         print_json(sweep) if as_json else click.echo(sweep["sweep_id"])
-        click.echo(_follow_up_hint(sweep), err=True)
+        click.echo(follow_up_hint(sweep), err=True)
         return
     ended = _watch(api, sweep, interval)
     _print_report(ended, as_json=as_json)
@@ -124,7 +124,7 @@ def reconcile(
       2  The command could not find out.
     """
     since = from_ or f"{datetime.now(UTC) - timedelta(days=RECONCILED_DAYS):%Y-%m-%dT%H:%M:%SZ}"
-    sweep = _watch(api, _start(api, since, to, dry_run=True), interval)
+    sweep = _watch(api, start(api, since, to, dry_run=True), interval)
     _print_report(sweep, as_json=as_json)
     kinds = ("missing", "behind", "gone", *(() if ignore_expired else ("expired",)))
     window = (f"--from={sweep['from']}", f"--to={sweep['to']}")
@@ -218,7 +218,7 @@ def cancel_sweep(api: Api, sweep_id: UUID) -> None:
     click.echo(f"Cancelled at {percent(sweep)}; {sweep['counts']['repaired']:,} repaired.")
 
 
-def _start(api: Api, since: str, until: str | None, *, dry_run: bool) -> Report:
+def start(api: Api, since: str, until: str | None, *, dry_run: bool) -> Report:
     """Start a sweep; return its report, or that of an unfinished sweep of the same window."""
     window = {"from": since, **({"to": until} if until else {})}
     try:
@@ -237,13 +237,14 @@ def _watch(api: Api, sweep: Report, interval: float) -> Report:
     try:
         return watch(api, sweep, interval)
     except (KeyboardInterrupt, ApiError) as error:
-        click.echo(_follow_up_hint(sweep), err=True)
+        click.echo(follow_up_hint(sweep), err=True)
         if isinstance(error, ApiError):
             raise
         raise click.exceptions.Exit(2) from None
 
 
-def _follow_up_hint(sweep: Report) -> str:
+def follow_up_hint(sweep: Report) -> str:
+    """Return how to watch a sweep that goes on, and how to cancel it."""
     show = _command("sweeps", "show", sweep["sweep_id"], "--watch")
     cancel = _command("sweeps", "cancel", sweep["sweep_id"])
     return f"The sweep goes on without this command.\nTo watch it: {show}\nTo cancel it: {cancel}"

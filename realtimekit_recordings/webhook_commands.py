@@ -7,15 +7,15 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from urllib.parse import urlsplit
 
 import click
 
-from . import realtimekit, webhooks
+from . import webhooks
 from .options import with_stack, with_yes
 from .output import Failure, confirm
-from .realtimekit import App
+from .realtimekit import App, open_app
 from .stack import Stack
 from .webhooks import Comparison, Settings, Webhook
 
@@ -73,6 +73,16 @@ def register(stack: Stack, url: str | None, name: str | None, more_events: tuple
     """Create the stack's webhook, or correct its settings.
 
     The command prints each change, and removes duplicates of the webhook. It may be repeated.
+    """
+    register_webhook(stack, url, name, more_events)
+
+
+def register_webhook(
+    stack: Stack, url: str | None, name: str | None, more_events: Sequence[str]
+) -> None:
+    """Create or correct the stack's webhook, and print each change.
+
+    Raises `StackError`, `RealtimeKitError` or `Failure`.
     """
     wanted = _wanted_settings(stack, url, name, more_events)
     if url is None:
@@ -171,12 +181,10 @@ def unregister(stack: Stack, url: str | None, name: str | None, *, yes: bool) ->
 def _wanted_settings(
     stack: Stack, url: str | None, name: str | None, more_events: Sequence[str] = ()
 ) -> Settings:
-    # A stack of an older version lacks the parameter, and keeps no files of sessions.
-    session_files = stack.parameters.get("SessionFiles", "")
     return Settings(
         name=name or stack.name,
         url=url or stack.output("WebhookUrl"),
-        events=webhooks.wanted_events(session_files) | frozenset(more_events),
+        events=webhooks.wanted_events(stack) | frozenset(more_events),
     )
 
 
@@ -196,15 +204,9 @@ def _is_local(url: str) -> bool:
     return False
 
 
-@contextmanager
-def _open_app(stack: Stack) -> Iterator[App]:
+def _open_app(stack: Stack) -> AbstractContextManager[App]:
     """Open the app whose recordings the stack catalogues."""
-    api_url = stack.parameter("RealtimeKitApiUrl")
-    account_id = stack.parameter("CloudflareAccountId")
-    app_id = stack.parameter("RealtimeKitAppId")
-    token = os.environ.get("CLOUDFLARE_API_TOKEN") or stack.api_token()
-    with realtimekit.connect(api_url, token) as client:
-        yield App(client, account_id=account_id, app_id=app_id)
+    return open_app(stack, os.environ.get("CLOUDFLARE_API_TOKEN") or stack.api_token())
 
 
 def _print(headline: str, details: Iterable[str] = ()) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from .stack import Stack
 
 Event = Literal[
     "meeting.started",
@@ -32,8 +35,10 @@ SESSION_FILE_EVENTS: Mapping[str, Event] = {
 """The event that announces each file of a session, by the names in the parameter SessionFiles."""
 
 
-def wanted_events(session_files: str) -> frozenset[str]:
-    """Return the events that a stack needs whose parameter SessionFiles has this value."""
+def wanted_events(stack: Stack) -> frozenset[str]:
+    """Return the events that a stack needs, which depend on its parameter SessionFiles."""
+    # A stack of an older version lacks the parameter, and keeps no files of sessions.
+    session_files = stack.parameters.get("SessionFiles", "")
     kinds = {kind.strip() for kind in session_files.split(",")}
     announcing = (event for kind, event in SESSION_FILE_EVENTS.items() if kind in kinds)
     return frozenset((*REQUIRED_EVENTS, *announcing))

@@ -135,6 +135,22 @@ def test_the_package_for_this_machine_is_settled(package: Path) -> None:
     assert function["Architectures"] in (["arm64"], ["x86_64"])
 
 
+def test_the_built_template_names_what_a_release_takes(package: Path) -> None:
+    template = load(package.parent / "template.yaml")
+
+    functions = [
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    ]
+    assert {properties["CodeUri"] for properties in functions} == {package.name}
+    for properties in functions:
+        assert (package / properties["Handler"]).with_suffix(".py").exists()
+    published = template["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert Path(published["LicenseUrl"]).name == "LICENSE"
+    assert Path(published["ReadmeUrl"]).name == "README.md"
+
+
 @pytest.mark.parametrize(
     ("runtime", "architecture", "message"),
     [

@@ -825,4 +825,6 @@ def test_the_project_has_one_version(template: Mapping[str, Any]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert template["Outputs"]["Version"]["Value"] == __version__ == project["version"]
+    published = template["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert published["SemanticVersion"] == __version__
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -51,6 +51,8 @@ class Aws:
     calls: list[str] = field(default_factory=list)
     sqs: Sqs | None = None
     dynamodb: DynamoDb | None = None
+    queries: dict[str, Callable[[dict[str, str]], tuple[int, str]]] = field(default_factory=dict)
+    """More operations whose requests are forms, and what answers each of them."""
 
     def answer(self, target: str, body: str) -> tuple[int, str]:
         """Return the HTTP status and the body of an operation's answer."""
@@ -59,6 +61,8 @@ class Aws:
         self.calls.append(operation)
         if operation == "DescribeStacks":
             return self._describe_stacks(form["StackName"])
+        if operation in self.queries:
+            return self.queries[operation](form)
         if self.sqs and target.startswith("AmazonSQS."):
             if operation in self.errors:
                 status, code, message = self.errors[operation]

@@ -225,20 +225,26 @@ VALUES = st.one_of(
             "webhook",
             "archive",
             "erase",
+            "session_files",
             "2026-06-10T10:30:00.000Z",
         ]
     ),
     st.lists(st.integers(), max_size=1),
+    st.dictionaries(st.sampled_from(["chat", "x"]), st.sampled_from(["", "soon", 1]), max_size=1),
 )
 NAMES = st.sampled_from(
-    ["v", "source", "task", "recording_id", "recordingId", "meeting_id", "session_id", "deadline"]
+    [
+        *("v", "source", "task", "recording_id", "recordingId", "meeting_id", "session_id"),
+        *("deadline", "announced", "hint"),
+    ]
 )
 LIKELY = st.fixed_dictionaries(
     {},
     optional={
         "v": st.just(1),
         "source": st.sampled_from([*messages.Source]),
-        "task": st.sampled_from(["archive", "erase"]),
+        "task": st.sampled_from(["archive", "erase", "session_files"]),
+        "announced": st.just({"transcript": "2026-06-10T10:30:00.000Z", "captions": ""}),
         "recording_id": st.just(RECORDING_ID),
         "meeting_id": st.just(MEETING_ID),
         "session_id": st.sampled_from([SESSION_ID, ""]),
@@ -359,6 +365,25 @@ def test_what_would_only_come_back_keeps_eventbridges_word(run, put, on):
     assert "event-rule: 1 left in the queue, because they would fail again." in result.stderr
     assert on("IngestQueue") == []
     assert len(on("EventRuleDeadLetterQueue")) == 1
+
+
+def test_requests_for_a_sessions_recordings_and_files_are_sent_again(run, put, on):
+    hint = {"session_started_at": "2026-06-03T10:00:00.000Z"}
+    session = json.dumps(
+        {"v": 1, "source": "webhook", "meeting_id": MEETING_ID, "session_id": SESSION_ID}
+        | {"hint": hint}
+    )
+    files = json.dumps(
+        {"v": 1, "source": "webhook", "task": "session_files", "session_id": SESSION_ID}
+        | {"announced": {"chat": "2026-06-10T10:30:00.000Z"}}
+    )
+    for body in (session, files):
+        put("IngestDeadLetterQueue", body)
+
+    result = run("dead-letters", "redrive", "--queue", "ingest")
+
+    assert (result.exit_code, result.stdout) == (0, "ingest: 2 sent again\n")
+    assert on("IngestQueue") == sorted([session, files])
 
 
 def test_malformed_messages_stay_and_say_why_and_the_others_are_sent(run, put, on, sqs):

@@ -115,8 +115,8 @@ def test_a_stack_without_an_output(failure, aws, output):
 def test_a_secret_without_a_value(failure, aws):
     aws.secret = None
     assert failure() == (
-        "The stack's secret is empty. Put the API token there: aws secretsmanager put-secret-value --secret-id "
-        "arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k "
+        "The stack's secret is empty. Put the API token there: aws secretsmanager put-secret-value "
+        "--region eu-central-1 --secret-id arn:aws:secretsmanager:eu-central-1:123456789012:secret:realtimekit-api-token-x7Gh1k "
         """--secret-string '{"api_token": "…"}'"""
     )
 

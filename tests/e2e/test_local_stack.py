@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from botocore.exceptions import ClientError
 from doubles import end_with_parent
 from local.__main__ import DESCRIPTION_FILE
 from local.aws import Ministack, MinistackError
-from local.stack import ROOT, WORK_DIR, LocalStack
+from local.stack import ROOT, WORK_DIR, LocalStack, client
 
 from .conftest import on_the_shared_deployment, wait_for
 
@@ -150,10 +151,56 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
 
 
 @one_stack_at_a_time
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
-def test_up_runs_until_it_is_stopped(environment: dict[str, str], stop: signal.Signals) -> None:
-    with running(environment, stop) as described:
+def test_up_runs_until_it_is_stopped(environment: dict[str, str]) -> None:
+    with running(environment, signal.SIGHUP) as described:
         assert listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
+
+
+@one_stack_at_a_time
+def test_verify_finds_nothing_wrong_and_cannot_tell_what_the_emulator_lacks(
+    environment: dict[str, str],
+) -> None:
+    gaps = (ROOT / "docs" / "local-stack.md").read_text().partition("## Gaps of the emulator")[2]
+    listed = re.findall(r"^\| `([^`]+)` \|", gaps.partition("\n## ")[0], re.MULTILINE)
+
+    with running(environment, signal.SIGTERM) as described:
+        # The schedules fire for the first time after a minute.
+        tick(described, "FollowUpFunction", "follow-up.schedule-tick")
+        tick(described, "SweepRecordingsFunction", "sweep-recordings.tick")
+        verified = subprocess.run(
+            [sys.executable, "-m", "realtimekit_recordings", "verify", "--probe", "--json"],
+            cwd=ROOT,
+            env=environment | variables(described),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SLOW,
+        )
+
+    found = [json.loads(line) for line in verified.stdout.splitlines()]
+    assert [one for one in found if one["verdict"] == "wrong"] == [], verified.stderr
+    assert verified.returncode == 0
+    assert [one["check"] for one in found if one["verdict"] == "cannot tell"] == listed
+
+
+def tick(described: Mapping[str, Any], function: str, event: str) -> None:
+    """Invoke a function with an event of its schedule."""
+    client("lambda", described["aws_endpoint_url"]).invoke(
+        FunctionName=described["functions"][function]["name"],
+        Payload=(ROOT / "events" / f"{event}.json").read_bytes(),
+    )
+
+
+def variables(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that `make up` prints."""
+    return {
+        "AWS_ENDPOINT_URL": described["aws_endpoint_url"],
+        "AWS_REGION": described["region"],
+        "AWS_DEFAULT_REGION": described["region"],
+        "AWS_ACCESS_KEY_ID": described["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": described["aws_secret_access_key"],
+        "REALTIMEKIT_RECORDINGS_API_URL": described["api_url"],
+    }
 
 
 @one_stack_at_a_time
