@@ -15,6 +15,7 @@ from .browse_command import browse
 from .catalogue_commands import COMMANDS
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
+from .download_command import download
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
@@ -101,6 +102,7 @@ def main() -> None:
 
 for command in (
     *COMMANDS,
+    download,
     browse,
     transcript,
     *STACK_COMMANDS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -21,6 +21,30 @@ with_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation
 with_limit = click.option(
     "--limit", type=click.IntRange(min=1), default=20, help="Print at most this many items."
 )
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option of a meeting's id, with a command's own help text."""
+    names = ("--meeting-id", "--meeting", "meeting_id")
+    return click.option(*names, type=click.UUID, help=help_text)
+
+
+def with_label(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option of a label; the command gets it as the API's filter, `name:value`."""
+    return click.option("--label", metavar="NAME=VALUE", callback=_label_filter, help=help_text)
+
+
+def _label_filter(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> str | None:
+    if given is None:
+        return None
+    name, equals, value = given.partition("=")
+    if not (name and equals):
+        raise click.BadParameter("A label is NAME=VALUE, such as customer=42.")
+    return f"{name}:{value}"
 
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:
