@@ -19,7 +19,7 @@ from urllib.parse import quote
 import boto3
 import urllib3
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
@@ -67,6 +67,8 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # Empty where archiving is switched off.
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+# Separated by commas; empty where no page of another origin may call the API.
+ALLOWED_ORIGINS = os.environ["ALLOWED_ORIGINS"]
 # name=url,name=url
 QUEUE_URLS = {
     name: url
@@ -75,13 +77,28 @@ QUEUE_URLS = {
 
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
 
+
+def cors(origins: str) -> CORSConfig | None:
+    """Return the headers for pages of these origins, or None. No page may send cookies."""
+    if not origins:
+        return None
+    first, *others = origins.split(",")
+    return CORSConfig(
+        first,
+        others,
+        allow_headers=["If-Match", "If-None-Match", "X-Amz-Content-Sha256"],
+        expose_headers=["ETag", "Location", "Retry-After"],
+        max_age=600,
+    )
+
+
 # --- clients ---
 
 logger = Logger(service="serve_catalogue", version=__version__)
 metrics = Metrics(service="recordings")
 # Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
-app = APIGatewayRestResolver()
+app = APIGatewayRestResolver(cors=cors(ALLOWED_ORIGINS))
 
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
 dynamodb = boto3.client("dynamodb", config=quick)
@@ -151,7 +168,9 @@ def responds(function: Callable[..., Answer]) -> Callable[..., Response[str]]:
     @functools.wraps(function)
     def respond(*args: Any, **ids: str) -> Response[str]:
         answer = function(*args, **ids)
-        return Response(answer.status, answer.content_type, answer.body, dict(answer.headers))
+        # A cache must not give one origin's answer to another.
+        headers = {**answer.headers, **({"Vary": "Origin"} if ALLOWED_ORIGINS else {})}
+        return Response(answer.status, answer.content_type, answer.body, headers)
 
     return respond
 
