@@ -1,4 +1,4 @@
-"""The catalogue's API: list and read recordings, link to their files, sync, erase; sweeps; health.
+"""The catalogue's API: recordings, links to their files, labels, holds, erasure; sweeps; health.
 
 Promise: an answer shows the table's row without credentials; only `links` gives URLs. A sync that
 RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, so that it happens later.
@@ -25,10 +25,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import __version__, listing, sweeps
+from recordings import __version__, annotation, listing, sweeps
 from recordings.archive import Archive, NotErasedError
 from recordings.budget import UpstreamBudget
-from recordings.catalogue import Catalogue, ConflictError
+from recordings.catalogue import Annotated, Catalogue, ConflictError, HeldError
 from recordings.dispositions import Disposition
 from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
@@ -42,13 +42,16 @@ from recordings.parameters import BadParameterError, parse_choice, parse_number,
 from recordings.problems import (
     JSON,
     Answer,
+    PreconditionFailedError,
     answer,
     erased,
     etag,
+    held,
     matches,
     not_catalogued,
     not_fetched,
     problem,
+    require_match,
     sweep_not_found,
 )
 from recordings.realtimekit import ApiToken, NotFoundError, RealtimeKit, RealtimeKitError
@@ -76,6 +79,7 @@ QUEUE_URLS = {
 }
 
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
+PATCH_TYPES = ("application/merge-patch+json", "application/json")
 
 
 def cors(origins: str) -> CORSConfig | None:
@@ -232,6 +236,57 @@ def link_recording(recording_id: str) -> Answer:
     return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {listed}.")
 
 
+@app.patch("/recordings/<recording_id>")
+@responds
+def annotate_recording(recording_id: str) -> Answer:
+    """Change the owner's labels and hold of a recording by a JSON merge patch."""
+    checked = parsed_id(recording_id, has_body=True)
+    if content_type() not in PATCH_TYPES:
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The Content-Type must be {PATCH_TYPES[0]}.",
+            headers={"Accept-Patch": ", ".join(PATCH_TYPES)},
+        )
+    body = decoded_body()
+    if len(body.encode(errors="replace")) > annotation.MAX_PATCH_BYTES:
+        return problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The patch is larger than {annotation.MAX_PATCH_BYTES // 1024} KiB.",
+        )
+    patch = annotation.parse(body)
+    if_match = app.current_event.headers.get("If-Match")
+    annotated = catalogue.annotate(
+        checked, patch, utcnow(), lambda row: require_match(if_match, row)
+    )
+    if annotated is None:
+        return not_annotated(catalogue.get(checked), sets_hold=patch.sets_hold)
+    log_annotations(checked, annotated)
+    return recording(annotated.row)
+
+
+def not_annotated(row: Row | None, *, sets_hold: bool) -> Answer:
+    """Return the answer to a patch of a missing row, or of one whose erasure has begun."""
+    if row is None:
+        return not_catalogued()
+    if sets_hold and "erased_at" not in row:
+        return problem(
+            HTTPStatus.CONFLICT,
+            f"The erasure of the recording began at {row['erasing_since']}, before this hold.",
+        )
+    return erased()
+
+
+def log_annotations(recording_id: str, annotated: Annotated) -> None:
+    """Log what a caller changed: labels' names without their texts, a hold without its reason."""
+    if "labels" in annotated.changes:
+        labels = sorted(annotated.row.get("labels", {}))
+        logger.info("recording labelled", recording_id=recording_id, labels=labels)
+    if "hold" in annotated.changes:
+        is_held = "hold" in annotated.row
+        message = "recording held" if is_held else "recording released"
+        logger.info(message, recording_id=recording_id)
+
+
 @app.post("/recordings/<recording_id>/sync")
 @responds
 def sync_recording(recording_id: str) -> Answer:
@@ -259,7 +314,7 @@ def sync_recording(recording_id: str) -> Answer:
 @app.delete("/recordings/<recording_id>")
 @responds
 def erase_recording(recording_id: str) -> Answer:
-    """Erase a recording's files and row; an interrupted erasure is finished later."""
+    """Erase a recording's files and row, unless it is on hold. A later run ends what is left."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
     try:
@@ -270,6 +325,9 @@ def erase_recording(recording_id: str) -> Answer:
             HTTPStatus.CONFLICT,
             "Some files are in a bucket that this stack cannot access (any more).",
         )
+    except HeldError as error:
+        logger.warning("erasure refused: on hold", recording_id=request.recording_id)
+        return held(error.hold)
     if row is None:
         return not_catalogued()
     state: Item = {name: row[name] for name in ("erased_at", "erasing_since") if name in row}
@@ -379,6 +437,17 @@ def bad_parameter(error: BadParameterError) -> Answer:
     return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
 
 
+@app.exception_handler(PreconditionFailedError)  # type: ignore[untyped-decorator]
+@responds
+def precondition_failed(error: PreconditionFailedError) -> Answer:
+    """Return a 412 with the present entity tag; nothing was changed."""
+    return problem(
+        HTTPStatus.PRECONDITION_FAILED,
+        "The recording has changed: its ETag is none of those in If-Match.",
+        headers={"ETag": error.etag},
+    )
+
+
 @app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
 @responds
 def aws_in_trouble(error: Exception) -> Answer:
@@ -419,9 +488,24 @@ def parameters() -> dict[str, list[str]]:
     return query()
 
 
-def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
+def content_type() -> str:
+    """Return the media type of the request's body in lower case, without its parameters."""
+    return app.current_event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def decoded_body() -> str:
+    """Return the request's body as text. Raises `BadParameterError` if it is none."""
+    try:
+        return app.current_event.decoded_body or ""
+    except ValueError:
+        raise BadParameterError("body", "is not UTF-8 text") from None
+
+
+def parsed_id(
+    identifier: str, *known: str, name: str = "recording_id", has_body: bool = False
+) -> str:
     """Return the id in the path. Raises `BadParameterError`, also for a parameter not known."""
-    single_values(parameters(), known)
+    single_values(query() if has_body else parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
     logger.set_correlation_id(checked)

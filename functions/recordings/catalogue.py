@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from recordings import rows, stored
-from recordings.dynamodb import ConditionFailedError, Table
+from recordings import annotation, rows, stored
+from recordings.annotation import Hold, Patch
+from recordings.dynamodb import ConditionFailedError, Item, Table
 from recordings.model import Artifact, Recording, is_final, timestamp
-from recordings.rows import ArchiveState, Row
+from recordings.rows import ArchiveState, ErasureReason, Row
 
 _MAX_TRIES = 8
+_OF_A_TOMBSTONE = {"recording_id", "version", "erased_at", "erasure_reason"}
 
 MAX_OF_SESSION = 100
 """A session has one composite recording, or a few if they were stopped and started again."""
@@ -25,6 +27,22 @@ MAX_OF_SESSION = 100
 
 class ConflictError(Exception):
     """Raised when others wrote the same row at each of our tries; transient."""
+
+
+class HeldError(Exception):
+    """Raised when a recording is not erased because its owner holds it; `hold` is the hold."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__("the recording is on hold")
+        self.hold = hold
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """The row after a patch of its annotations, and the annotations that the patch changed."""
+
+    row: Row
+    changes: Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +144,28 @@ class Catalogue:
         """
         self._edit(recording_id, lambda row: rows.absent(row, kinds, at))
 
+    def annotate(
+        self, recording_id: str, patch: Patch, at: datetime, check: Callable[[Row], None]
+    ) -> Annotated | None:
+        """Write the owner's labels and hold; `at` is when a new hold begins.
+
+        `check` may raise an error to refuse the row as it is. Return `None` without writing if the
+        row is missing, or its erasure has begun. Raises `BadParameterError` if the patch and the
+        row do not fit together, `ConflictError` and `UnwritableError`.
+        """
+        changes: Item = {}
+
+        def change(row: Row) -> Item:
+            nonlocal changes
+            check(row)
+            changes = annotation.changes(row, patch, timestamp(at))
+            if "labels" not in changes:
+                return changes
+            return {**changes, "labelled": changes["labels"] and self._app_id}
+
+        row = self._edit(recording_id, change)
+        return None if row is None else Annotated(row, changes)
+
     def of_session(self, session_id: str) -> list[Row]:
         """Return the rows of a session's recordings, as they are now or were a moment ago.
 
@@ -156,24 +196,32 @@ class Catalogue:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def begin_erasure(self, recording_id: str, at: datetime) -> Row | None:
+    def begin_erasure(
+        self, recording_id: str, at: datetime, reason: ErasureReason = "request"
+    ) -> Row | None:
         """Close the row to all other writers and return it, or `None` if it is missing.
 
-        Raises `ConflictError`.
+        The write fails if a hold is set meanwhile, so a hold comes either before the erasure or too
+        late. Raises `HeldError` and `ConflictError`.
         """
         for _ in range(_MAX_TRIES):
             row = self.get(recording_id)
             if row is None or rows.is_erased(row):
                 return row
+            if "hold" in row:
+                raise HeldError(row["hold"])
+            begun = {"erasing_since": timestamp(at)}
+            if reason != "request":
+                begun["erasure_reason"] = reason
             with contextlib.suppress(ConditionFailedError):
-                return self._write(recording_id, row, {"erasing_since": timestamp(at)})
+                return self._write(recording_id, row, begun)
         raise ConflictError(f"recording {recording_id} is being written by others")
 
     def bury(self, row: Row, at: datetime) -> Row:
-        """Replace a row whose erasure has begun by its tombstone: id, time and version."""
+        """Replace a row whose erasure has begun by its tombstone: id, time, reason and version."""
         key = {"recording_id": row["recording_id"]}
         # From the table itself, for attributes that the owner wrote, or that `stored` leaves out.
-        gone = (self._table.get(key) or {}).keys() - {"recording_id", "version", "erased_at"}
+        gone = (self._table.get(key) or {}).keys() - _OF_A_TOMBSTONE
         attributes = {"version": rows.next_version(row), "erased_at": timestamp(at)}
         seen = {"seen_version": row["version"]}
         try:

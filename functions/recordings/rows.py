@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NotRequired, TypedDict, assert_never, cast
 
+from recordings.annotation import Hold
 from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
     SESSION_FILES,
@@ -54,6 +55,7 @@ _ATTRIBUTES = (
     "storage",
 )
 _TIMES = ("session_started_at", "invoked_at", "started_at", "stopped_at")
+_INTERNAL = ("status_rank", "labelled", "erasure_reason")
 
 
 class Archived(TypedDict):
@@ -95,6 +97,10 @@ ArchiveState = Archived | External | Expired | Absent
 StateName = Literal["archived", "external", "expired", "none"]
 
 
+ErasureReason = Literal["request", "retention"]
+"""The origin of an erasure: a request to the API, or the owner's `RetentionDays`."""
+
+
 class ArtifactItem(TypedDict):
     """One file of a recording, as its row describes it."""
 
@@ -118,6 +124,8 @@ class Row(TypedDict, total=False):
     """A recording's row as `stored.read` returns it; times are timestamps, sizes bytes.
 
     A tombstone has `recording_id`, `version` and `erased_at`, and `{}` stands for a missing row.
+    Without an `erasure_reason` somebody requested the erasure. `labelled` is the app's id, and only
+    rows with labels have it: it is the key of an index.
     """
 
     recording_id: str
@@ -145,13 +153,17 @@ class Row(TypedDict, total=False):
     archived: Literal["yes", "partly", "no"]
     first_seen_at: str
     fetched_at: str
+    labels: Mapping[str, str]
+    labelled: str
+    hold: Hold
     erasing_since: str
+    erasure_reason: ErasureReason
     erased_at: str
 
 
 def public(row: Row) -> Item:
-    """Return the row without its `status_rank` and without its artifacts' URLs."""
-    shown = {name: value for name, value in row.items() if name != "status_rank"}
+    """Return the row without what only the service needs, and without its artifacts' URLs."""
+    shown = {name: value for name, value in row.items() if name not in _INTERNAL}
     artifacts = row.get("artifacts", {}).items()
     return {**shown, "artifacts": {name: _without_url(artifact) for name, artifact in artifacts}}
 
