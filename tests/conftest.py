@@ -39,6 +39,7 @@ os.environ.update(
             "https://sqs.eu-central-1.amazonaws.com/123456789012/UrgentArchiveQueue"
         ),
         "ARCHIVE_BUCKET": "archive-bucket",
+        "ALLOWED_ORIGINS": "",
         "ARCHIVING": "on",
         "SESSION_FILES": "transcript,captions,summary,chat",
         "QUEUE_URLS": (

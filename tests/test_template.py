@@ -253,7 +253,55 @@ def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Res
     for name, function in functions(resources).items():
         for event in function["Events"].values():
             open_to_all = event["Properties"].get("Auth") == {"Authorizer": "NONE"}
-            assert open_to_all is (name == "ReceiveWebhookFunction")
+            is_preflight = event["Properties"].get("Method") == "OPTIONS"
+            assert open_to_all is (name == "ReceiveWebhookFunction" or is_preflight)
+
+
+def test_a_browser_can_ask_before_it_calls_any_route_of_the_api(resources: Resources) -> None:
+    """API Gateway looks for the method at the path that fits best, and not at `{proxy+}` too."""
+    events = functions(resources)["ServeCatalogueFunction"]["Events"].values()
+    methods: dict[str, set[str]] = {}
+    for event in events:
+        methods.setdefault(event["Properties"]["Path"], set()).add(event["Properties"]["Method"])
+
+    assert methods
+    assert [path for path, found in methods.items() if "OPTIONS" not in found] == []
+
+
+def test_without_allowed_origins_no_answer_of_the_gateway_and_no_bucket_names_one(
+    template: Mapping[str, Any], resources: Resources
+) -> None:
+    assert template["Parameters"]["AllowedOrigins"]["Default"] == ""
+    condition = template["Conditions"]["AllowOrigins"]
+    assert condition == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AllowedOrigins"}, ""]}]}
+    bucket = resources["ArchiveBucket"]["Properties"]["CorsConfiguration"]["Fn::If"]
+    assert (bucket[0], bucket[2]) == ("AllowOrigins", {"Ref": "AWS::NoValue"})
+    for answer in resources["Api"]["Properties"]["GatewayResponses"].values():
+        header = answer["ResponseParameters"]["Headers"]["Access-Control-Allow-Origin"]["Fn::If"]
+        assert (header[0], header[2]) == ("AllowOrigins", {"Ref": "AWS::NoValue"})
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_accepted"),
+    [
+        ("", True),
+        ("https://app.example.com", True),
+        ("https://app.example.com:8443,http://localhost:3000,http://127.0.0.1:5173", True),
+        ("*", False),
+        ("https://*.example.com", False),
+        ("http://app.example.com", False),
+        ("https://app.example.com/", False),
+        ("https://app.example.com, https://b.example.com", False),
+        ("null", False),
+        ("https://App.example.com", False),
+    ],
+)
+def test_an_origin_is_named_as_a_browser_names_it(
+    template: Mapping[str, Any], origins: str, is_accepted: bool
+) -> None:
+    pattern = template["Parameters"]["AllowedOrigins"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, origins)) is is_accepted
 
 
 def test_throttling_and_integration_failures_are_told_as_503(resources: Resources) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,9 @@ from urllib.parse import urlsplit
 
 import axe_playwright_python  # type: ignore[import-untyped]
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from local import stack as local_stack
-from local.chromium import CHROMIUM, FLAGS, MISSING
 from local.stack import SEED, LocalStack, parameters
 from realtimekit_recordings.api import Api
 from realtimekit_recordings.page.server import PageServer
@@ -32,6 +30,8 @@ from realtimekit_simulator import (
     World,
 )
 
+from .conftest import IN_CHROMIUM
+
 HOUR = timedelta(hours=1)
 MARKUP = '<img src=x onerror="document.title=1">'
 SUMMARY = f"# Decisions\n\n- **Ada**: ship it\n\n{MARKUP}\n\n[a](javascript:alert(1))\n".encode()
@@ -42,16 +42,7 @@ EVENTS = (
     "meeting.chatSynced",
 )
 
-# Set where a browser must be there (.ci/run), so that these tests are never skipped unnoticed.
-IS_REQUIRED = "PAGE_TESTS_REQUIRE_CHROMIUM" in os.environ
-
-pytestmark = [
-    pytest.mark.xdist_group("page in a browser"),
-    pytest.mark.skipif(
-        not CHROMIUM.exists() and not IS_REQUIRED,
-        reason=MISSING,
-    ),
-]
+pytestmark = IN_CHROMIUM
 
 
 @dataclass
@@ -112,17 +103,6 @@ def wait_for(look: Callable[[], bool], seconds: float = 120) -> None:
     while not look():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.2)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=(*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"),
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
