@@ -87,13 +87,8 @@ def cors(origins: str) -> CORSConfig | None:
     if not origins:
         return None
     first, *others = origins.split(",")
-    return CORSConfig(
-        first,
-        others,
-        allow_headers=["If-Match", "If-None-Match", "X-Amz-Content-Sha256"],
-        expose_headers=["ETag", "Location", "Retry-After"],
-        max_age=600,
-    )
+    # API Gateway answers the preflights, so allowed headers are named in the template.
+    return CORSConfig(first, others, expose_headers=["ETag", "Location", "Retry-After"])
 
 
 # --- clients ---
