@@ -10,6 +10,7 @@ from uuid import UUID
 
 import click
 
+from .annotation_commands import label_pairs
 from .api import NO_LINK_STATUSES, Api, ApiError
 from .files import Files
 from .options import with_api, with_id, with_json, with_json_lines, with_limit, with_yes
@@ -44,6 +45,7 @@ def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
     type=click.Choice(["yes", "partly", "no"]),
     help="Only recordings of which all, some or no files are archived.",
 )
+@click.option("--label", metavar="NAME=TEXT", help="Only recordings with this label.")
 @click.option(
     "--from",
     "from_",
@@ -62,6 +64,7 @@ def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
 def list_recordings(
     api: Api,
     title: str | None,
+    label: str | None,
     limit: int,
     everything: bool,
     as_json: bool,
@@ -70,9 +73,12 @@ def list_recordings(
     """List recordings by the time they were invoked.
 
     The table has a line for each recording, with the time in UTC. On a narrow terminal some columns
-    are left out.
+    are left out. The last column marks a recording on hold with (held), and ends with its labels.
     """
     query = {name.rstrip("_"): str(value) for name, value in filters.items() if value is not None}
+    if label is not None:
+        [(name, text)] = label_pairs((label,)).items()
+        query["label"] = f"{name}:{text}"
     max_items = None if everything else limit
     recordings: Iterable[dict[str, Any]]
     recordings = api.recordings(query, max_items if title is None else None)
@@ -98,8 +104,19 @@ def _cells(recording: Mapping[str, Any]) -> list[str]:
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
-        str(recording.get("meeting_title", "")),
+        _described(recording),
     ]
+
+
+def _described(recording: Mapping[str, Any]) -> str:
+    """Return a recording's title, with a mark before it for a hold, and labels after it."""
+    labels = [f"{name}={text}" for name, text in sorted(recording.get("labels", {}).items())]
+    parts = [
+        "(held)" if "hold" in recording else "",
+        str(recording.get("meeting_title", "")),
+        f"[{', '.join(labels)}]" if labels else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _size(size: int | None) -> str:
