@@ -10,6 +10,7 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .annotation_commands import ANNOTATION_COMMANDS
 from .api import ApiError
 from .browse_command import browse
 from .catalogue_commands import COMMANDS
@@ -103,6 +104,7 @@ def main() -> None:
 for command in (
     *COMMANDS,
     download,
+    *ANNOTATION_COMMANDS,
     browse,
     transcript,
     *STACK_COMMANDS,

@@ -17,6 +17,7 @@ from .options import (
     with_id,
     with_json,
     with_json_lines,
+    with_label,
     with_limit,
     with_yes,
 )
@@ -45,6 +46,7 @@ CSV_COLUMNS = (
     "session_id",
     "meeting_title",
     "labels",
+    "hold",
 )
 LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
 
@@ -65,6 +67,7 @@ LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
     type=click.Choice(["yes", "partly", "no"]),
     help="Only recordings of which all, some or no files are archived.",
 )
+@with_label("Only recordings with this label.")
 @click.option(
     "--from",
     "from_",
@@ -93,8 +96,8 @@ def list_recordings(
     """List recordings by the time they were invoked.
 
     The table has a line for each recording, with the time in UTC. On a narrow terminal some columns
-    are left out. In CSV, a text that a spreadsheet would take for a formula has an apostrophe
-    before it.
+    are left out. The last column marks a recording on hold with (held), and ends with its labels.
+    In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it.
     """
     if as_json and as_csv:
         raise click.UsageError("Give --json or --csv, not both.")
@@ -129,14 +132,28 @@ def _cells(recording: Mapping[str, Any]) -> list[str]:
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
-        str(recording.get("meeting_title", "")),
+        _described(recording),
     ]
+
+
+def _described(recording: Mapping[str, Any]) -> str:
+    """Return a recording's title, with a mark before it for a hold, and labels after it."""
+    labels = [f"{name}={text}" for name, text in sorted(recording.get("labels", {}).items())]
+    parts = [
+        "(held)" if "hold" in recording else "",
+        str(recording.get("meeting_title", "")),
+        f"[{', '.join(labels)}]" if labels else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _csv_cells(recording: Mapping[str, Any]) -> list[object]:
     labels = recording.get("labels")
-    text = json.dumps(labels, ensure_ascii=False) if labels else ""
-    return [*(recording.get(name, "") for name in CSV_COLUMNS[:-1]), text]
+    texts = {
+        "labels": json.dumps(labels, ensure_ascii=False) if labels else "",
+        "hold": recording.get("hold", {}).get("reason", ""),
+    }
+    return [texts.get(name, recording.get(name, "")) for name in CSV_COLUMNS]
 
 
 def _size(size: int | None) -> str:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from .api import Api
+from .output import printable
 from .stack import Stack, session
 
 with_id = click.argument("recording_id", type=click.UUID)
@@ -32,19 +33,17 @@ def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
 
 
 def with_label(help_text: str) -> Callable[[_Command], _Command]:
-    """Return the option of a label; the command gets it as the API's filter, `name:value`."""
-    return click.option("--label", metavar="NAME=VALUE", callback=_label_filter, help=help_text)
+    """Return the option of a label; the command gets it as the API's filter, `name:text`."""
+    return click.option("--label", metavar="NAME=TEXT", callback=_label_filter, help=help_text)
 
 
-def _label_filter(
-    _context: click.Context, _option: click.Parameter, given: str | None
-) -> str | None:
+def _label_filter(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
     if given is None:
         return None
-    name, equals, value = given.partition("=")
+    name, equals, text = given.partition("=")
     if not (name and equals):
-        raise click.BadParameter("A label is NAME=VALUE, such as customer=42.")
-    return f"{name}:{value}"
+        raise click.UsageError(f"{printable(given)!r} is not NAME=TEXT.")
+    return f"{name}:{text}"
 
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:

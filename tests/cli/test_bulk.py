@@ -178,7 +178,7 @@ def test_a_choice_without_recordings_downloads_nothing(
     [
         ((), "Give RECORDING_IDs, or one of --from, --to, --meeting and --label."),
         ((IDS[0], "--from", "2026-06-01"), "Give RECORDING_IDs, or one of --from"),
-        (("--label", "customer"), "A label is NAME=VALUE, such as customer=42."),
+        (("--label", "customer"), "'customer' is not NAME=TEXT."),
         ((IDS[0], "--parallel", "17"), "17 is not in the range 1<=x<=16"),
     ],
 )
@@ -359,16 +359,19 @@ def test_csv_has_a_header_and_quotes_what_rfc_4180_wants_quoted(
         "file_size": 149999400,
         "meeting_title": 'Größe, "weekly"',
         "labels": {"customer": "42", "case": "é"},
+        "hold": {"reason": "=case 12", "since": INVOKED_AT},
     }
 
     text = listed_as_csv(run, aws, upstream, row, {"recording_id": IDS[1]})
 
     assert text.decode().split("\r\n") == [
         "recording_id,invoked_at,started_at,stopped_at,status,archived,duration_seconds,file_size,"
-        "meeting_id,session_id,meeting_title,labels",
+        "meeting_id,session_id,meeting_title,labels,hold",
         f"{IDS[0]},{INVOKED_AT},,,UPLOADED,yes,1800,149999400,,,"
-        '"Größe, ""weekly""","{""customer"": ""42"", ""case"": ""é""}"',
-        f"{IDS[1]},,,,,,,,,,,",
+        '"Größe, ""weekly""","{""customer"": ""42"", ""case"": ""é""}",'
+        "'"
+        "=case 12",
+        f"{IDS[1]},,,,,,,,,,,,",
         "",
     ]
 
