@@ -56,13 +56,14 @@ class Outside:
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.calls: list[str] = []
+        self.bodies: list[bytes] = []
         outside = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outside.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 outside.calls.append(f"{self.command} {self.path}")
                 key = f"{self.command} {urlsplit(self.path).path}"
                 answers = outside.answers.get(key, [Answer({"detail": "no such route"}, 404)])
@@ -78,6 +79,9 @@ class Outside:
                 self.do_GET()
 
             def do_DELETE(self) -> None:
+                self.do_GET()
+
+            def do_PATCH(self) -> None:
                 self.do_GET()
 
             def log_message(self, format: str, *args: Any) -> None:

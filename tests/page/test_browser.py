@@ -274,6 +274,34 @@ def test_a_link_is_copied_and_a_file_saved_under_the_meetings_title(
     assert "Weekly sync" in saving.value.suggested_filename
 
 
+def test_labels_and_a_hold_are_set_by_keyboard_and_the_list_is_filtered_by_a_label(
+    page: Page, stage: Stage
+) -> None:
+    page.goto(stage.address(MARKUP))
+    page.get_by_label("Reason").fill("Case 12")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Release the hold")).to_be_visible()
+    expect(page.get_by_role("button", name="Erase this recording")).to_have_count(0)
+
+    page.get_by_label("Name", exact=True).fill("customer")
+    page.keyboard.press("Tab")
+    page.keyboard.type("a & b")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="customer=a & b").click()
+    expect(page.locator("#rows .row")).to_have_count(1)
+    expect(page.locator("#rows .row .labels")).to_have_text(re.compile("On hold.*customer=a & b"))
+    expect(page.get_by_label("Label")).to_have_value("customer=a & b")
+    assert axe(page) == []
+
+    page.locator("#rows .title").click()
+    expect(page.get_by_text(re.compile("^On hold since .*: Case 12$"))).to_be_visible()
+    assert axe(page) == []
+    page.get_by_role("button", name="Remove the label customer").press("Enter")
+    expect(page.get_by_role("link", name="customer=a & b")).to_have_count(0)
+    page.get_by_role("button", name="Release the hold").press("Enter")
+    expect(page.get_by_role("button", name="Erase this recording")).to_be_visible()
+
+
 def test_a_recording_is_erased_once_the_beginning_of_its_id_is_typed(
     page: Page, stage: Stage
 ) -> None:
@@ -288,11 +316,22 @@ def test_a_recording_is_erased_once_the_beginning_of_its_id_is_typed(
     expect(page.locator("h1")).to_have_text("This recording was erased")
 
 
+def axe(page: Page) -> list[str]:
+    """Return the serious faults that axe finds in what the page shows now."""
+    page.evaluate(Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text())
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [
+        f"{page.url}: {fault['id']} at {node['target']}: {node['failureSummary']}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
     chromium: Browser, stage: Stage, cookies: Any, scheme: str
 ) -> None:
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     with visiting(chromium, stage, cookies, color_scheme=scheme) as page:
         for path, loaded in (
             ("/", "#rows .kinds span"),
@@ -302,14 +341,7 @@ def test_axe_finds_nothing_serious(
             page.goto(f"{stage.home}{path}")
             page.locator(loaded).first.wait_for()
             page.locator("main .skeleton:visible").first.wait_for(state="detached")
-            page.evaluate(script)
-            found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
-            assert [
-                f"{path}: {fault['id']} at {node['target']}: {node['failureSummary']}"
-                for fault in found["violations"]
-                if fault["impact"] in ("serious", "critical")
-                for node in fault["nodes"]
-            ] == []
+            assert axe(page) == []
 
 
 def test_an_api_that_is_down_is_said_with_a_way_to_try_again(
