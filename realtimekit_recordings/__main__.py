@@ -19,6 +19,7 @@ from .dead_letter_store import DeadLetterError
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
+from .retention_commands import retention
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
@@ -103,6 +104,7 @@ def main() -> None:
 for command in (
     *COMMANDS,
     *ANNOTATION_COMMANDS,
+    retention,
     browse,
     transcript,
     *STACK_COMMANDS,

@@ -41,6 +41,7 @@ os.environ.update(
         "ARCHIVE_BUCKET": "archive-bucket",
         "ARCHIVING": "on",
         "SESSION_FILES": "transcript,captions,summary,chat",
+        "RETENTION_DAYS": "0",
         "QUEUE_URLS": (
             "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue,"
             "ingest_dead_letters=https://sqs.eu-central-1.amazonaws.com/123456789012/DeadLetters"

@@ -87,6 +87,18 @@ class Catalogue:
         values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
 
+    def invoked_before(
+        self, before: str, limit: int, after: Mapping[str, str] | None
+    ) -> tuple[list[str], Item | None]:
+        """Return up to `limit` ids of recordings invoked before a time, the oldest first.
+
+        Also return the place to go on `after`, `None` at the end.
+        """
+        condition = "#app_id = :app_id AND #invoked_at < :before"
+        values = {"app_id": self._app_id, "before": before}
+        found, last = self._table.query("by_time", condition, values, limit, after=after)
+        return [row["recording_id"] for row in found], last
+
     def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
         """Return the row as an upsert would leave it, without writing; `{}` is a missing row."""
         changed = {**row, **rows.changes(row, recording, fetched_at, self._app_id)}

@@ -217,6 +217,13 @@ def is_erased(row: Mapping[str, Any]) -> bool:
     return "erased_at" in row or "erasing_since" in row
 
 
+def is_of_known_age(row: Row) -> bool:
+    """Return True if RealtimeKit has said when the recording was invoked, and it can be true."""
+    invoked_at = _time(row.get("invoked_at"))
+    is_set = invoked_at is not None and row["invoked_at"] >= _FIRST_TIME
+    return is_set and "invoked_at_from" not in row
+
+
 def is_session_file(artifact: ArtifactItem) -> bool:
     """Return True for a file of the recording's session: a transcript, captions, summary, chat."""
     return artifact["kind"] in SESSION_FILES
