@@ -15,8 +15,8 @@ from typing import Any, cast
 from recordings import annotation, rows, stored
 from recordings.annotation import Hold, Patch
 from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.model import Artifact, Recording, is_final, timestamp
-from recordings.rows import ArchiveState, ErasureReason, Row
+from recordings.model import Artifact, ErasureReason, Recording, is_final, timestamp
+from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
 _OF_A_TOMBSTONE = {"recording_id", "version", "erased_at", "erasure_reason"}

@@ -26,8 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
-from recordings.model import SESSION_FILES, parse_timestamp, text, uuid
-from recordings.rows import ErasureReason
+from recordings.model import SESSION_FILES, ErasureReason, parse_timestamp, text, uuid
 
 VERSION = 1
 _ARCHIVE = "archive"

@@ -15,6 +15,7 @@ from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
     SESSION_FILES,
     Artifact,
+    ErasureReason,
     Recording,
     RecordingStatus,
     is_final,
@@ -95,10 +96,6 @@ ArchiveState = Archived | External | Expired | Absent
 """The last state of a file, as an artifact's `archive`; an unsettled artifact has none."""
 
 StateName = Literal["archived", "external", "expired", "none"]
-
-
-ErasureReason = Literal["request", "retention"]
-"""The origin of an erasure: a request to the API, or the owner's `RetentionDays`."""
 
 
 class ArtifactItem(TypedDict):
