@@ -55,6 +55,7 @@ from recordings.problems import (
     sweep_not_found,
 )
 from recordings.realtimekit import ApiToken, NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.retention import Runs
 from recordings.rows import Row, is_erased, public
 from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
@@ -72,6 +73,8 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 # Separated by commas; empty where no page of another origin may call the API.
 ALLOWED_ORIGINS = os.environ["ALLOWED_ORIGINS"]
+# 0 where recordings are kept for ever.
+RETENTION_DAYS = int(os.environ["RETENTION_DAYS"])
 # name=url,name=url
 QUEUE_URLS = {
     name: url
@@ -106,6 +109,7 @@ work_table = Table(dynamodb, WORK_TABLE)
 catalogue = Catalogue(recordings_table, APP_ID)
 recordings = Listing(recordings_table, APP_ID)
 work = Sweeps(work_table, APP_ID)
+runs = Runs(work_table)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 ingestion = Ingestion(
     realtimekit=RealtimeKit(
@@ -389,6 +393,15 @@ def cancel_sweep(sweep_id: str) -> Answer:
         return problem(HTTPStatus.CONFLICT, f"The sweep has {sweep.state} already.")
     logger.info("sweep cancelled", sweep_id=sweep.sweep_id)
     return answer(HTTPStatus.OK, sweep.report(utcnow()))
+
+
+@app.get("/retention")
+@responds
+def report_retention() -> Answer:
+    """Return the policy's days, and the reports of its last runs."""
+    single_values(parameters(), ())
+    report = {"days": RETENTION_DAYS, "runs": [run.report() for run in runs.newest()]}
+    return answer(HTTPStatus.OK, report)
 
 
 @app.get("/health")

@@ -20,6 +20,7 @@ from .download_command import download
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
+from .retention_commands import retention
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
 from .sweep_commands import SWEEP_COMMANDS
@@ -105,6 +106,7 @@ for command in (
     *COMMANDS,
     download,
     *ANNOTATION_COMMANDS,
+    retention,
     browse,
     transcript,
     *STACK_COMMANDS,

@@ -128,6 +128,10 @@ class Api:
         """Erase a recording; return how far the erasure is. Raises `ApiError`."""
         return self._send("DELETE", f"/recordings/{recording_id}", {}, retries=False)
 
+    def retention(self) -> dict[str, Any]:
+        """Return the retention policy's days and its last runs. Raises `ApiError`."""
+        return self._get("/retention")
+
     def health(self) -> dict[str, Any]:
         """Return the health report, also of an unhealthy service. Raises `ApiError`."""
         return self._send("GET", "/health", {}, retries=False, report_status=503)

@@ -242,7 +242,15 @@ def test_files_are_erased_by_who_erases_recordings(resources: Resources) -> None
         if "s3:Delete" in str(statement["Action"])
     }
 
-    assert erasers == {"ArchiveRecordingRole", "ServeCatalogueRole"}
+    assert erasers == {"ArchiveRecordingRole", "ServeCatalogueRole", "SweepRecordingsRole"}
+    [policy] = resources["SweepRecordingsRole"]["Properties"]["Policies"]
+    for statement in policy["PolicyDocument"]["Statement"]:
+        condition, chosen = statement.get("Fn::If", ["", statement])[:2]
+        rights = str(chosen["Action"])
+        if "s3:Delete" in rights or "s3:ListBucketVersions" in rights:
+            assert condition == "EraseOldFiles"
+        if "events:" in rights:
+            assert condition == "Retain"
 
 
 def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Resources) -> None:
@@ -542,7 +550,7 @@ def test_files_are_in_the_owners_bucket_and_in_nobody_elses_of_that_name(
 def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
     conditional = {name for name, resource in resources.items() if "Condition" in resource}
 
-    assert conditional - {"ApiTokenSecret", "AlarmTopic"} == {
+    assert conditional - {"ApiTokenSecret", "AlarmTopic", "RetentionAnnouncedAlarm"} == {
         name
         for name in resources
         if name.startswith(("Archive", "UrgentArchive", "Artifacts", "RecordingsAtRisk"))

@@ -15,8 +15,8 @@ from typing import Any, cast
 from recordings import annotation, rows, stored
 from recordings.annotation import Hold, Patch
 from recordings.dynamodb import ConditionFailedError, Item, Table
-from recordings.model import Artifact, Recording, is_final, timestamp
-from recordings.rows import ArchiveState, ErasureReason, Row
+from recordings.model import Artifact, ErasureReason, Recording, is_final, timestamp
+from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
 _OF_A_TOMBSTONE = {"recording_id", "version", "erased_at", "erasure_reason"}
@@ -86,6 +86,18 @@ class Catalogue:
         last = timestamp(until - timedelta(milliseconds=1))
         values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
+
+    def invoked_before(
+        self, before: str, limit: int, after: Mapping[str, str] | None
+    ) -> tuple[list[str], Item | None]:
+        """Return up to `limit` ids of recordings invoked before a time, the oldest first.
+
+        Also return the place to go on `after`, `None` at the end.
+        """
+        condition = "#app_id = :app_id AND #invoked_at < :before"
+        values = {"app_id": self._app_id, "before": before}
+        found, last = self._table.query("by_time", condition, values, limit, after=after)
+        return [row["recording_id"] for row in found], last
 
     def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
         """Return the row as an upsert would leave it, without writing; `{}` is a missing row."""

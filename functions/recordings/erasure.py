@@ -17,7 +17,7 @@ from typing import Any
 from recordings.archive import Archive, NotErasedError, locations
 from recordings.catalogue import Catalogue, HeldError
 from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, Source
-from recordings.rows import ErasureReason, Row, is_erased
+from recordings.rows import Row, is_erased
 from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 ERASING = "erasing"
@@ -58,7 +58,7 @@ class Erasure:
     archive: Archive | None
     now: Callable[[], datetime] = utcnow
 
-    def erase(self, request: EraseRequest, reason: ErasureReason = "request") -> Row | None:
+    def erase(self, request: EraseRequest) -> Row | None:
         """Erase a recording and return its tombstone, or None if there is no such recording.
 
         While its files are being archived, the row returned has only `erasing_since`, and a check
@@ -74,7 +74,7 @@ class Erasure:
             self._settle_all(request)
             return row
         try:
-            row = self._begin(request, row, reason)
+            row = self._begin(request, row)
         except HeldError:
             self.worklist.settle(request.key)
             raise
@@ -95,13 +95,14 @@ class Erasure:
         self._settle_all(request)
         return tombstone
 
-    def _begin(self, request: EraseRequest, row: Row, reason: ErasureReason) -> Row:
+    def _begin(self, request: EraseRequest, row: Row) -> Row:
         """Leave a check, close the row, and return it. Raises `HeldError`."""
         if "hold" in row and not is_erased(row):
             raise HeldError(row["hold"])
         self._require_access(request, row)
         self._leave_check(request)
-        return self.catalogue.begin_erasure(request.recording_id, self.now(), reason) or row
+        begin = self.catalogue.begin_erasure
+        return begin(request.recording_id, self.now(), request.reason) or row
 
     def _leave_check(self, request: EraseRequest) -> None:
         """Leave a new check; a repeated erasure keeps the check that it comes from."""

@@ -47,6 +47,7 @@ class EventType(StrEnum):
     FILE_ARCHIVED = "Recording File Archived"
     EXPIRED = "Recording Expired"
     ERASED = "Recording Erased"
+    RETENTION_ANNOUNCED = "Retention Announced"
 
 
 _FINAL_STATUSES = {

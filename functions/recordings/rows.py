@@ -15,6 +15,7 @@ from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
     SESSION_FILES,
     Artifact,
+    ErasureReason,
     Recording,
     RecordingStatus,
     is_final,
@@ -95,10 +96,6 @@ ArchiveState = Archived | External | Expired | Absent
 """The last state of a file, as an artifact's `archive`; an unsettled artifact has none."""
 
 StateName = Literal["archived", "external", "expired", "none"]
-
-
-ErasureReason = Literal["request", "retention"]
-"""The origin of an erasure: a request to the API, or the owner's `RetentionDays`."""
 
 
 class ArtifactItem(TypedDict):
@@ -215,6 +212,13 @@ def news(row: Row, merged: Row) -> set[str]:
 def is_erased(row: Mapping[str, Any]) -> bool:
     """Return True if the row is a tombstone, or its erasure has begun."""
     return "erased_at" in row or "erasing_since" in row
+
+
+def is_of_known_age(row: Row) -> bool:
+    """Return True if RealtimeKit has said when the recording was invoked, and it can be true."""
+    invoked_at = _time(row.get("invoked_at"))
+    is_set = invoked_at is not None and row["invoked_at"] >= _FIRST_TIME
+    return is_set and "invoked_at_from" not in row
 
 
 def is_session_file(artifact: ArtifactItem) -> bool:
