@@ -26,7 +26,7 @@ from recordings import __version__, messages
 from recordings.archive import Archive, NotErasedError, label
 from recordings.archiver import Archiver, Outcome
 from recordings.budget import UpstreamBudget
-from recordings.catalogue import Catalogue
+from recordings.catalogue import Catalogue, HeldError
 from recordings.copier import S3_CONFIG, Copier
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
@@ -140,6 +140,9 @@ def erase(request: EraseRequest) -> None:
     )
     try:
         row = erasure.erase(request)
+    except HeldError:
+        logger.warning("erasure refused: on hold", recording_id=request.recording_id)
+        return
     except (ArchiveUnreachableError, NotErasedError, ClientError, BotoCoreError):
         logger.exception("recording not erased", recording_id=request.recording_id)
         return

@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from recordings import __version__, messages
 from recordings.budget import UpstreamBudget
-from recordings.catalogue import Catalogue
+from recordings.catalogue import Catalogue, HeldError
 from recordings.dynamodb import Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
 from recordings.ingestion import Ingestion
@@ -142,6 +142,8 @@ def erase(request: EraseRequest) -> None:
     erasure = Erasure(catalogue=ingestion.catalogue, worklist=ingestion.worklist, archive=None)
     try:
         erasure.erase(request)
+    except HeldError:
+        logger.warning("erasure refused: on hold", recording_id=request.recording_id)
     except ArchiveUnreachableError:
         logger.exception("files out of reach", key=request.key)
     else:

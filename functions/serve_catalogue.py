@@ -1,4 +1,4 @@
-"""The catalogue's API: list and read recordings, link to their files, sync, erase; sweeps; health.
+"""The catalogue's API: recordings, links to their files, labels, holds, erasure; sweeps; health.
 
 Promise: an answer shows the table's row without credentials; only `links` gives URLs. A sync that
 RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, so that it happens later.
@@ -19,16 +19,16 @@ from urllib.parse import quote
 import boto3
 import urllib3
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recordings import __version__, listing, sweeps
+from recordings import __version__, annotation, listing, sweeps
 from recordings.archive import Archive, NotErasedError
 from recordings.budget import UpstreamBudget
-from recordings.catalogue import Catalogue, ConflictError
+from recordings.catalogue import Annotated, Catalogue, ConflictError, HeldError
 from recordings.dispositions import Disposition
 from recordings.dynamodb import Item, Table, UnwritableError
 from recordings.erasure import ArchiveUnreachableError, Erasure
@@ -42,16 +42,20 @@ from recordings.parameters import BadParameterError, parse_choice, parse_number,
 from recordings.problems import (
     JSON,
     Answer,
+    PreconditionFailedError,
     answer,
     erased,
     etag,
+    held,
     matches,
     not_catalogued,
     not_fetched,
     problem,
+    require_match,
     sweep_not_found,
 )
 from recordings.realtimekit import ApiToken, NotFoundError, RealtimeKit, RealtimeKitError
+from recordings.retention import Runs
 from recordings.rows import Row, is_erased, public
 from recordings.sweeps import MAX_OPEN_SWEEPS, State, Sweeps, TooManySweepsError, UnfinishedError
 from recordings.warmup import connect, warm_up
@@ -67,6 +71,10 @@ WORK_TABLE = os.environ["WORK_TABLE"]
 REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # Empty where archiving is switched off.
 ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
+# Separated by commas; empty where no page of another origin may call the API.
+ALLOWED_ORIGINS = os.environ["ALLOWED_ORIGINS"]
+# 0 where recordings are kept for ever.
+RETENTION_DAYS = int(os.environ["RETENTION_DAYS"])
 # name=url,name=url
 QUEUE_URLS = {
     name: url
@@ -74,6 +82,17 @@ QUEUE_URLS = {
 }
 
 LINK_SECONDS, MIN_LINK_SECONDS, MAX_LINK_SECONDS = 900, 60, 3600
+PATCH_TYPES = ("application/merge-patch+json", "application/json")
+
+
+def cors(origins: str) -> CORSConfig | None:
+    """Return the headers for pages of these origins, or None. No page may send cookies."""
+    if not origins:
+        return None
+    first, *others = origins.split(",")
+    # API Gateway answers the preflights, so allowed headers are named in the template.
+    return CORSConfig(first, others, expose_headers=["ETag", "Location", "Retry-After"])
+
 
 # --- clients ---
 
@@ -81,7 +100,7 @@ logger = Logger(service="serve_catalogue", version=__version__)
 metrics = Metrics(service="recordings")
 # Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
-app = APIGatewayRestResolver()
+app = APIGatewayRestResolver(cors=cors(ALLOWED_ORIGINS))
 
 quick = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 2})
 dynamodb = boto3.client("dynamodb", config=quick)
@@ -90,6 +109,7 @@ work_table = Table(dynamodb, WORK_TABLE)
 catalogue = Catalogue(recordings_table, APP_ID)
 recordings = Listing(recordings_table, APP_ID)
 work = Sweeps(work_table, APP_ID)
+runs = Runs(work_table)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
 ingestion = Ingestion(
     realtimekit=RealtimeKit(
@@ -151,7 +171,9 @@ def responds(function: Callable[..., Answer]) -> Callable[..., Response[str]]:
     @functools.wraps(function)
     def respond(*args: Any, **ids: str) -> Response[str]:
         answer = function(*args, **ids)
-        return Response(answer.status, answer.content_type, answer.body, dict(answer.headers))
+        # A cache must not give one origin's answer to another.
+        headers = {**answer.headers, **({"Vary": "Origin"} if ALLOWED_ORIGINS else {})}
+        return Response(answer.status, answer.content_type, answer.body, headers)
 
     return respond
 
@@ -213,6 +235,57 @@ def link_recording(recording_id: str) -> Answer:
     return problem(HTTPStatus.CONFLICT, f"There is no file to link to: {listed}.")
 
 
+@app.patch("/recordings/<recording_id>")
+@responds
+def annotate_recording(recording_id: str) -> Answer:
+    """Change the owner's labels and hold of a recording by a JSON merge patch."""
+    checked = parsed_id(recording_id, has_body=True)
+    if content_type() not in PATCH_TYPES:
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The Content-Type must be {PATCH_TYPES[0]}.",
+            headers={"Accept-Patch": ", ".join(PATCH_TYPES)},
+        )
+    body = decoded_body()
+    if len(body.encode(errors="replace")) > annotation.MAX_PATCH_BYTES:
+        return problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The patch is larger than {annotation.MAX_PATCH_BYTES // 1024} KiB.",
+        )
+    patch = annotation.parse(body)
+    if_match = app.current_event.headers.get("If-Match")
+    annotated = catalogue.annotate(
+        checked, patch, utcnow(), lambda row: require_match(if_match, row)
+    )
+    if annotated is None:
+        return not_annotated(catalogue.get(checked), sets_hold=patch.sets_hold)
+    log_annotations(checked, annotated)
+    return recording(annotated.row)
+
+
+def not_annotated(row: Row | None, *, sets_hold: bool) -> Answer:
+    """Return the answer to a patch of a missing row, or of one whose erasure has begun."""
+    if row is None:
+        return not_catalogued()
+    if sets_hold and "erased_at" not in row:
+        return problem(
+            HTTPStatus.CONFLICT,
+            f"The erasure of the recording began at {row['erasing_since']}, before this hold.",
+        )
+    return erased()
+
+
+def log_annotations(recording_id: str, annotated: Annotated) -> None:
+    """Log what a caller changed: labels' names without their texts, a hold without its reason."""
+    if "labels" in annotated.changes:
+        labels = sorted(annotated.row.get("labels", {}))
+        logger.info("recording labelled", recording_id=recording_id, labels=labels)
+    if "hold" in annotated.changes:
+        is_held = "hold" in annotated.row
+        message = "recording held" if is_held else "recording released"
+        logger.info(message, recording_id=recording_id)
+
+
 @app.post("/recordings/<recording_id>/sync")
 @responds
 def sync_recording(recording_id: str) -> Answer:
@@ -240,7 +313,7 @@ def sync_recording(recording_id: str) -> Answer:
 @app.delete("/recordings/<recording_id>")
 @responds
 def erase_recording(recording_id: str) -> Answer:
-    """Erase a recording's files and row; an interrupted erasure is finished later."""
+    """Erase a recording's files and row, unless it is on hold. A later run ends what is left."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
     try:
@@ -251,6 +324,9 @@ def erase_recording(recording_id: str) -> Answer:
             HTTPStatus.CONFLICT,
             "Some files are in a bucket that this stack cannot access (any more).",
         )
+    except HeldError as error:
+        logger.warning("erasure refused: on hold", recording_id=request.recording_id)
+        return held(error.hold)
     if row is None:
         return not_catalogued()
     state: Item = {name: row[name] for name in ("erased_at", "erasing_since") if name in row}
@@ -319,6 +395,15 @@ def cancel_sweep(sweep_id: str) -> Answer:
     return answer(HTTPStatus.OK, sweep.report(utcnow()))
 
 
+@app.get("/retention")
+@responds
+def report_retention() -> Answer:
+    """Return the policy's days, and the reports of its last runs."""
+    single_values(parameters(), ())
+    report = {"days": RETENTION_DAYS, "runs": [run.report() for run in runs.newest()]}
+    return answer(HTTPStatus.OK, report)
+
+
 @app.get("/health")
 @responds
 def report_health() -> Answer:
@@ -358,6 +443,17 @@ def no_such_route(_: Exception) -> Answer:
 def bad_parameter(error: BadParameterError) -> Answer:
     """Return a 400 that names the parameter; no request was sent anywhere."""
     return problem(HTTPStatus.BAD_REQUEST, f"{error}.", parameter=error.parameter)
+
+
+@app.exception_handler(PreconditionFailedError)  # type: ignore[untyped-decorator]
+@responds
+def precondition_failed(error: PreconditionFailedError) -> Answer:
+    """Return a 412 with the present entity tag; nothing was changed."""
+    return problem(
+        HTTPStatus.PRECONDITION_FAILED,
+        "The recording has changed: its ETag is none of those in If-Match.",
+        headers={"ETag": error.etag},
+    )
 
 
 @app.exception_handler([ClientError, BotoCoreError, ConflictError, NotErasedError])  # type: ignore[untyped-decorator]
@@ -400,9 +496,24 @@ def parameters() -> dict[str, list[str]]:
     return query()
 
 
-def parsed_id(identifier: str, *known: str, name: str = "recording_id") -> str:
+def content_type() -> str:
+    """Return the media type of the request's body in lower case, without its parameters."""
+    return app.current_event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def decoded_body() -> str:
+    """Return the request's body as text. Raises `BadParameterError` if it is none."""
+    try:
+        return app.current_event.decoded_body or ""
+    except ValueError:
+        raise BadParameterError("body", "is not UTF-8 text") from None
+
+
+def parsed_id(
+    identifier: str, *known: str, name: str = "recording_id", has_body: bool = False
+) -> str:
     """Return the id in the path. Raises `BadParameterError`, also for a parameter not known."""
-    single_values(parameters(), known)
+    single_values(query() if has_body else parameters(), known)
     if (checked := uuid(identifier)) is None:
         raise BadParameterError(name, "is not a UUID")
     logger.set_correlation_id(checked)

@@ -1,16 +1,23 @@
-"""Every minute: work on sweeps; every hour and every day: begin a sweep of the last hours or days.
+"""Every minute: work on sweeps, and on the day's run of the retention policy.
+
+Every hour and every day: begin a sweep of the last hours or days.
 
 Promise: when a sweep is completed, the catalogue has every recording of RealtimeKit's list in the
 sweep's window, however many ticks that takes and whichever of them die. One tick works at a time,
 on at most half of the budget of requests. A dry run changes no row of the catalogue.
+
+With `RETENTION_DAYS`, recordings of that age are erased once a day, some in each tick, unless they
+are on hold. The first day's run announces what the second day's erases. Trouble with retention does
+not stop sweeps.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import urllib3
@@ -19,11 +26,13 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from recordings import __version__
+from recordings import __version__, retention
 from recordings.archive import Archive
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
+from recordings.erasure import Erasure
+from recordings.events import EVENT_SOURCE, EventType
 from recordings.ingestion import Ingestion
 from recordings.realtimekit import (
     ApiToken,
@@ -32,10 +41,14 @@ from recordings.realtimekit import (
     UnavailableError,
     UnintelligibleError,
 )
+from recordings.retention import Kind, Retention, Run, Runs, RunTakenError
 from recordings.sweeper import Sweeper
 from recordings.sweeps import State, Sweep, Sweeps, Trigger
 from recordings.warmup import connect, warm_up
 from recordings.worklist import Worklist, utcnow
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
 
 APP_ID = os.environ["APP_ID"]
 APP_URL = os.environ["REALTIMEKIT_APP_URL"]
@@ -48,11 +61,17 @@ ARCHIVE_BUCKET = os.environ["ARCHIVE_BUCKET"]
 # The kinds of a session's files that are kept; empty where archiving is switched off.
 SESSION_FILES = tuple(filter(None, os.environ["SESSION_FILES"].split(",")))
 
+EVENT_BUS_NAME = os.environ["EVENT_BUS_NAME"]
+# 0 where recordings are kept for ever.
+RETENTION_DAYS = int(os.environ["RETENTION_DAYS"])
+
 # RealtimeKit keeps files for 7 days; the daily sweep covers a day more.
 WINDOWS = {Trigger.HOURLY: timedelta(hours=6), Trigger.DAILY: timedelta(days=8)}
 HALF = 0.5
 # 20 s: the request of a page takes up to 14 s (recordings.realtimekit), and then its rows.
 MARGIN_MS = 20_000
+# Retention leaves at least 10 s of a tick to sweeps; an erasure takes S3 up to 20 s.
+RETENTION_MARGIN_MS = 30_000
 # The lease outlasts the invocation by this.
 LEASE_MARGIN_SECONDS = 2
 
@@ -63,6 +82,7 @@ quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 sweeps = Sweeps(work_table, APP_ID)
+archive = Archive(boto3.client("s3", config=quick), ARCHIVE_BUCKET) if ARCHIVE_BUCKET else None
 sweeper = Sweeper(
     ingestion=Ingestion(
         realtimekit=RealtimeKit(
@@ -77,8 +97,46 @@ sweeper = Sweeper(
         session_files=SESSION_FILES,
     ),
     sweeps=sweeps,
-    archive=Archive(boto3.client("s3", config=quick), ARCHIVE_BUCKET) if ARCHIVE_BUCKET else None,
+    archive=archive,
     now=utcnow,
+)
+
+
+class NotAnnouncedError(Exception):
+    """Raised when EventBridge refuses the announcement; the text is its error code."""
+
+
+@functools.cache
+def eventbridge() -> EventBridgeClient:
+    """Return the client of the event bus, which few stacks need, and those once."""
+    return boto3.client("events", config=quick)
+
+
+def announce(run: Run) -> None:
+    """Publish what the next run of the retention policy will erase."""
+    answer = eventbridge().put_events(
+        Entries=[
+            {
+                "EventBusName": EVENT_BUS_NAME,
+                "Source": EVENT_SOURCE,
+                "DetailType": EventType.RETENTION_ANNOUNCED,
+                "Detail": retention.announcement(run, APP_ID),
+            }
+        ]
+    )
+    if answer["FailedEntryCount"]:
+        raise NotAnnouncedError(answer["Entries"][0].get("ErrorCode", "unknown"))
+
+
+policy = Retention(
+    erasure=Erasure(
+        catalogue=sweeper.ingestion.catalogue,
+        worklist=sweeper.ingestion.worklist,
+        archive=archive,
+    ),
+    runs=Runs(work_table),
+    days=RETENTION_DAYS,
+    announce=announce,
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
@@ -95,7 +153,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             message = "sweep begun" if begun else "sweep not begun: the one before is unfinished"
             logger.info(message, trigger=trigger)
     open_sweeps = sweeps.unfinished()
-    if not open_sweeps:
+    run = policy.due() if policy.days else None
+    if not open_sweeps and run is None:
         return
     remaining = context.get_remaining_time_in_millis
     lease = sweeps.claim(remaining() / 1000 + LEASE_MARGIN_SECONDS)
@@ -103,19 +162,42 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         logger.info("sweeps left to the tick that holds the lease")
         return
     try:
-        work(open_sweeps, context)
+        interruptions = [] if run is None else retain(run, context)
+        interruptions += work(open_sweeps, context)
     finally:
         sweeps.release(lease)
+    if interruptions:
+        raise interruptions[0]
+
+
+def retain(run: Run, context: LambdaContext) -> list[Exception]:
+    """Work on a run of the retention policy. Return the error that interrupted it, if any."""
+    try:
+        worked = policy.work(
+            run, lambda: context.get_remaining_time_in_millis() < RETENTION_MARGIN_MS
+        )
+    except RunTakenError:
+        logger.info("retention left to another tick", on=run.on)
+        return []
+    except Exception as error:
+        logger.exception("retention interrupted", on=run.on)
+        return [error]
+    logger.info(f"retention {worked.state}", **worked.report())
+    if not worked.is_running:
+        metrics.add_metric("RetentionErased", MetricUnit.Count, worked.counts.get("erased", 0))
+        announced = int(worked.kind is Kind.ANNOUNCEMENT)
+        metrics.add_metric("RetentionAnnounced", MetricUnit.Count, announced)
+    return []
 
 
 # These causes concern one sweep's page, so the next sweep may still get its own.
 OF_ONE_SWEEP = (UnavailableError.cause, UnintelligibleError.cause, NotFoundError.cause)
 
 
-def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
+def work(open_sweeps: list[Sweep], context: LambdaContext) -> list[Exception]:
     """Work on one sweep after the other, until time runs out or RealtimeKit takes no requests.
 
-    An error that interrupts a sweep is raised at the end, after the other sweeps' turns.
+    Return the errors that interrupted a sweep; they do not stop the others.
     """
     interruptions: list[Exception] = []
 
@@ -138,8 +220,7 @@ def work(open_sweeps: list[Sweep], context: LambdaContext) -> None:
             emit_metrics(worked)
         elif worked.cause not in OF_ONE_SWEEP:
             break
-    if interruptions:
-        raise interruptions[0]
+    return interruptions
 
 
 def log(sweep: Sweep) -> None:

@@ -1,4 +1,4 @@
-"""The emulator ministack with three faults patched, as a script that `local.aws` runs.
+"""The emulator ministack with four faults patched, as a script that `local.aws` runs.
 
 The patches replace private functions, so ministack's version is pinned.
 
@@ -9,6 +9,8 @@ The patches replace private functions, so ministack's version is pinned.
    the delivery of all queues.
 3. ministack's CloudFormation refuses saved queries of CloudWatch Logs. The patch accepts and
    ignores them, because the local stack does not read them.
+4. ministack's EventBridge has API destinations, connections and archives, but its CloudFormation
+   does not know these resources. The patch creates them in its EventBridge.
 
 The script ends with its parent, however that ends: the parent holds the other end of its standard
 input.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import os
 import runpy
 import signal
@@ -27,7 +30,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from ministack.services import lambda_svc, s3  # type: ignore[import-untyped]
+from ministack.services import eventbridge, lambda_svc, s3  # type: ignore[import-untyped]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
 
 _COMPLETE = s3._complete_multipart_upload
@@ -76,6 +79,38 @@ def _forget_query(*_: Any) -> None:
     pass
 
 
+class _EventsResource:
+    """One of EventBridge's resources, created and deleted by ministack's own operations."""
+
+    def __init__(self, kind: str, name_key: str) -> None:
+        self._create = getattr(eventbridge, f"_create_{kind}")
+        self._delete = getattr(eventbridge, f"_delete_{kind}")
+        self._name_key = name_key
+
+    def handlers(self) -> dict[str, Any]:
+        return {"create": self.create, "delete": self.delete}
+
+    def create(
+        self, logical_id: str, properties: Mapping[str, Any], stack: str
+    ) -> tuple[str, dict[str, str]]:
+        name = provisioners._physical_name(stack, logical_id, max_len=48)
+        request = {**properties, self._name_key: name}
+        if "SourceArn" in request:
+            request["EventSourceArn"] = request.pop("SourceArn")
+        # The operations take a pattern as text, CloudFormation as a document.
+        if isinstance(request.get("EventPattern"), dict):
+            request["EventPattern"] = json.dumps(request["EventPattern"])
+        status, _, body = self._create(request)
+        if status != 200:
+            raise ValueError(body)
+        answer = json.loads(body)
+        [arn] = [value for key, value in answer.items() if key.endswith("Arn")]
+        return name, {"Arn": arn}
+
+    def delete(self, name: str, _: Mapping[str, Any]) -> None:
+        self._delete({self._name_key: name})
+
+
 def _end_with_parent() -> None:
     """Kill this process and the function runtimes, its group, when standard input is closed."""
     # The runtimes are to inherit an empty input, not the parent's pipe.
@@ -97,6 +132,12 @@ if __name__ == "__main__":
         "create": _save_query,
         "delete": _forget_query,
     }
+    for type_, resource in {
+        "ApiDestination": _EventsResource("api_destination", "Name"),
+        "Archive": _EventsResource("archive", "ArchiveName"),
+        "Connection": _EventsResource("connection", "Name"),
+    }.items():
+        provisioners._RESOURCE_HANDLERS[f"AWS::Events::{type_}"] = resource.handlers()
     s3._complete_multipart_upload = _complete_multipart_upload
     lambda_svc._sqs_esm_concurrency = _sqs_esm_concurrency
     runpy.run_module("ministack", run_name="__main__")

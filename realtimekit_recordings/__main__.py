@@ -10,15 +10,18 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .annotation_commands import ANNOTATION_COMMANDS
 from .api import ApiError
 from .browse_command import browse
 from .catalogue_commands import COMMANDS
 from .contract_command import probe_realtimekit
 from .dead_letter_commands import dead_letters_group
 from .dead_letter_store import DeadLetterError
+from .download_command import download
 from .linked_file import DownloadError
 from .output import Failure, abandon_stdout, make_encodable
 from .realtimekit import RealtimeKitError
+from .retention_commands import retention
 from .setup_command import setup
 from .stack import StackError
 from .stack_commands import STACK_COMMANDS
@@ -104,6 +107,9 @@ def main() -> None:
 
 for command in (
     *COMMANDS,
+    download,
+    *ANNOTATION_COMMANDS,
+    retention,
     browse,
     transcript,
     verify,

@@ -126,9 +126,20 @@ class Api:
         """Fetch a recording from RealtimeKit now; return its row. Raises `ApiError`."""
         return self._send("POST", f"/recordings/{recording_id}/sync", {}, retries=False)
 
+    def annotate(self, recording_id: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Change a recording's `labels` and `hold` by a JSON merge patch; return its row.
+
+        Raises `ApiError`.
+        """
+        return self._send("PATCH", f"/recordings/{recording_id}", {}, body=patch, retries=False)
+
     def erase(self, recording_id: str) -> dict[str, Any]:
         """Erase a recording; return how far the erasure is. Raises `ApiError`."""
         return self._send("DELETE", f"/recordings/{recording_id}", {}, retries=False)
+
+    def retention(self) -> dict[str, Any]:
+        """Return the retention policy's days and its last runs. Raises `ApiError`."""
+        return self._get("/retention")
 
     def health(self) -> dict[str, Any]:
         """Return the health report, also of an unhealthy service. Raises `ApiError`."""

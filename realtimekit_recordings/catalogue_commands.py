@@ -1,31 +1,54 @@
-"""`list`, `show`, `links`, `download`, `sync`, `erase` and `health`: the catalogue's commands."""
+"""`list`, `show`, `links`, `sync`, `erase` and `health`: the catalogue's commands."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 import click
 
-from .api import NO_LINK_STATUSES, Api, ApiError
-from .files import Files
-from .options import with_api, with_id, with_json, with_json_lines, with_limit, with_yes
-from .output import confirm, member_text, print_json, print_json_line, print_rows, printable
+from .api import Api, ApiError
+from .options import (
+    meeting_option,
+    with_api,
+    with_id,
+    with_json,
+    with_json_lines,
+    with_label,
+    with_limit,
+    with_yes,
+)
+from .output import (
+    confirm,
+    member_text,
+    print_csv,
+    print_json,
+    print_json_line,
+    print_rows,
+    printable,
+)
 
 STATUSES = ("INVOKED", "RECORDING", "PAUSED", "UPLOADING", "UPLOADED", "ERRORED")
 COLUMNS = ("Recording", "Invoked", "Status", "Archived", "Seconds", "Size", "Meeting")
+CSV_COLUMNS = (
+    "recording_id",
+    "invoked_at",
+    "started_at",
+    "stopped_at",
+    "status",
+    "archived",
+    "duration_seconds",
+    "file_size",
+    "meeting_id",
+    "session_id",
+    "meeting_title",
+    "labels",
+    "hold",
+)
 LESSER_COLUMNS = ("Seconds", "Size", "Archived", "Invoked", "Status")
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
-    """Return the option of a meeting's id, with a command's own help text."""
-    names = ("--meeting-id", "--meeting", "meeting_id")
-    return click.option(*names, type=click.UUID, help=help_text)
 
 
 @click.command("list")
@@ -44,6 +67,7 @@ def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
     type=click.Choice(["yes", "partly", "no"]),
     help="Only recordings of which all, some or no files are archived.",
 )
+@with_label("Only recordings with this label.")
 @click.option(
     "--from",
     "from_",
@@ -59,19 +83,24 @@ def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
 @with_limit
 @click.option("--all", "everything", is_flag=True, help="Print all items, and ignore --limit.")
 @with_json_lines
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header, for spreadsheets.")
 def list_recordings(
     api: Api,
     title: str | None,
     limit: int,
     everything: bool,
     as_json: bool,
+    as_csv: bool,
     **filters: object,
 ) -> None:
     """List recordings by the time they were invoked.
 
     The table has a line for each recording, with the time in UTC. On a narrow terminal some columns
-    are left out.
+    are left out. The last column marks a recording on hold with (held), and ends with its labels.
+    In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it.
     """
+    if as_json and as_csv:
+        raise click.UsageError("Give --json or --csv, not both.")
     query = {name.rstrip("_"): str(value) for name, value in filters.items() if value is not None}
     max_items = None if everything else limit
     recordings: Iterable[dict[str, Any]]
@@ -82,6 +111,11 @@ def list_recordings(
     if as_json:
         for recording in recordings:
             print_json_line(recording)
+        return
+    if as_csv:
+        print_csv(CSV_COLUMNS)
+        for recording in recordings:
+            print_csv(_csv_cells(recording))
         return
     rows = [_cells(recording) for recording in recordings]
     print_rows(COLUMNS, rows, LESSER_COLUMNS) if rows else click.echo("No recordings.")
@@ -98,8 +132,28 @@ def _cells(recording: Mapping[str, Any]) -> list[str]:
         str(recording["invoked_at"])[:16].replace("T", " "),
         *(str(recording.get(name, "")) for name in names),
         _size(recording.get("file_size")),
-        str(recording.get("meeting_title", "")),
+        _described(recording),
     ]
+
+
+def _described(recording: Mapping[str, Any]) -> str:
+    """Return a recording's title, with a mark before it for a hold, and labels after it."""
+    labels = [f"{name}={text}" for name, text in sorted(recording.get("labels", {}).items())]
+    parts = [
+        "(held)" if "hold" in recording else "",
+        str(recording.get("meeting_title", "")),
+        f"[{', '.join(labels)}]" if labels else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _csv_cells(recording: Mapping[str, Any]) -> list[object]:
+    labels = recording.get("labels")
+    texts = {
+        "labels": json.dumps(labels, ensure_ascii=False) if labels else "",
+        "hold": recording.get("hold", {}).get("reason", ""),
+    }
+    return [texts.get(name, recording.get(name, "")) for name in CSV_COLUMNS]
 
 
 def _size(size: int | None) -> str:
@@ -154,52 +208,6 @@ def links(
         click.echo(f"{name} ({link['source']}, until {link['expires_at']}):\n{link['url']}")
     for missing in answer["missing"]:
         click.echo(f"{printable(missing['name'])}: {missing['reason']}", err=True)
-
-
-@click.command()
-@with_api
-@with_id
-@click.option(
-    "--artifact",
-    "names",
-    multiple=True,
-    help="Only this file of the recording. The option may be repeated.",
-)
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(),
-    help="Create the recording's folder in this folder.",
-)
-@click.pass_context
-def download(
-    context: click.Context, api: Api, recording_id: UUID, names: tuple[str, ...], output: Path
-) -> None:
-    """Download a recording's files.
-
-    The command writes each file to OUTPUT/RECORDING_ID/ARTIFACT/FILE_NAME, and prints the path. If
-    a file fails, the others are still downloaded, and stderr says why it failed. Running the
-    command again continues an interrupted download. A transcript, captions, summary or chat that
-    the session never had is not missing, unless --artifact names it.
-
-    \b
-    Exit codes:
-      0  All files were downloaded.
-      1  A file does not exist: not yet (not_yet), only in your own storage
-         (external), or no longer.
-      2  A file could not be downloaded. Run the command again to continue.
-    """
-    files = Files(api, str(recording_id), output)
-    try:
-        files.download(names)
-    except ApiError as error:
-        if error.status not in NO_LINK_STATUSES:
-            raise
-        files.missing.append(str(error))
-    finally:
-        for reason in (*files.missing, *files.failed):
-            click.echo(printable(reason), err=True)
-    context.exit(2 if files.failed else 1 if files.missing else 0)
 
 
 @click.command()
@@ -299,4 +307,4 @@ def _detail_text(value: object) -> str:
     return member_text(value)
 
 
-COMMANDS = (list_recordings, show, links, download, sync, erase, health)
+COMMANDS = (list_recordings, show, links, sync, erase, health)

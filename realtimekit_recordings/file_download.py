@@ -75,6 +75,16 @@ class Download:
         except OSError as error:
             raise DownloadError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
+    def checksum(self) -> str:
+        """Return the downloaded file's CRC-32: the archive's, which was checked, or a computed one.
+
+        Raises `DownloadError`.
+        """
+        try:
+            return self._checksum or _checksum_crc32(self.path)
+        except OSError as error:
+            raise DownloadError(f"Cannot read {self.path}: {error.strerror or error}.") from error
+
     def _replace(self) -> Iterator[int]:
         is_resumed = self._part_size() > 0
         yield from self._fetch_all()

@@ -6,20 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 from .api import Api, ApiError
+from .download_display import Display
 from .file_download import Download
 from .linked_file import DownloadError, FileMissingError, LinkExpiredError
+from .manifest import Manifest
 from .output import printable
 from .session_files import SUFFIXES
 
@@ -32,16 +23,20 @@ Link = Mapping[str, Any]
 
 
 class Files:
-    """A recording's files, and the folder they are downloaded to.
+    """A recording's files, and the output folder, in which the recording has a folder of its own.
 
     `missing` has a line for each file that does not exist, with the reason; `failed` has one for
     each file that could not be downloaded. A file that its session does not have is not missing.
     """
 
-    def __init__(self, api: Api, recording_id: str, output: Path) -> None:
+    def __init__(
+        self, api: Api, recording_id: str, output: Path, manifest: Manifest, display: Display
+    ) -> None:
         self._api = api
-        self._recording_id = recording_id
+        self.recording_id = recording_id
         self._folder = output / recording_id
+        self._manifest = manifest
+        self._display = display
         self.missing: list[str] = []
         self.failed: list[str] = []
 
@@ -50,21 +45,13 @@ class Files:
 
         Raises `ApiError`, and `DownloadError` if the recording has no file of a name.
         """
-        answer = self._api.links(self._recording_id, MAX_LINK_SECONDS)
+        answer = self._api.links(self.recording_id, MAX_LINK_SECONDS)
         known = {file["name"] for file in (*answer["links"], *answer["missing"])}
         if unknown := sorted(set(names) - known):
             raise DownloadError(f"The recording has no file {', '.join(map(printable, unknown))}.")
-        recording = self._api.recording(self._recording_id)
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            for link in self._links(answer, names):
-                self._download(link, recording, progress)
+        recording = self._api.recording(self.recording_id)
+        for link in self._links(answer, names):
+            self._download(link, recording)
 
     def _links(self, answer: Mapping[str, Any], names: Collection[str]) -> Iterator[Link]:
         """Yield an answer's links, then fetch one by one the links that it had no room for."""
@@ -83,7 +70,7 @@ class Files:
     def _link(self, name: str) -> Iterator[Link]:
         """Yield a new link to a file, if there is one."""
         try:
-            answer = self._api.links(self._recording_id, MAX_LINK_SECONDS, name)
+            answer = self._api.links(self.recording_id, MAX_LINK_SECONDS, name)
         except ApiError as error:
             # These errors concern every file, so trying the others is useless.
             if error.transient or error.status in (401, 403):
@@ -93,22 +80,23 @@ class Files:
         self.missing += [f"{file['name']}: {file['reason']}" for file in answer["missing"]]
         yield from answer["links"]
 
-    def _download(self, link: Link, recording: Mapping[str, Any], progress: Progress) -> None:
+    def _download(self, link: Link, recording: Mapping[str, Any]) -> None:
         try:
             try:
-                self._fetch(link, recording, progress)
+                self._fetch(link, recording)
             except LinkExpiredError:
                 # Downloading the other files, or this one, outlasted the link.
                 for new in self._link(link["name"]):
-                    self._fetch(new, recording, progress)
+                    self._fetch(new, recording)
         except FileMissingError as error:
             self.missing.append(str(error))
         except DownloadError as error:
             self.failed.append(str(error))
 
-    def _fetch(self, link: Link, recording: Mapping[str, Any], progress: Progress) -> None:
+    def _fetch(self, link: Link, recording: Mapping[str, Any]) -> None:
         file = Download(link, recording, self._folder, self._api.connections)
-        task = progress.add_task(file.path.name, total=file.size)
-        for done in file.chunks():
-            progress.update(task, completed=done, total=file.size)
-        click.echo(str(file.path))
+        with self._display.file(file.path.name, file.size) as bar:
+            for done in file.chunks():
+                bar.advance_to(done, file.size)
+        self._manifest.add(recording, link["name"], file.path, file.checksum())
+        self._display.print_path(file.path)

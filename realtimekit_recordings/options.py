@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from .api import Api
+from .output import printable
 from .stack import Stack, session
 
 with_id = click.argument("recording_id", type=click.UUID)
@@ -28,6 +29,28 @@ with_api_url = click.option(
 with_limit = click.option(
     "--limit", type=click.IntRange(min=1), default=20, help="Print at most this many items."
 )
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def meeting_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option of a meeting's id, with a command's own help text."""
+    names = ("--meeting-id", "--meeting", "meeting_id")
+    return click.option(*names, type=click.UUID, help=help_text)
+
+
+def with_label(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option of a label; the command gets it as the API's filter, `name:text`."""
+    return click.option("--label", metavar="NAME=TEXT", callback=_label_filter, help=help_text)
+
+
+def _label_filter(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given is None:
+        return None
+    name, equals, text = given.partition("=")
+    if not (name and equals):
+        raise click.UsageError(f"{printable(given)!r} is not NAME=TEXT.")
+    return f"{name}:{text}"
 
 
 def with_stack(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import os
@@ -28,6 +29,8 @@ OBEYED = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+# Spreadsheets take a cell that begins so for a formula, and some split a cell at a semicolon.
+_FORMULA = re.compile(r"(^|;)(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 class Failure(click.ClickException):
@@ -85,6 +88,22 @@ def _console() -> Console:
     """Return a console of the terminal's width, or of 200 columns without a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+def print_csv(cells: Iterable[object]) -> None:
+    """Print one line of CSV (RFC 4180, UTF-8); no cell is a formula in a spreadsheet.
+
+    An apostrophe before the first character makes a spreadsheet take the cell for text (OWASP, CSV
+    injection).
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(_csv_cell(cell) for cell in cells)
+    # Bytes, because a text stream has its own line ends and its own encoding.
+    click.echo(line.getvalue().encode(errors="backslashreplace"), nl=False)
+
+
+def _csv_cell(cell: object) -> str:
+    return _FORMULA.sub(r"\1'\2", printable(cell))
 
 
 def print_json(body: Mapping[str, Any]) -> None:

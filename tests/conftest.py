@@ -39,8 +39,10 @@ os.environ.update(
             "https://sqs.eu-central-1.amazonaws.com/123456789012/UrgentArchiveQueue"
         ),
         "ARCHIVE_BUCKET": "archive-bucket",
+        "ALLOWED_ORIGINS": "",
         "ARCHIVING": "on",
         "SESSION_FILES": "transcript,captions,summary,chat",
+        "RETENTION_DAYS": "0",
         "QUEUE_URLS": (
             "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue,"
             "ingest_dead_letters=https://sqs.eu-central-1.amazonaws.com/123456789012/DeadLetters"

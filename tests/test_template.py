@@ -17,7 +17,7 @@ import pytest
 import rights
 from doubles import ROOT
 from recordings import __version__, archiver, media, realtimekit, texts, webhook
-from recordings.listing import LISTED
+from recordings.listing import ADDED, LISTED
 from recordings.rows import RETENTION
 
 FUNCTIONS = ROOT / "functions"
@@ -230,7 +230,8 @@ def test_every_index_holds_what_the_list_says_and_no_more(resources: Resources) 
     for index in properties["GlobalSecondaryIndexes"]:
         keys = {key["AttributeName"] for key in [*properties["KeySchema"], *index["KeySchema"]]}
         held = keys | set(index["Projection"]["NonKeyAttributes"])
-        assert held - {"app_id"} == set(LISTED)
+        more = {"labelled", *ADDED} if index["IndexName"] == "by_label" else set()
+        assert held - {"app_id"} == set(LISTED) | more
 
 
 def test_files_are_erased_by_who_erases_recordings(resources: Resources) -> None:
@@ -241,18 +242,86 @@ def test_files_are_erased_by_who_erases_recordings(resources: Resources) -> None
         if "s3:Delete" in str(statement["Action"])
     }
 
-    assert erasers == {"ArchiveRecordingRole", "ServeCatalogueRole"}
+    assert erasers == {"ArchiveRecordingRole", "ServeCatalogueRole", "SweepRecordingsRole"}
+    [policy] = resources["SweepRecordingsRole"]["Properties"]["Policies"]
+    for statement in policy["PolicyDocument"]["Statement"]:
+        condition, chosen = statement.get("Fn::If", ["", statement])[:2]
+        rights = str(chosen["Action"])
+        if "s3:Delete" in rights or "s3:ListBucketVersions" in rights:
+            assert condition == "EraseOldFiles"
+        if "events:" in rights:
+            assert condition == "Retain"
 
 
 def test_the_api_is_signed_for_and_needs_no_right_to_the_function(resources: Resources) -> None:
     properties = resources["Api"]["Properties"]
 
     assert resources["Api"]["Type"] == "AWS::Serverless::Api"
-    assert properties["Auth"] == {"DefaultAuthorizer": "AWS_IAM", "InvokeRole": "NONE"}
+    assert properties["Auth"] == {
+        "DefaultAuthorizer": "AWS_IAM",
+        "InvokeRole": "NONE",
+        # API Gateway answers a browser's preflights itself.
+        "AddDefaultAuthorizerToCorsPreflight": False,
+    }
     for name, function in functions(resources).items():
         for event in function["Events"].values():
             open_to_all = event["Properties"].get("Auth") == {"Authorizer": "NONE"}
             assert open_to_all is (name == "ReceiveWebhookFunction")
+
+
+def test_a_browser_may_send_what_a_signed_request_needs(resources: Resources) -> None:
+    cors = resources["Api"]["Properties"]["Cors"]
+
+    assert cors["AllowHeaders"].strip("'").split(",") == [
+        "Authorization",
+        "Content-Type",
+        "If-Match",
+        "If-None-Match",
+        "X-Amz-Content-Sha256",
+        "X-Amz-Date",
+        "X-Amz-Security-Token",
+    ]
+    # With it, a browser would send cookies, and `*` would be wrong.
+    assert "AllowCredentials" not in cors
+
+
+def test_without_allowed_origins_no_answer_of_the_gateway_and_no_bucket_names_one(
+    template: Mapping[str, Any], resources: Resources
+) -> None:
+    assert template["Parameters"]["AllowedOrigins"]["Default"] == ""
+    condition = template["Conditions"]["AllowOrigins"]
+    assert condition == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AllowedOrigins"}, ""]}]}
+    bucket = resources["ArchiveBucket"]["Properties"]["CorsConfiguration"]["Fn::If"]
+    assert (bucket[0], bucket[2]) == ("AllowOrigins", {"Ref": "AWS::NoValue"})
+    api = resources["Api"]["Properties"]
+    any_origin = {"Fn::If": ["AllowOrigins", "'*'", {"Ref": "AWS::NoValue"}]}
+    assert api["Cors"]["AllowOrigin"] == any_origin
+    for answer in api["GatewayResponses"].values():
+        headers = answer["ResponseParameters"]["Headers"]
+        assert headers["Access-Control-Allow-Origin"] == any_origin
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_accepted"),
+    [
+        ("", True),
+        ("https://app.example.com", True),
+        ("https://app.example.com:8443,http://localhost:3000,http://127.0.0.1:5173", True),
+        ("*", False),
+        ("https://*.example.com", False),
+        ("http://app.example.com", False),
+        ("https://app.example.com/", False),
+        ("https://app.example.com, https://b.example.com", False),
+        ("null", False),
+        ("https://App.example.com", False),
+    ],
+)
+def test_an_origin_is_named_as_a_browser_names_it(
+    template: Mapping[str, Any], origins: str, is_accepted: bool
+) -> None:
+    pattern = template["Parameters"]["AllowedOrigins"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, origins)) is is_accepted
 
 
 def test_throttling_and_integration_failures_are_told_as_503(resources: Resources) -> None:
@@ -481,7 +550,7 @@ def test_files_are_in_the_owners_bucket_and_in_nobody_elses_of_that_name(
 def test_all_that_archives_can_be_switched_off(resources: Resources) -> None:
     conditional = {name for name, resource in resources.items() if "Condition" in resource}
 
-    assert conditional - {"ApiTokenSecret", "AlarmTopic"} == {
+    assert conditional - {"ApiTokenSecret", "AlarmTopic", "RetentionAnnouncedAlarm"} == {
         name
         for name in resources
         if name.startswith(("Archive", "UrgentArchive", "Artifacts", "RecordingsAtRisk"))

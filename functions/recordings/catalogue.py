@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from recordings import rows, stored
-from recordings.dynamodb import ConditionFailedError, Table
-from recordings.model import Artifact, Recording, is_final, timestamp
+from recordings import annotation, rows, stored
+from recordings.annotation import Hold, Patch
+from recordings.dynamodb import ConditionFailedError, Item, Table
+from recordings.model import Artifact, ErasureReason, Recording, is_final, timestamp
 from recordings.rows import ArchiveState, Row
 
 _MAX_TRIES = 8
+_OF_A_TOMBSTONE = {"recording_id", "version", "erased_at", "erasure_reason"}
 
 MAX_OF_SESSION = 100
 """A session has one composite recording, or a few if they were stopped and started again."""
@@ -25,6 +27,22 @@ MAX_OF_SESSION = 100
 
 class ConflictError(Exception):
     """Raised when others wrote the same row at each of our tries; transient."""
+
+
+class HeldError(Exception):
+    """Raised when a recording is not erased because its owner holds it; `hold` is the hold."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__("the recording is on hold")
+        self.hold = hold
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """The row after a patch of its annotations, and the annotations that the patch changed."""
+
+    row: Row
+    changes: Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,18 @@ class Catalogue:
         last = timestamp(until - timedelta(milliseconds=1))
         values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
+
+    def invoked_before(
+        self, before: str, limit: int, after: Mapping[str, str] | None
+    ) -> tuple[list[str], Item | None]:
+        """Return up to `limit` ids of recordings invoked before a time, the oldest first.
+
+        Also return the place to go on `after`, `None` at the end.
+        """
+        condition = "#app_id = :app_id AND #invoked_at < :before"
+        values = {"app_id": self._app_id, "before": before}
+        found, last = self._table.query("by_time", condition, values, limit, after=after)
+        return [row["recording_id"] for row in found], last
 
     def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
         """Return the row as an upsert would leave it, without writing; `{}` is a missing row."""
@@ -126,6 +156,28 @@ class Catalogue:
         """
         self._edit(recording_id, lambda row: rows.absent(row, kinds, at))
 
+    def annotate(
+        self, recording_id: str, patch: Patch, at: datetime, check: Callable[[Row], None]
+    ) -> Annotated | None:
+        """Write the owner's labels and hold; `at` is when a new hold begins.
+
+        `check` may raise an error to refuse the row as it is. Return `None` without writing if the
+        row is missing, or its erasure has begun. Raises `BadParameterError` if the patch and the
+        row do not fit together, `ConflictError` and `UnwritableError`.
+        """
+        changes: Item = {}
+
+        def change(row: Row) -> Item:
+            nonlocal changes
+            check(row)
+            changes = annotation.changes(row, patch, timestamp(at))
+            if "labels" not in changes:
+                return changes
+            return {**changes, "labelled": changes["labels"] and self._app_id}
+
+        row = self._edit(recording_id, change)
+        return None if row is None else Annotated(row, changes)
+
     def of_session(self, session_id: str) -> list[Row]:
         """Return the rows of a session's recordings, as they are now or were a moment ago.
 
@@ -156,24 +208,32 @@ class Catalogue:
                 continue
         raise ConflictError(f"recording {recording_id} is being written by others")
 
-    def begin_erasure(self, recording_id: str, at: datetime) -> Row | None:
+    def begin_erasure(
+        self, recording_id: str, at: datetime, reason: ErasureReason = "request"
+    ) -> Row | None:
         """Close the row to all other writers and return it, or `None` if it is missing.
 
-        Raises `ConflictError`.
+        The write fails if a hold is set meanwhile, so a hold comes either before the erasure or too
+        late. Raises `HeldError` and `ConflictError`.
         """
         for _ in range(_MAX_TRIES):
             row = self.get(recording_id)
             if row is None or rows.is_erased(row):
                 return row
+            if "hold" in row:
+                raise HeldError(row["hold"])
+            begun = {"erasing_since": timestamp(at)}
+            if reason != "request":
+                begun["erasure_reason"] = reason
             with contextlib.suppress(ConditionFailedError):
-                return self._write(recording_id, row, {"erasing_since": timestamp(at)})
+                return self._write(recording_id, row, begun)
         raise ConflictError(f"recording {recording_id} is being written by others")
 
     def bury(self, row: Row, at: datetime) -> Row:
-        """Replace a row whose erasure has begun by its tombstone: id, time and version."""
+        """Replace a row whose erasure has begun by its tombstone: id, time, reason and version."""
         key = {"recording_id": row["recording_id"]}
         # From the table itself, for attributes that the owner wrote, or that `stored` leaves out.
-        gone = (self._table.get(key) or {}).keys() - {"recording_id", "version", "erased_at"}
+        gone = (self._table.get(key) or {}).keys() - _OF_A_TOMBSTONE
         attributes = {"version": rows.next_version(row), "erased_at": timestamp(at)}
         seen = {"seen_version": row["version"]}
         try:

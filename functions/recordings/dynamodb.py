@@ -50,9 +50,17 @@ class Table:
         )
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
-        """Return the rows that exist of up to 100, unordered, as they are or were a moment ago."""
+    def get_many(
+        self, keys: Sequence[Mapping[str, str]], attributes: Sequence[str] = ()
+    ) -> list[Item]:
+        """Return the rows that exist of up to 100, unordered, as they are or were a moment ago.
+
+        Only these `attributes` are returned, or all by default.
+        """
         options: Any = {"Keys": [_marshal(key) for key in keys]}
+        if attributes:
+            options["ProjectionExpression"] = ", ".join(f"#{name}" for name in attributes)
+            options["ExpressionAttributeNames"] = {f"#{name}": name for name in attributes}
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: options})
         rows = [unmarshal(item) for item in answer["Responses"].get(self._name, [])]
         # Rows that DynamoDB had no capacity for are read one by one, with botocore's retries.
@@ -130,12 +138,14 @@ class Table:
         *,
         after: Mapping[str, str] | None = None,
         where: str = "",
+        names: Mapping[str, str] | None = None,
         backwards: bool = False,
     ) -> tuple[list[Item], Item | None]:
         """Read up to `limit` rows of an index under a key condition, in the order of its sort key.
 
         Return the rows of these for which `where` holds, and the key of the last row read, to go on
-        `after` it. The key is `None` at the end of the index.
+        `after` it. The key is `None` at the end of the index. `names` has attributes whose own
+        names an expression cannot spell, by the name that `where` uses.
         """
         options: Any = {"FilterExpression": where} if where else {}
         if after:
@@ -144,7 +154,10 @@ class Table:
             TableName=self._name,
             IndexName=index,
             KeyConditionExpression=condition,
-            ExpressionAttributeNames=_names(f"{condition} {where}"),
+            ExpressionAttributeNames={
+                **_names(f"{condition} {where}"),
+                **{f"#{name}": real for name, real in (names or {}).items()},
+            },
             ExpressionAttributeValues=_values(values),
             Limit=limit,
             ScanIndexForward=not backwards,

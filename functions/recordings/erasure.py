@@ -2,7 +2,8 @@
 
 First the row is closed to all other writers, then the files are deleted, then the row becomes a
 tombstone, which no later answer of RealtimeKit revives. A check repeats an interrupted erasure at
-growing intervals, and is given up like any other.
+growing intervals, and is given up like any other. A recording on hold is not erased; an erasure
+that began before the hold goes on.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from recordings.archive import Archive, NotErasedError, locations
-from recordings.catalogue import Catalogue
+from recordings.catalogue import Catalogue, HeldError
 from recordings.messages import ArchiveRequest, EraseRequest, RecordingRequest, Source
-from recordings.rows import Row
+from recordings.rows import Row, is_erased
 from recordings.worklist import Check, ClaimLostError, Worklist, utcnow
 
 ERASING = "erasing"
@@ -61,8 +62,9 @@ class Erasure:
         """Erase a recording and return its tombstone, or None if there is no such recording.
 
         While its files are being archived, the row returned has only `erasing_since`, and a check
-        repeats the erasure. Raises `ArchiveUnreachableError` before anything is erased, and
-        `NotErasedError`; the check, if there is one, keeps the cause. AWS's errors come through.
+        repeats the erasure. Raises `HeldError` and `ArchiveUnreachableError` before anything is
+        erased, and `NotErasedError`; the check, if there is one, keeps the cause. AWS's errors come
+        through.
         """
         row = self.catalogue.get(request.recording_id)
         if row is None:
@@ -71,9 +73,11 @@ class Erasure:
         if "erased_at" in row:
             self._settle_all(request)
             return row
-        self._require_access(request, row)
-        self._leave_check(request)
-        row = self.catalogue.begin_erasure(request.recording_id, self.now()) or row
+        try:
+            row = self._begin(request, row)
+        except HeldError:
+            self.worklist.settle(request.key)
+            raise
         if "erased_at" in row:
             # Another worker finished the erasure in between.
             self._settle_all(request)
@@ -90,6 +94,15 @@ class Erasure:
             tombstone = self.catalogue.bury(row, self.now())
         self._settle_all(request)
         return tombstone
+
+    def _begin(self, request: EraseRequest, row: Row) -> Row:
+        """Leave a check, close the row, and return it. Raises `HeldError`."""
+        if "hold" in row and not is_erased(row):
+            raise HeldError(row["hold"])
+        self._require_access(request, row)
+        self._leave_check(request)
+        begin = self.catalogue.begin_erasure
+        return begin(request.recording_id, self.now(), request.reason) or row
 
     def _leave_check(self, request: EraseRequest) -> None:
         """Leave a new check; a repeated erasure keeps the check that it comes from."""

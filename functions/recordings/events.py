@@ -32,6 +32,7 @@ _FIELDS = (
     "duration_seconds",
     "file_size",
     "erased_at",
+    "labels",
     "version",
 )
 
@@ -46,6 +47,7 @@ class EventType(StrEnum):
     FILE_ARCHIVED = "Recording File Archived"
     EXPIRED = "Recording Expired"
     ERASED = "Recording Erased"
+    RETENTION_ANNOUNCED = "Retention Announced"
 
 
 _FINAL_STATUSES = {
@@ -71,7 +73,7 @@ def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list
     """
     before = old or {}
     if "erased_at" in new:
-        return [] if "erased_at" in before else [_event(EventType.ERASED, new)]
+        return [] if "erased_at" in before else [_erased_event(before, new)]
     events = [] if "version" in before else [_event(EventType.CATALOGUED, new)]
     final = _FINAL_STATUSES.get(new.get("status", ""))
     if final and before.get("status") != new["status"]:
@@ -85,6 +87,13 @@ def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list
     if expired - _names(before, "expired"):
         events.append(_event(EventType.EXPIRED, new, expired=_fitting(sorted(expired))))
     return events
+
+
+def _erased_event(before: Mapping[str, Any], tombstone: Mapping[str, Any]) -> Event:
+    """Return the event of an erasure. The labels are the last that the owner hears of them."""
+    labels = {"labels": before["labels"]} if "labels" in before else {}
+    reason = tombstone.get("erasure_reason", "request")
+    return _event(EventType.ERASED, tombstone, **labels, reason=reason)
 
 
 def _names(row: Mapping[str, Any], state: str) -> set[str]:

@@ -2,7 +2,8 @@
 
 Each query reads an index that is sorted by time, so a page costs the same however many recordings
 there are. The filters by status and by archive state have no index. They read rows until the page
-is full or `MAX_ROWS_READ` is reached, so their pages may be short and still have a cursor.
+is full or `MAX_ROWS_READ` is reached, so their pages may be short and still have a cursor. So does
+the filter by label, in an index that has only rows with labels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from recordings import stored
+from recordings.annotation import is_label_name, is_label_text
 from recordings.dynamodb import Item, Table
 from recordings.model import RecordingStatus, timestamp
 from recordings.parameters import (
@@ -47,7 +50,11 @@ LISTED = (
     "file_size",
     "archived",
 )
-"""The attributes of an item of the list; the indexes hold them."""
+"""The attributes of an item of the list that all indexes hold."""
+
+ADDED = ("labels", "hold", "invoked_at_from")
+"""The attributes that are read from the table, except by label: CloudFormation cannot add an
+attribute to an index that exists."""
 
 _DIGEST_BYTES = 9
 _POSITION = re.compile(
@@ -65,6 +72,7 @@ class Query:
     session_id: str | None = None
     status: str | None = None
     archived: str | None = None
+    label: tuple[str, str] | None = None
     since: str = _FIRST
     until: str = _LAST
     order: str = "newest"
@@ -107,7 +115,12 @@ class Listing:
             for name in _FILTERS
             if name != key and getattr(query, name) is not None
         }
-        where = " AND ".join(f"#{name} = :{name}" for name in filters)
+        conditions = [f"#{name} = :{name}" for name in filters]
+        names = {}
+        if query.label:
+            names["label"], filters["label"] = query.label
+            conditions.append("#labels.#label = :label")
+        where = " AND ".join(conditions)
         listed: list[Item] = []
         read = 0
         while True:
@@ -120,6 +133,7 @@ class Listing:
                 size,
                 after={key: value, **asdict(after)} if after else None,
                 where=where,
+                names=names,
                 backwards=query.order == "newest",
             )
             listed += rows
@@ -132,6 +146,8 @@ class Listing:
 
     def _index(self, query: Query) -> tuple[str, str, str]:
         """Return the narrowest index for the query: its name, its key's name, and the key."""
+        if query.label:
+            return "by_label", "labelled", self._app_id
         if query.session_id:
             return "by_session", "session_id", query.session_id
         if query.meeting_id:
@@ -139,8 +155,19 @@ class Listing:
         return "by_time", "app_id", self._app_id
 
     def _page(self, query: Query, rows: Sequence[Item], last: Position | None) -> Page:
-        items = [{name: row[name] for name in LISTED if name in row} for row in rows]
+        more = {row["recording_id"]: row for row in (rows if query.label else self._added(rows))}
+        items = []
+        for row in rows:
+            added = more.get(row["recording_id"], {})
+            item = {name: row[name] for name in LISTED if name in row}
+            guess = {name: added[name] for name in ("invoked_at_from",) if name in added}
+            items.append({**item, **guess, **stored.annotation(added)})
         return Page(items, cursor(query, last) if last else None)
+
+    def _added(self, rows: Sequence[Item]) -> list[Item]:
+        """Return the attributes of `ADDED` of a page's rows."""
+        keys = [{"recording_id": row["recording_id"]} for row in rows]
+        return self._table.get_many(keys, ("recording_id", *ADDED)) if keys else []
 
 
 def _position(row: Mapping[str, Any]) -> Position:
@@ -179,12 +206,14 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
 
     Raises `BadParameterError`.
     """
-    given = single_values(parameters, ("from", "to", "order", "limit", "cursor", *_FILTERS))
+    known = ("from", "to", "order", "limit", "cursor", "label", *_FILTERS)
+    given = single_values(parameters, known)
     query = Query(
         meeting_id=parse_id(given, "meeting_id"),
         session_id=parse_id(given, "session_id"),
         status=parse_choice(given, "status", tuple(RecordingStatus)),
         archived=parse_choice(given, "archived", ("yes", "partly", "no")),
+        label=_parse_label(given),
         order=parse_choice(given, "order", ("newest", "oldest")) or "newest",
     )
     if "from" in given:
@@ -198,3 +227,13 @@ def parse(parameters: Mapping[str, Sequence[str]]) -> tuple[Query, int, Position
     limit = parse_number(given, "limit", DEFAULT_LIMIT, 1, MAX_LISTED)
     after = position(query, given["cursor"]) if "cursor" in given else None
     return query, limit, after
+
+
+def _parse_label(given: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return a label's name and text, `None` if none is given. Raises `BadParameterError`."""
+    if "label" not in given:
+        return None
+    name, _, text = given["label"].partition(":")
+    if not is_label_name(name) or not is_label_text(text):
+        raise BadParameterError("label", "is not a label's name, a colon, and its text")
+    return name, text

@@ -10,6 +10,7 @@ the archive queues it requests that a recording's files be archived, or erased:
      "announced": {"transcript": "…Z", "captions": "…Z"}}
     {"v": 1, "source": "catalogue", "task": "archive", "recording_id": "…", "deadline": "…Z"}
     {"v": 1, "source": "api", "task": "erase", "recording_id": "…"}
+    {"v": 1, "source": "follow_up", "task": "erase", "recording_id": "…", "reason": "retention"}
 
 The template's event rules write the same JSON, with "" for a field that an event lacks. EventBridge
 does not promise to escape the values it puts in (AWS docs, EventBridge input transformation), so a
@@ -23,9 +24,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
-from recordings.model import SESSION_FILES, parse_timestamp, text, uuid
+from recordings.model import SESSION_FILES, ErasureReason, parse_timestamp, text, uuid
 
 VERSION = 1
 _ARCHIVE = "archive"
@@ -188,10 +189,14 @@ class EraseRequest(_Request):
     """A request to erase a recording: its files, and its row except for a tombstone."""
 
     kind = _ERASE
-    allowed = frozenset({"task", "recording_id"})
+    allowed = frozenset({"task", "recording_id", "reason"})
     sources = frozenset({Source.API, Source.FOLLOW_UP})
 
     recording_id: str
+    reason: ErasureReason = "request"
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.reason} if self.reason != "request" else {}
 
 
 HintedRequest = RecordingRequest | SessionRequest
@@ -285,7 +290,10 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
         return SessionFilesRequest(session_id=session_id, source=source, announced=announced)
     recording_id = _id(fields, "recording_id", "recordingId")
     if kind is EraseRequest:
-        return EraseRequest(recording_id=recording_id, source=source)
+        reason = fields.get("reason", "request")
+        if reason not in get_args(ErasureReason):
+            raise MalformedMessageError(f"reason is none of {', '.join(get_args(ErasureReason))}")
+        return EraseRequest(recording_id=recording_id, source=source, reason=reason)
     if kind is RecordingRequest:
         hint = Hint.of(fields.get("hint"))
         return RecordingRequest(recording_id=recording_id, source=source, hint=hint)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 MAX_TEXT_BYTES = 1024
@@ -39,6 +39,10 @@ _FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _MAX_NUMBER = Decimal(10**15)
+
+
+ErasureReason = Literal["request", "retention"]
+"""The origin of an erasure: a request to the API, or the owner's `RetentionDays`."""
 
 
 class RecordingStatus(StrEnum):

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from recordings.annotation import Hold
 from recordings.realtimekit import RealtimeKitError, ThrottledError, UnavailableError
 from recordings.worklist import FIRST_INTERVAL_SECONDS
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+
+
+class PreconditionFailedError(Exception):
+    """Raised for a row that has none of the entity tags in `If-Match`; `etag` is the row's."""
+
+    def __init__(self, etag: str) -> None:
+        super().__init__(etag)
+        self.etag = etag
 
 
 class Answer(NamedTuple):
@@ -50,6 +59,16 @@ def matches(if_none_match: str, tag: str) -> bool:
     return tag in tags or tags == ["*"]
 
 
+def require_match(if_match: str | None, row: Mapping[str, Any]) -> None:
+    """Raise `PreconditionFailedError` unless the header is absent or names the row's entity tag.
+
+    The comparison is strong, so a weak tag never matches (RFC 9110, 13.1.1).
+    """
+    tags = [entry.strip() for entry in (if_match or "*").split(",")]
+    if tags != ["*"] and etag(row) not in tags:
+        raise PreconditionFailedError(etag(row))
+
+
 def problem(
     status: HTTPStatus,
     detail: str,
@@ -57,6 +76,7 @@ def problem(
     retry_after: int | None = None,
     parameter: str | None = None,
     instance: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Return an RFC 9457 problem document.
 
@@ -65,8 +85,8 @@ def problem(
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     members = {"parameter": parameter, "instance": instance}
     body |= {name: value for name, value in members.items() if value}
-    headers = {"Retry-After": str(retry_after)} if retry_after else {}
-    return Answer(status, PROBLEM_JSON, json.dumps(body), headers)
+    retry = {"Retry-After": str(retry_after)} if retry_after else {}
+    return Answer(status, PROBLEM_JSON, json.dumps(body), {**(headers or {}), **retry})
 
 
 def sweep_not_found() -> Answer:
@@ -82,6 +102,15 @@ def not_catalogued() -> Answer:
 def erased() -> Answer:
     """Return a 410: an erased recording never comes back."""
     return problem(HTTPStatus.GONE, "The recording was erased.")
+
+
+def held(hold: Hold) -> Answer:
+    """Return a 409: nobody erases a recording on hold."""
+    since = f" since {hold['since']}" if "since" in hold else ""
+    return problem(
+        HTTPStatus.CONFLICT,
+        f"The recording is on hold{since}: {hold['reason']}. Release the hold to erase it.",
+    )
 
 
 def not_fetched(error: RealtimeKitError) -> Answer:

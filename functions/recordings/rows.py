@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NotRequired, TypedDict, assert_never, cast
 
+from recordings.annotation import Hold
 from recordings.dynamodb import Item, UnwritableError
 from recordings.model import (
     SESSION_FILES,
     Artifact,
+    ErasureReason,
     Recording,
     RecordingStatus,
     is_final,
@@ -54,6 +56,7 @@ _ATTRIBUTES = (
     "storage",
 )
 _TIMES = ("session_started_at", "invoked_at", "started_at", "stopped_at")
+_INTERNAL = ("status_rank", "labelled", "erasure_reason")
 
 
 class Archived(TypedDict):
@@ -118,6 +121,8 @@ class Row(TypedDict, total=False):
     """A recording's row as `stored.read` returns it; times are timestamps, sizes bytes.
 
     A tombstone has `recording_id`, `version` and `erased_at`, and `{}` stands for a missing row.
+    Without an `erasure_reason` somebody requested the erasure. `labelled` is the app's id, and only
+    rows with labels have it: it is the key of an index.
     """
 
     recording_id: str
@@ -145,13 +150,17 @@ class Row(TypedDict, total=False):
     archived: Literal["yes", "partly", "no"]
     first_seen_at: str
     fetched_at: str
+    labels: Mapping[str, str]
+    labelled: str
+    hold: Hold
     erasing_since: str
+    erasure_reason: ErasureReason
     erased_at: str
 
 
 def public(row: Row) -> Item:
-    """Return the row without its `status_rank` and without its artifacts' URLs."""
-    shown = {name: value for name, value in row.items() if name != "status_rank"}
+    """Return the row without what only the service needs, and without its artifacts' URLs."""
+    shown = {name: value for name, value in row.items() if name not in _INTERNAL}
     artifacts = row.get("artifacts", {}).items()
     return {**shown, "artifacts": {name: _without_url(artifact) for name, artifact in artifacts}}
 
@@ -203,6 +212,13 @@ def news(row: Row, merged: Row) -> set[str]:
 def is_erased(row: Mapping[str, Any]) -> bool:
     """Return True if the row is a tombstone, or its erasure has begun."""
     return "erased_at" in row or "erasing_since" in row
+
+
+def is_of_known_age(row: Row) -> bool:
+    """Return True if RealtimeKit has said when the recording was invoked, and it can be true."""
+    invoked_at = _time(row.get("invoked_at"))
+    is_set = invoked_at is not None and row["invoked_at"] >= _FIRST_TIME
+    return is_set and "invoked_at_from" not in row
 
 
 def is_session_file(artifact: ArtifactItem) -> bool:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, cast, get_args
 
 from recordings import packing
+from recordings.annotation import Hold, is_label_name, is_label_text, is_reason
 from recordings.dynamodb import Item
 from recordings.model import MAX_TEXT_BYTES, parse_timestamp, uuid
 from recordings.rows import Row, StateName
@@ -21,11 +22,12 @@ MAX_MAP_BYTES = 64 * 1024
 """Bytes of artifacts that are stored as a map, which every reader of the table understands."""
 
 _PACKED = "artifacts_packed"
+_HELD_BY_HAND = "set in the table by hand"
 
 
 def read(item: Mapping[str, Any]) -> Row:
     """Return a stored row as the rules see it."""
-    row = _typed(item, _ROW)
+    row = _typed({name: item[name] for name in item if name != "labels"}, _ROW)
     packed = row.pop(_PACKED, None)
     if packed is not None:
         row["artifacts"] = _unpacked(packed)
@@ -35,7 +37,29 @@ def read(item: Mapping[str, Any]) -> Row:
             for name, artifact in row["artifacts"].items()
             if isinstance(artifact, Mapping)
         }
-    return cast(Row, row)
+    return cast(Row, {**row, **annotation(item)})
+
+
+def annotation(item: Mapping[str, Any]) -> Item:
+    """Return a stored row's labels and hold, as far as it has them, as the rules see them."""
+    found: Item = {}
+    labels = item.get("labels")
+    if isinstance(labels, Mapping):
+        found["labels"] = {
+            name: text
+            for name, text in labels.items()
+            if is_label_name(name) and is_label_text(text)
+        }
+    if "hold" in item:
+        found["hold"] = _hold(item["hold"])
+    return {name: value for name, value in found.items() if value}
+
+
+def _hold(value: object) -> Hold:
+    """Return a hold of whatever form: an owner who wrote one by hand means that nothing goes."""
+    known = value if isinstance(value, Mapping) else {}
+    hold: Hold = {"reason": known["reason"] if is_reason(known.get("reason")) else _HELD_BY_HAND}
+    return {**hold, "since": known["since"]} if is_time(known.get("since")) else hold
 
 
 def attributes(changes: Mapping[str, Any]) -> tuple[Item, list[str]]:

@@ -59,6 +59,7 @@ def create_app(
     _add_texts(app, api, files)
     _add_links(app, files)
     _add_changes(app, api, files)
+    _add_annotations(app, api)
     _add_operations(app, api, now)
     _add_errors(app)
     return app
@@ -242,6 +243,32 @@ def _add_changes(app: Flask, api: Api, files: Files) -> None:
         if "erased_at" in state:
             return {"done": "The recording was erased, with all versions of its files."}
         return {"done": "The recording will be erased once its files have been archived."}
+
+
+def _add_annotations(app: Flask, api: Api) -> None:
+    @app.post("/recordings/<uuid:recording_id>/label")
+    def label(recording_id: UUID) -> dict[str, str]:
+        """Set a label, or remove it if its text is empty."""
+        given = _body()
+        name, value = str(given.get("name", "")), str(given.get("text", ""))
+        _annotate(recording_id, {"labels": {name: value or None}})
+        return {"done": f"The label {printable(name)} was {'set' if value else 'removed'}."}
+
+    @app.post("/recordings/<uuid:recording_id>/hold")
+    def hold(recording_id: UUID) -> dict[str, str]:
+        _annotate(recording_id, {"hold": {"reason": str(_body().get("reason", ""))}})
+        return {"done": "The recording is on hold: nobody and no policy erases it."}
+
+    @app.post("/recordings/<uuid:recording_id>/release")
+    def release(recording_id: UUID) -> dict[str, str]:
+        _annotate(recording_id, {"hold": None})
+        return {"done": "The recording was released."}
+
+    def _annotate(recording_id: UUID, patch: Mapping[str, Any]) -> None:
+        try:
+            api.annotate(str(recording_id), patch)
+        except ApiError as error:
+            raise _explained(error, "change labels and holds", "PATCH") from None
 
 
 def _explained(error: ApiError, what: str, method: str) -> ApiError:

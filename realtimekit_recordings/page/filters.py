@@ -8,19 +8,23 @@ from datetime import date, datetime, time, timedelta
 from typing import Self
 from urllib.parse import urlencode
 
-NAMES = ("meeting_id", "session_id", "status", "archived", "since", "until")
+NAMES = ("meeting_id", "session_id", "status", "archived", "label", "since", "until")
 PAGE_ITEMS = "50"
 _DAYS = ("since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """The filters; a field that is not filled in is "". The days are this machine's."""
+    """The filters; a field that is not filled in is "". The days are this machine's.
+
+    A label is written `name=text`.
+    """
 
     meeting_id: str = ""
     session_id: str = ""
     status: str = ""
     archived: str = ""
+    label: str = ""
     since: str = ""
     until: str = ""
 
@@ -40,6 +44,8 @@ class Filters:
         Raises `ValueError` with a text for people.
         """
         query = {name: value for name, value in self.given.items() if name not in _DAYS}
+        if self.label:
+            query["label"] = _label(self.label)
         if self.since:
             query["from"] = _begin(_day(self.since)).isoformat()
         if self.until:
@@ -49,6 +55,13 @@ class Filters:
     def next_address(self, cursor: str, last_day: str) -> str:
         """Return the page's own address of the rows after a cursor."""
         return f"/rows?{urlencode({**self.given, 'cursor': cursor, 'after_day': last_day})}"
+
+
+def _label(value: str) -> str:
+    name, equals, text = value.partition("=")
+    if not (name and equals):
+        raise ValueError("A label must be written like customer=42.")
+    return f"{name}:{text}"
 
 
 def _day(value: str) -> date:

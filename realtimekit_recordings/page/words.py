@@ -49,6 +49,21 @@ def title(row: Row) -> str:
     return text(row.get("meeting_title"))
 
 
+def labels(row: Row) -> list[tuple[str, str, str]]:
+    """Return the owner's labels by name: the name, the text to show, and the list's filter."""
+    found = sorted(row.get("labels", {}).items())
+    return [(text(name), text(value), f"{name}={value}") for name, value in found]
+
+
+def hold(row: Row) -> str:
+    """Return why and since when a recording is on hold, or "" if it is not."""
+    if "hold" not in row:
+        return ""
+    since = parse(row["hold"].get("since"))
+    when = f" since {minute(since)}" if since else ""
+    return f"On hold{when}: {text(row['hold'].get('reason'))}"
+
+
 def parse(timestamp: object) -> datetime | None:
     """Return a timestamp as a time in UTC, or `None` if it is none."""
     try:

@@ -328,3 +328,68 @@ def test_an_api_that_knows_no_inline_links_says_so(run: Run, stack_api: Upstream
     result = run("links", RECORDING_ID, "--inline")
 
     assert (result.exit_code, result.stderr) == (2, f"Error: {detail} (HTTP 400)\n")
+
+
+# Labels and holds
+
+HELD = {"reason": "case 12", "since": "2026-06-03T10:30:00.000Z"}
+
+
+def test_labels_are_set_and_removed_and_then_printed(run: Run, stack_api: Upstream) -> None:
+    stack_api.says(Answer({"recording_id": RECORDING_ID, "labels": {"b": "x=y", "a": "1"}}))
+
+    result = run("label", RECORDING_ID, "a=1", "b=x=y", "c=")
+
+    assert (result.exit_code, result.stdout) == (0, "a=1\nb=x=y\n")
+    [(method, path, body)] = stack_api.calls
+    assert (method, path) == ("PATCH", f"/recordings/{RECORDING_ID}")
+    assert json.loads(body) == {"labels": {"a": "1", "b": "x=y", "c": None}}
+
+
+@pytest.mark.parametrize("words", [(), ("a",), ("=1",), ("a=1", "a=2")])
+def test_what_is_no_label_is_refused_before_anything_is_sent(
+    run: Run, stack_api: Upstream, words: tuple[str, ...]
+) -> None:
+    assert run("label", RECORDING_ID, *words).exit_code == 2
+    assert run("list", "--label", "a").exit_code == 2
+    assert stack_api.requests == []
+
+
+def test_a_recording_is_held_with_a_reason_and_released(run: Run, stack_api: Upstream) -> None:
+    released = Answer({"recording_id": RECORDING_ID})
+    stack_api.says(Answer({"recording_id": RECORDING_ID, "hold": HELD}), released)
+
+    held = run("hold", RECORDING_ID, "--reason", "case 12")
+    free = run("release", RECORDING_ID)
+
+    since = "on hold since 2026-06-03T10:30:00.000Z: case 12"
+    assert held.stdout == f"{RECORDING_ID}: {since}\n"
+    assert free.stdout == f"{RECORDING_ID}: not on hold.\n"
+    bodies = [json.loads(body) for _, _, body in stack_api.calls]
+    assert bodies == [{"hold": {"reason": "case 12"}}, {"hold": None}]
+    assert run("hold", RECORDING_ID).exit_code == 2
+
+
+def test_the_list_marks_holds_and_shows_labels_and_filters_by_one(
+    run: Run, stack_api: Upstream
+) -> None:
+    marked = {**row(RECORDING_ID, "Weekly"), "labels": {"order": "4711", "a": "1"}, "hold": HELD}
+    stack_api.says(Answer({"recordings": [marked, row(OTHER_ID, "Planning")]}))
+
+    result = run("list", "--label", "order=47:11")
+
+    ends = [line[-37:] for line in result.stdout.splitlines()[1:]]
+    assert ends[0].endswith("(held) Weekly [a=1, order=4711]")
+    assert ends[1].endswith(" Planning")
+    assert stack_api.paths == ["/recordings?label=order%3A47%3A11&limit=20"]
+
+
+def test_a_recording_on_hold_is_not_erased_and_the_command_says_why(
+    run: Run, stack_api: Upstream
+) -> None:
+    stack_api.says(problem(409, "The recording is on hold since 2026: case 12."))
+
+    result = run("erase", RECORDING_ID, "--yes")
+
+    assert result.exit_code == 2
+    assert "is on hold since 2026: case 12. (HTTP 409)" in result.stderr

@@ -166,7 +166,7 @@ def test_one_file_can_be_chosen(run: Run, recording: Recording, tmp_path: Path) 
     unknown = run("download", recording.id, "--artifact", "subtitles", *output)
 
     assert chosen.exit_code == 0
-    assert len(list(tmp_path.iterdir())) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {recording.id, "manifest.jsonl"}
     assert (unknown.exit_code, unknown.stderr) == (
         2,
         "Error: The recording has no file subtitles.\n",

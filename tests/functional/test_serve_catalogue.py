@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
@@ -20,10 +20,10 @@ from botocore.exceptions import ClientError
 from openapi_schema_validator import OAS31Validator
 
 import serve_catalogue
+from api_calls import DOCUMENT, Reply, api_event, expect_documented, resolved
 from doubles import (
     API_TOKEN,
     APP_ID,
-    ROOT,
     AnyRequest,
     Clock,
     Context,
@@ -62,68 +62,9 @@ UNKNOWN_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
 MIB = 1024 * 1024
 DAY = 86_400
 Checks = Callable[[], dict[str, str]]
-DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
-
-
-@dataclass
-class Reply:
-    """An answer as API Gateway would send it."""
-
-    status: int
-    content_type: str
-    headers: dict[str, str]
-    body: Any
 
 
 Call = Callable[..., Reply]
-
-
-def resolved(node: Any) -> Any:
-    """Return a part of the document, with its references followed where they stand alone."""
-    while "$ref" in node:
-        path = node["$ref"].removeprefix("#/").split("/")
-        node = DOCUMENT
-        for name in path:
-            node = node[name]
-    return node
-
-
-def expect_documented(method: str, resource: str, reply: Reply) -> None:
-    """Assert that the OpenAPI document has exactly this answer."""
-    operation = DOCUMENT["paths"][resource][method.lower()]
-    response = resolved(operation["responses"][str(reply.status)])
-    content = response.get("content", {})
-    if not content:
-        assert reply.body is None
-        return
-    schema = {**content[reply.content_type]["schema"], "components": DOCUMENT["components"]}
-    OAS31Validator(schema, format_checker=OAS31Validator.FORMAT_CHECKER).validate(reply.body)
-    for name, header in response.get("headers", {}).items():
-        if name in reply.headers:
-            OAS31Validator(header["schema"]).validate(reply.headers[name])
-    undocumented = reply.headers.keys() - response.get("headers", {}).keys()
-    assert undocumented == set()
-
-
-def api_event(
-    method: str,
-    resource: str,
-    query: Mapping[str, str | list[str]],
-    headers: Mapping[str, str],
-    body: str | None,
-    **path: str,
-) -> dict[str, Any]:
-    """Return an event as API Gateway makes it."""
-    values = {name: [value] if isinstance(value, str) else value for name, value in query.items()}
-    event: dict[str, Any] = sample("serve-catalogue.get-recording")
-    event |= {"httpMethod": method, "resource": resource, "body": body}
-    event["path"] = resource.format(**path)
-    event["pathParameters"] = path or None
-    event["multiValueQueryStringParameters"] = values or None
-    event["queryStringParameters"] = {name: last[-1] for name, last in values.items()} or None
-    event["multiValueHeaders"] |= {name: [value] for name, value in headers.items()}
-    event["headers"] |= headers
-    return event
 
 
 @pytest.fixture
@@ -177,6 +118,7 @@ def api(
 
 
 ONE = "/recordings/{recording_id}"
+PATCH = {"Content-Type": "application/merge-patch+json"}
 SWEEP = "/sweeps/{sweep_id}"
 
 
@@ -591,6 +533,10 @@ def test_pages_follow_each_other(api: Call, some: list[Recording]) -> None:
         ({"status": ""}, "status"),
         ({"status": ["UPLOADED", "ERRORED"]}, "status"),
         ({"archived": "true"}, "archived"),
+        ({"label": "order"}, "label"),
+        ({"label": "Order:1"}, "label"),
+        ({"label": "order:"}, "label"),
+        ({"label": ["order:1", "order:2"]}, "label"),
         ({"order": "asc"}, "order"),
         ({"meeting_id": "7"}, "meeting_id"),
         ({"session_id": ""}, "session_id"),
@@ -639,7 +585,7 @@ def test_a_cursor_is_good_for_its_own_query_only(api: Call, some: list[Recording
     ]
 
 
-def test_a_page_is_one_call_that_reads_one_row_more_than_it_shows(
+def test_a_page_reads_one_row_more_than_it_shows_and_the_annotations_of_its_own(
     api: Call, some: list[Recording], dynamodb: Any
 ) -> None:
     asked: list[dict[str, Any]] = []
@@ -652,9 +598,54 @@ def test_a_page_is_one_call_that_reads_one_row_more_than_it_shows(
     api("GET", "/recordings", query={"limit": "2"})
     api("GET", ONE, some[0].id)
 
-    assert [one.get("Limit") for one in asked] == [3, None]
+    assert [one.get("Limit") for one in asked] == [3, None, None]
     assert asked[0]["IndexName"] == "by_time"
-    assert asked[1]["Key"] == {"recording_id": {"S": some[0].id}}
+    keys = asked[1]["RequestItems"]["RecordingsTable"]["Keys"]
+    assert keys == [{"recording_id": {"S": some[2].id}}, {"recording_id": {"S": some[1].id}}]
+    assert asked[2]["Key"] == {"recording_id": {"S": some[0].id}}
+
+
+def test_recordings_are_found_by_a_label_in_their_order_and_page_by_page(
+    api: Call, some: list[Recording], dynamodb: Any
+) -> None:
+    for recording, order in zip(some, ("a:1", "a:1", "2", "a:1"), strict=True):
+        patch = json.dumps({"labels": {"order": order}})
+        api("PATCH", ONE, recording.id, None, PATCH, patch)
+    api("PATCH", ONE, some[0].id, None, PATCH, '{"hold": {"reason": "case 12"}}')
+    asked: list[str] = []
+    dynamodb.meta.events.register(
+        "before-call.dynamodb", lambda model, **_: asked.append(model.name)
+    )
+
+    first = api("GET", "/recordings", query={"label": "order:a:1", "limit": "2"})
+    query = {"label": "order:a:1", "limit": "2", "cursor": first.body["next_cursor"]}
+    second = api("GET", "/recordings", query=query)
+
+    assert ids(first) == [some[1].id, some[3].id]
+    assert ids(second) == [some[0].id]
+    [item] = second.body["recordings"]
+    assert item["labels"] == {"order": "a:1"}
+    assert item["hold"] == {"reason": "case 12", "since": "2026-06-03T10:30:00.000Z"}
+    assert asked == ["Query", "Query"]
+    meeting = {"meeting_id": some[0].session.meeting.id}
+    for query, found in (
+        ({"label": "order:2"}, [some[2].id]),
+        ({"label": "order:a"}, []),
+        ({"label": "order:a:1", "status": "ERRORED"}, [some[3].id]),
+        ({"label": "order:a:1", **meeting}, [some[1].id, some[0].id]),
+    ):
+        assert ids(api("GET", "/recordings", query=query)) == found
+
+
+def test_the_list_shows_labels_and_holds(api: Call, some: list[Recording]) -> None:
+    api("PATCH", ONE, some[0].id, None, PATCH, '{"labels": {"order": "4711"}}')
+    api("PATCH", ONE, some[3].id, None, PATCH, '{"hold": {"reason": "case 12"}}')
+
+    listed = {item["recording_id"]: item for item in api("GET", "/recordings").body["recordings"]}
+
+    assert listed[some[0].id]["labels"] == {"order": "4711"}
+    assert listed[some[3].id]["hold"]["reason"] == "case 12"
+    assert [item.keys() & {"labels", "hold"} for item in listed.values()].count(set()) == 2
 
 
 def test_what_is_erased_is_in_no_list(api: Call, some: list[Recording]) -> None:

@@ -1,7 +1,8 @@
-"""The page in front of a loopback server that stands for the API and the storage."""
+"""The page in front of a loopback server that stands for the API and the storage; Chromium."""
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import sync_playwright
 from werkzeug.test import Client, TestResponse
 
 from doubles import Answer
+from local.chromium import CHROMIUM, FLAGS, MISSING
 from realtimekit_recordings.api import Api
 from realtimekit_recordings.page.app import create_app
 from realtimekit_recordings.page.gate import Gate
@@ -27,6 +31,24 @@ ADDRESS = f"/recordings/{RECORDING_ID}"
 SECRET_KEY = "canary-secret-key"
 NOW = datetime(2026, 6, 3, 12, tzinfo=UTC)
 
+# Set where a browser must be there (.ci/run), so that these tests are never skipped unnoticed.
+IS_REQUIRED = "PAGE_TESTS_REQUIRE_CHROMIUM" in os.environ
+IN_CHROMIUM = [
+    pytest.mark.xdist_group("page in a browser"),
+    pytest.mark.skipif(not CHROMIUM.exists() and not IS_REQUIRED, reason=MISSING),
+]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=(*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"),
+        )
+        yield browser
+        browser.close()
+
 
 class Outside:
     """A server that answers each path with what a test sets, and notes the calls."""
@@ -34,13 +56,14 @@ class Outside:
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.calls: list[str] = []
+        self.bodies: list[bytes] = []
         outside = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outside.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 outside.calls.append(f"{self.command} {self.path}")
                 key = f"{self.command} {urlsplit(self.path).path}"
                 answers = outside.answers.get(key, [Answer({"detail": "no such route"}, 404)])
@@ -56,6 +79,9 @@ class Outside:
                 self.do_GET()
 
             def do_DELETE(self) -> None:
+                self.do_GET()
+
+            def do_PATCH(self) -> None:
                 self.do_GET()
 
             def log_message(self, format: str, *args: Any) -> None:

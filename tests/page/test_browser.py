@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +14,10 @@ from urllib.parse import urlsplit
 
 import axe_playwright_python  # type: ignore[import-untyped]
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from doubles import Answer
 from local import stack as local_stack
-from local.chromium import CHROMIUM, FLAGS, MISSING
 from local.stack import SEED, LocalStack, parameters
 from realtimekit_recordings.api import Api
 from realtimekit_recordings.page.server import PageServer
@@ -33,7 +31,7 @@ from realtimekit_simulator import (
     World,
 )
 
-from .conftest import Outside, listed
+from .conftest import IN_CHROMIUM, Outside, listed
 
 HOUR = timedelta(hours=1)
 MARKUP = '<img src=x onerror="document.title=1">'
@@ -45,16 +43,7 @@ EVENTS = (
     "meeting.chatSynced",
 )
 
-# Set where a browser must be there (.ci/run), so that these tests are never skipped unnoticed.
-IS_REQUIRED = "PAGE_TESTS_REQUIRE_CHROMIUM" in os.environ
-
-pytestmark = [
-    pytest.mark.xdist_group("page in a browser"),
-    pytest.mark.skipif(
-        not CHROMIUM.exists() and not IS_REQUIRED,
-        reason=MISSING,
-    ),
-]
+pytestmark = IN_CHROMIUM
 
 
 @dataclass
@@ -115,17 +104,6 @@ def wait_for(look: Callable[[], bool], seconds: float = 120) -> None:
     while not look():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.2)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=(*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"),
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -332,6 +310,34 @@ def test_a_link_is_copied_and_a_file_saved_under_the_meetings_title(
     assert "Weekly sync" in saving.value.suggested_filename
 
 
+def test_labels_and_a_hold_are_set_by_keyboard_and_the_list_is_filtered_by_a_label(
+    page: Page, stage: Stage
+) -> None:
+    page.goto(stage.address(MARKUP))
+    page.get_by_label("Reason").fill("Case 12")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Release the hold")).to_be_visible()
+    expect(page.get_by_role("button", name="Erase this recording")).to_have_count(0)
+
+    page.get_by_label("Name", exact=True).fill("customer")
+    page.keyboard.press("Tab")
+    page.keyboard.type("a & b")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="customer=a & b").click()
+    expect(page.locator("#rows .row")).to_have_count(1)
+    expect(page.locator("#rows .row .labels")).to_contain_text("On hold customer=a & b")
+    expect(page.get_by_label("Label")).to_have_value("customer=a & b")
+    assert axe(page) == []
+
+    page.locator("#rows .title").click()
+    expect(page.get_by_text(re.compile("^On hold since .*: Case 12$"))).to_be_visible()
+    assert axe(page) == []
+    page.get_by_role("button", name="Remove the label customer").press("Enter")
+    expect(page.get_by_role("link", name="customer=a & b")).to_have_count(0)
+    page.get_by_role("button", name="Release the hold").press("Enter")
+    expect(page.get_by_role("button", name="Erase this recording")).to_be_visible()
+
+
 def test_a_recording_is_erased_once_the_beginning_of_its_id_is_typed(
     page: Page, stage: Stage
 ) -> None:
@@ -346,11 +352,22 @@ def test_a_recording_is_erased_once_the_beginning_of_its_id_is_typed(
     expect(page.locator("h1")).to_have_text("This recording was erased")
 
 
+def axe(page: Page) -> list[str]:
+    """Return the serious faults that axe finds in what the page shows now."""
+    page.evaluate(Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text())
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [
+        f"{page.url}: {fault['id']} at {node['target']}: {node['failureSummary']}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
     chromium: Browser, stage: Stage, cookies: Any, scheme: str
 ) -> None:
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     with visiting(chromium, stage, cookies, color_scheme=scheme) as page:
         for path, loaded in (
             ("/", "#rows .kinds span"),
@@ -360,14 +377,7 @@ def test_axe_finds_nothing_serious(
             page.goto(f"{stage.home}{path}")
             page.locator(loaded).first.wait_for()
             page.locator("main .skeleton:visible").first.wait_for(state="detached")
-            page.evaluate(script)
-            found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
-            assert [
-                f"{path}: {fault['id']} at {node['target']}: {node['failureSummary']}"
-                for fault in found["violations"]
-                if fault["impact"] in ("serious", "critical")
-                for node in fault["nodes"]
-            ] == []
+            assert axe(page) == []
 
 
 def test_an_api_that_is_down_is_said_with_a_way_to_try_again(

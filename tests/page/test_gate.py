@@ -132,20 +132,25 @@ def test_a_request_from_another_sites_page_is_refused_in_spite_of_the_cookie(
     assert outside.calls == []
 
 
-@pytest.mark.parametrize("path", [f"{ADDRESS}/sync", f"{ADDRESS}/erase", f"{ADDRESS}/link"])
+CHANGES = ("/sync", "/erase", "/link", "/label", "/hold", "/release")
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("missing", ["Origin", "X-CSRF-Token"])
 def test_a_change_needs_the_pages_origin_and_its_csrf_token(
-    browser: Browser, outside: Outside, path: str, missing: str
+    browser: Browser, outside: Outside, change: str, missing: str
 ) -> None:
     wrong: dict[str, Any] = {"Origin": ""} if missing == "Origin" else {"X-CSRF-Token": "guess"}
 
-    assert refusal(browser.post(path, {"confirmation": "e4b06ce6"}, **wrong)) == 403
+    answer = browser.post(f"{ADDRESS}{change}", {"confirmation": "e4b06ce6"}, **wrong)
+
+    assert refusal(answer) == 403
     assert outside.calls == []
 
 
-@pytest.mark.parametrize("path", ["/sync", "/erase", "/link"])
-def test_nothing_is_changed_by_a_get(browser: Browser, outside: Outside, path: str) -> None:
-    assert browser.get(f"{ADDRESS}{path}").status_code == 405
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_is_changed_by_a_get(browser: Browser, outside: Outside, change: str) -> None:
+    assert browser.get(f"{ADDRESS}{change}").status_code == 405
     assert outside.calls == []
 
 

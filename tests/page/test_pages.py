@@ -442,6 +442,8 @@ def test_an_erasure_needs_the_beginning_of_the_id(browser: Browser, outside: Out
     [
         ("/sync", f"POST {ADDRESS}/sync", "may not fetch recordings from RealtimeKit"),
         ("/erase", f"DELETE {ADDRESS}", "may not erase recordings"),
+        ("/label", f"PATCH {ADDRESS}", "may not change labels and holds"),
+        ("/hold", f"PATCH {ADDRESS}", "may not change labels and holds"),
     ],
 )
 def test_credentials_without_the_right_are_told_which_one_is_missing(
@@ -469,6 +471,115 @@ def test_a_sync_makes_the_next_page_fetch_its_links_anew(
     browser.get(ADDRESS)
 
     assert len([call for call in outside.calls if "/links" in call]) == 2
+
+
+# What the owner says of a recording
+
+HOLD = {"reason": f"Case 12 {MARKUP}", "since": "2026-06-03T11:00:00.000Z"}
+
+
+def test_labels_and_holds_are_shown_as_text_in_the_list_and_in_the_recording(
+    browser: Browser, outside: Outside
+) -> None:
+    said = {"labels": {"order": "a&b  c", "customer": MARKUP}, "hold": HOLD}
+    outside.says("GET /recordings", Answer({"recordings": [listed(**said), listed()]}))
+    outside.says(f"GET {ADDRESS}", Answer(row(**said)))
+    outside.says(f"GET {ADDRESS}/links", links(outside, "video"))
+
+    rows, page = browser.get("/rows").text, browser.get(ADDRESS).text
+
+    for shown in (rows, page):
+        assert f"customer={ESCAPED}" in shown
+        assert "order=a&amp;b c" in shown
+        assert "<img" not in shown
+    assert rows.count("On hold") == 2  # the badge and its sentence, of one of two rows
+    assert f": Case 12 {ESCAPED}" in page
+    assert 'href="/?label=order%3Da%26b%20%20c"' in page
+    assert "Release the hold to erase it." in page
+    assert "Erase this recording" not in page
+
+
+def test_a_recording_without_a_hold_offers_to_hold_and_to_erase_it(
+    browser: Browser, outside: Outside
+) -> None:
+    outside.says(f"GET {ADDRESS}", Answer(row()))
+    outside.says(f"GET {ADDRESS}/links", links(outside, "video"))
+
+    page = browser.get(ADDRESS).text
+
+    assert "On hold" not in page
+    assert f'action="{ADDRESS}/hold"' in page
+    assert "Erase this recording" in page
+
+
+def test_the_list_is_filtered_by_a_label(browser: Browser, outside: Outside) -> None:
+    outside.says("GET /recordings", Answer({"recordings": [listed()], "next_cursor": "7Cx7"}))
+
+    rows = browser.get("/rows?label=customer%3Da%3Db%3A1").text
+
+    assert outside.query("GET /recordings")["label"] == "customer:a=b:1"
+    assert "label=customer%3Da%3Db%3A1&amp;cursor=7Cx7" in rows
+
+
+@pytest.mark.parametrize("label", ["customer", "=42"])
+def test_a_label_that_is_none_is_refused_before_the_api_is_asked(
+    browser: Browser, outside: Outside, label: str
+) -> None:
+    answer = browser.get(f"/rows?label={label}", **{"X-Fragment": "html"})
+
+    assert answer.status_code == 400
+    assert "A label must be written like customer=42." in answer.text
+    assert outside.calls == []
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "patch"),
+    [
+        ("label", {"name": "order", "text": "4711"}, {"labels": {"order": "4711"}}),
+        ("label", {"name": "order"}, {"labels": {"order": None}}),
+        ("hold", {"reason": "Case 12"}, {"hold": {"reason": "Case 12"}}),
+        ("release", {}, {"hold": None}),
+    ],
+)
+def test_a_label_a_hold_and_a_release_patch_only_what_they_name(
+    browser: Browser,
+    outside: Outside,
+    change: str,
+    given: dict[str, str],
+    patch: dict[str, Any],
+) -> None:
+    outside.says(f"PATCH {ADDRESS}", Answer(row()))
+
+    answer = browser.post(f"{ADDRESS}/{change}", given)
+
+    assert answer.status_code == 200
+    assert outside.calls == [f"PATCH {ADDRESS}"]
+    assert json.loads(outside.bodies[-1]) == patch
+
+
+@pytest.mark.parametrize(
+    ("change", "call", "status", "detail"),
+    [
+        ("label", "PATCH", 400, "labels.Order is not a name."),
+        ("hold", "PATCH", 409, "The erasure of the recording began before this hold."),
+        (
+            "erase",
+            "DELETE",
+            409,
+            "The recording is on hold: Case 12. Release the hold to erase it.",
+        ),
+    ],
+)
+def test_a_change_that_the_api_refuses_says_why(
+    browser: Browser, outside: Outside, change: str, call: str, status: int, detail: str
+) -> None:
+    outside.says(f"{call} {ADDRESS}", problem(status, detail))
+
+    answer = browser.post(f"{ADDRESS}/{change}", {"confirmation": "e4b06ce6", "name": "Order"})
+
+    assert answer.status_code == status
+    assert answer.json
+    assert detail in answer.json["error"]
 
 
 # Operations

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubles import APP_ID
-from recordings.catalogue import Catalogue
+from recordings.annotation import parse
+from recordings.catalogue import Catalogue, HeldError
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
 from recordings.rows import is_erased, unsettled
@@ -184,6 +185,80 @@ def test_what_the_archive_wrote_survives_whoever_writes_meanwhile(
     row = said(catalogue.get(recording_id))  # type: ignore[arg-type]
     assert row["artifacts"]["video"]["archive"] == ARCHIVED
     assert (row["status"], row["archived"]) == ("UPLOADED", "yes")
+
+
+LABELS = {"a": "1", "b": "2", "c": "3"}
+in_few = settings(one_table, max_examples=min(12, settings().max_examples))
+
+
+@in_few
+@given(
+    history=histories(),
+    positions=st.lists(st.integers(0, 9), min_size=5, max_size=5),
+    releases=st.booleans(),
+)
+def test_labels_and_holds_are_what_their_callers_were_told_whoever_writes_meanwhile(
+    table: Crossed, numbers: Iterator[str], history: Any, positions: list[int], releases: bool
+) -> None:
+    """Each patch names other labels, so each holds, also between others' reads and writes."""
+    life, looks, crossings = history
+    catalogue = Catalogue(table, APP_ID)
+    recording_id = next(numbers)
+    catalogue.upsert(view(recording_id, life, Look("list", 0)), START)
+
+    def annotate(body: str) -> None:
+        assert catalogue.annotate(recording_id, parse(body), START, lambda row: None)
+
+    deeds = upserts(catalogue, recording_id, life, looks)
+    patches = [f'{{"labels": {{"{name}": "{text}"}}}}' for name, text in LABELS.items()]
+    patches += ['{"labels": {"gone": null}}', '{"hold": {"reason": "case 12"}}']
+    for position, patch in zip(positions, patches, strict=True):
+        deeds.insert(position, lambda patch=patch: annotate(patch))  # type: ignore[misc]
+    deeds.append(lambda: catalogue.record_archive(recording_id, {"video": ARCHIVED}))
+    deeds += [lambda: annotate('{"hold": null}')] * releases
+
+    perform(table, deeds, crossings)
+
+    row = said(catalogue.get(recording_id))  # type: ignore[arg-type]
+    assert (row["labels"], row["labelled"]) == (LABELS, APP_ID)
+    assert ("hold" in row) is not releases
+    assert row["status"] == life[-1]
+
+
+@in_few
+@given(history=histories(), hold=st.integers(0, 6), erasure=st.integers(0, 6))
+def test_a_recording_is_either_held_or_erased_whoever_writes_meanwhile(
+    table: Crossed, numbers: Iterator[str], history: Any, hold: int, erasure: int
+) -> None:
+    life, looks, crossings = history
+    catalogue = Catalogue(table, APP_ID)
+    recording_id = next(numbers)
+    catalogue.upsert(view(recording_id, life, Look("list", 0)), START)
+    deeds = upserts(catalogue, recording_id, life, looks)
+    told: list[str] = []
+
+    def hold_it() -> None:
+        patch = parse('{"hold": {"reason": "case 12"}}')
+        held = catalogue.annotate(recording_id, patch, START, lambda row: None)
+        told.extend(["held"] * bool(held))
+
+    def erase() -> None:
+        try:
+            row = catalogue.begin_erasure(recording_id, START)
+        except HeldError:
+            return
+        assert row is not None
+        catalogue.bury(row, START)
+        told.append("erased")
+
+    deeds.insert(hold, hold_it)
+    deeds.insert(erasure, erase)
+
+    perform(table, deeds, crossings)
+
+    row = catalogue.get(recording_id) or {}
+    assert told == (["held"] if "hold" in row else ["erased"])
+    assert ("erased_at" in row) is not ("hold" in row)
 
 
 NONE = {"state": "none", "noted_at": "2026-06-10T10:30:00.000Z"}

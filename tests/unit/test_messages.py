@@ -460,7 +460,8 @@ def test_subscribers_are_told_of_an_erasure_once_and_only_of_whom() -> None:
     assert derive_events(tombstone, tombstone) == []
 
     assert event.type == EventType.ERASED
-    assert json.loads(event.detail) == {"id": f"{RECORDING_ID}#5", **tombstone}
+    expected = {"id": f"{RECORDING_ID}#5", **tombstone, "reason": "request"}
+    assert json.loads(event.detail) == expected
 
 
 @pytest.mark.parametrize(

@@ -261,12 +261,24 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   }));
 }
 
+/** Send a change, say what was done, and show the recording as it is then. */
+async function change(where, body) {
+  const { done } = await fetchJson(where, body);
+  say(done);
+  setTimeout(() => location.reload(), 800);
+}
+
 for (const button of document.querySelectorAll("[data-post]")) {
-  button.addEventListener("click", () => whileBusy(button, async () => {
-    const { done } = await fetchJson(button.dataset.post, {});
-    say(done);
-    setTimeout(() => location.reload(), 800);
-  }));
+  const { post, name } = button.dataset;
+  button.addEventListener("click", () => whileBusy(button, () => change(post, name ? { name } : {})));
+}
+
+for (const form of document.querySelectorAll("form.change")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const body = Object.fromEntries(new FormData(form));
+    whileBusy(form.querySelector("[type=submit]"), () => change(form.getAttribute("action"), body));
+  });
 }
 
 const eraseForm = document.getElementById("erase-form");
