@@ -6,7 +6,7 @@ fetched now, gets a check. A session's files are written into the rows of all it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -236,7 +236,7 @@ class Ingestion:
             self.worklist.check_in(request, RECORDING_MISSING, seconds=_LIVE_SECONDS)
 
     def _fetch_session_files(
-        self, request: SessionFilesRequest, kinds: Iterable[str]
+        self, request: SessionFilesRequest, kinds: Collection[str]
     ) -> tuple[dict[str, Artifact | None], RealtimeKitError | None]:
         """Return RealtimeKit's answers by kind, None for no such file, and the first error.
 
@@ -245,6 +245,8 @@ class Ingestion:
         answers: dict[str, Artifact | None] = {}
         failed: RealtimeKitError | None = None
         begun = self.now()
+        if len(kinds) > 1:
+            self.realtimekit.reserve(len(kinds))
         for kind in kinds:
             if (self.now() - begun).total_seconds() > _MAX_FETCH_SECONDS:
                 return answers, failed or UnavailableError("too slow for all of a session's files")
