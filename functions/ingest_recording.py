@@ -57,7 +57,7 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
 MIN_TIME_MS = 45_000
 
-logger = Logger(service="ingest_recording", version=__version__)
+logger = Logger(service="ingest_recording", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

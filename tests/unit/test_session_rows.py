@@ -356,7 +356,7 @@ def test_an_archived_files_url_is_dropped_and_no_later_answer_brings_it_back() -
     known = row(artifacts={"video": VIDEO, "audio": {"kind": "audio", "url": URL}})
     states = {"video": ARCHIVED_VIDEO, "audio": ARCHIVED_VIDEO}
 
-    settled = {**known, **rows.settled(known, states)}
+    settled: Any = {**known, **rows.settled(known, states)}
 
     assert "url" not in settled["artifacts"]["video"]
     # Without an expiry, the URL alone says that RealtimeKit has offered the file.
