@@ -58,7 +58,8 @@ def _value_size(typed: Mapping[str, Any]) -> int:
         case "S":
             return len(value.encode())
         case "B":
-            return len(b64decode(value))
+            # Text in requests over the wire, bytes in those of a client.
+            return len(b64decode(value) if isinstance(value, str) else value)
         case "N":
             return _number_size(value)
         case "BOOL" | "NULL":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from .life import PLATFORM_LOG_BYTES, Count, Function
+from .life import Count, Function
 from .units import Units
 
 # US dollars in us-east-1; eu-central-1 is about a tenth higher (AWS price lists, November 2026).
@@ -39,7 +39,8 @@ def costs(
     memory_gb = {name: functions[name].memory_mb / 1024 for name in count.invocations}
     working = {name: n * warm_seconds[name] for name, n in count.invocations.items()}
     waiting = {name: _waiting(calls) for name, calls in count.waits.items()}
-    log_bytes = count.log_bytes + invocations * PLATFORM_LOG_BYTES
+    platform = (n * functions[name].platform_log_bytes for name, n in count.invocations.items())
+    log_bytes = count.log_bytes + sum(platform)
     parts = {
         "DynamoDB writes": (f"{writes} units", writes * WRITE_UNIT),
         "DynamoDB reads": (f"{units.read:g} units", units.read * READ_UNIT),

@@ -18,16 +18,20 @@ from typing import Any
 from . import capacity
 from .capacity import Item
 
+# A term of a key condition.
 TERM = re.compile(
-    r"attribute_(?P<absent>not_)?exists\((?P<subject>#\w+)\)"
-    r"|(?P<name>#\w+) (?P<operator>=|<=|<) (?P<value>:\w+)"
+    r"(?P<name>#\w+) (?P<operator>=|<=|<) (?P<value>:\w+)"
     r"|(?P<between>#\w+) BETWEEN (?P<low>:\w+) AND (?P<high>:\w+)"
 )
+# A token of a condition of a write.
+TOKEN = re.compile(r"[(),]|<=|>=|<|>|=|[#:]?\w+")
 SET = re.compile(r"(#\w+) = (?:if_not_exists\((#\w+), (:\w+)\)|(:\w+))")
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": lambda left, right: bool(left == right),
     "<": lambda left, right: bool(left < right),
     "<=": lambda left, right: bool(left <= right),
+    ">": lambda left, right: bool(left > right),
+    ">=": lambda left, right: bool(left >= right),
 }
 # Sorts after every key.
 LAST = "\uffff"
@@ -70,8 +74,11 @@ class Index:
 
         `value` returns the value of a placeholder in the condition.
         """
-        partition, sort = _terms(condition)
+        partition, *sorts = _terms(condition)
         places = self._partitions.get(value(partition["value"]), [])
+        if not sorts:
+            return [key for _, key in places]
+        [sort] = sorts
         if sort["between"]:
             low = bisect_left(places, (value(sort["low"]), ""))
             return [
@@ -79,6 +86,10 @@ class Index:
             ]
         end = LAST if sort["operator"] == "<=" else ""
         return [key for _, key in places[: bisect_right(places, (value(sort["value"]), end))]]
+
+    def count_until(self, sort: str) -> int:
+        """Return the number of rows, of all partitions, up to a value of the sort key."""
+        return sum(bisect_right(places, (sort, LAST)) for places in self._partitions.values())
 
     def _place(self, item: Item | None) -> tuple[str, tuple[str, str]] | None:
         if self.projected(item) is None or item is None:
@@ -121,6 +132,8 @@ class Tables:
             if resource["Type"] == "AWS::DynamoDB::Table"
         }
         self._lock = Lock()
+        # Called with the table's name and the item before and after each write that changed it.
+        self.on_write: Callable[[str, Item | None, Item | None], None] = lambda *_: None
         self.forget()
 
     def forget(self) -> None:
@@ -136,6 +149,7 @@ class Tables:
         """
         answers = {
             "BatchGetItem": self._batch_get,
+            "BatchWriteItem": self._batch_write,
             "DeleteItem": self._delete,
             "GetItem": self._get,
             "Query": self._query,
@@ -198,20 +212,28 @@ class Tables:
         for index in table.indexes.values():
             old, new = index.projected(before), index.projected(after)
             self.written[f"{cause}: {index.name}"] += capacity.written_to_index(old, new, index.key)
-        table.put(key, after)
+        self._replace(name, key, before, after)
         return after
+
+    def _batch_write(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        [(name, writes)] = request["RequestItems"].items()
+        table = self.tables[name]
+        for write in writes:
+            item = write["PutRequest"]["Item"]
+            key = item[table.key]["S"]
+            before = table.rows.get(key)
+            self.written[_cause(name, key)] += capacity.written(before, item)
+            self._replace(name, key, before, item)
+        return {"UnprocessedItems": {}}
+
+    def _replace(self, name: str, key: str, before: Item | None, after: Item | None) -> None:
+        self.tables[name].put(key, after)
+        if before != after:
+            self.on_write(name, before, after)
 
 
 def _cause(table: str, key: str) -> str:
     return key.partition("#")[0] if table == "WorkTable" else table
-
-
-def _meets_condition(item: Item, request: Mapping[str, Any]) -> bool:
-    alternatives = request.get("ConditionExpression", "").split(" OR ")
-    return any(
-        all(_is_true(term, item, request) for term in _terms(alternative))
-        for alternative in alternatives
-    )
 
 
 def _terms(condition: str) -> Iterator[re.Match[str]]:
@@ -220,13 +242,73 @@ def _terms(condition: str) -> Iterator[re.Match[str]]:
     return TERM.finditer(condition)
 
 
-def _is_true(term: re.Match[str], item: Item, request: Mapping[str, Any]) -> bool:
-    names = request["ExpressionAttributeNames"]
-    if term["subject"]:
-        return (names[term["subject"]] in item) is not bool(term["absent"])
-    name = names[term["name"]]
-    value = _plain(request["ExpressionAttributeValues"][term["value"]])
-    return name in item and COMPARISONS[term["operator"]](_plain(item[name]), value)
+def _meets_condition(item: Item, request: Mapping[str, Any]) -> bool:
+    condition = request.get("ConditionExpression")
+    return condition is None or _Condition(condition, item, request).holds()
+
+
+class _Condition:
+    """A condition of a write, evaluated on an item while its tokens are read."""
+
+    def __init__(self, text: str, item: Item, request: Mapping[str, Any]) -> None:
+        self._tokens = TOKEN.findall(text)
+        self._item = item
+        self._names = request.get("ExpressionAttributeNames", {})
+        self._values = request.get("ExpressionAttributeValues", {})
+
+    def holds(self) -> bool:
+        """Return whether the condition holds. Raise `ValueError` for a form not known here."""
+        result = self._any()
+        if self._tokens:
+            raise ValueError(f"Cannot evaluate the end of a condition: {self._tokens}")
+        return result
+
+    def _any(self) -> bool:
+        result = self._all()
+        while self._skip("OR"):
+            result = self._all() or result
+        return result
+
+    def _all(self) -> bool:
+        result = self._one()
+        while self._skip("AND"):
+            result = self._one() and result
+        return result
+
+    def _one(self) -> bool:
+        if self._skip("NOT"):
+            return not self._one()
+        if self._skip("("):
+            result = self._any()
+            self._tokens.pop(0)
+            return result
+        token = self._tokens.pop(0)
+        return self._comparison(token) if token.startswith("#") else self._function(token)
+
+    def _function(self, function: str) -> bool:
+        _, subject, *_ = self._tokens[:3]
+        value = self._item.get(self._names[subject])
+        arguments = self._tokens[: self._tokens.index(")") + 1]
+        del self._tokens[: len(arguments)]
+        match function:
+            case "attribute_exists":
+                return value is not None
+            case "attribute_not_exists":
+                return value is None
+            case "attribute_type":
+                return value is not None and self._values[arguments[3]]["S"] in value
+        raise ValueError(f"Cannot evaluate the function {function}: add it to _function.")
+
+    def _comparison(self, name: str) -> bool:
+        operator, value = self._tokens.pop(0), self._values[self._tokens.pop(0)]
+        known = self._item.get(self._names[name])
+        return known is not None and COMPARISONS[operator](_plain(known), _plain(value))
+
+    def _skip(self, token: str) -> bool:
+        is_next = self._tokens[:1] == [token]
+        if is_next:
+            self._tokens.pop(0)
+        return is_next
 
 
 def _updated(before: Item, request: Mapping[str, Any]) -> Item:

@@ -62,11 +62,23 @@ class Function:
     handler: str
     memory_mb: int
     environment: Mapping[str, str]
+    logging: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Name of the handler's file, without .py."""
         return self.handler.partition(".")[0]
+
+    @property
+    def platform_log_bytes(self) -> int:
+        """Bytes of the lines that Lambda itself writes to the log for each invocation."""
+        return 0 if self.logging.get("SystemLogLevel") == "WARN" else PLATFORM_LOG_BYTES
+
+    @property
+    def log_environment(self) -> dict[str, str]:
+        """Variables that Lambda sets for a function whose log is JSON."""
+        is_json = self.logging.get("LogFormat") == "JSON"
+        return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO"} if is_json else {}
 
 
 @dataclass(frozen=True)
@@ -241,6 +253,7 @@ class Play:
         settings = self.functions[name].environment
         return {
             **{key: value.replace(local, aws) for key, value in settings.items()},
+            **self.functions[name].log_environment,
             **self.wire.environment,
             "PYTHONPATH": f"{LOOPBACK}:{package()}",
         }
@@ -277,8 +290,12 @@ class Play:
     def _deployed(self) -> Iterator[Function]:
         functions = self.stack.client("lambda")
         for settings in functions.list_functions()["Functions"]:
-            variables = settings["Environment"]["Variables"]
-            function = Function(settings["Handler"], settings["MemorySize"], variables)
+            function = Function(
+                settings["Handler"],
+                settings["MemorySize"],
+                settings["Environment"]["Variables"],
+                settings["LoggingConfig"],
+            )
             self._take_over(settings["FunctionName"], function.name)
             yield function
 

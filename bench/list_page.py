@@ -31,6 +31,7 @@ BUILD = ROOT / ".local/build"
 SIZES = (1_000, 100_000)
 ROUNDS = 5
 WARM_INVOCATIONS = 100
+MEETING_ID = "50c8940e-1b97-402a-97d6-000000000001"
 APP_ID = "5b1c9d1e-6a0f-4c39-9d7e-2f4b8a6c0d13"
 # One recording in this many has the status ERRORED.
 RECORDINGS_PER_ERROR = 500
@@ -50,6 +51,28 @@ def handler(event, context):
     )
     return {"statusCode": 200, "body": json.dumps(answer["Items"])}
 """
+# A page of a meeting's list, as if its index held only keys: a BatchGetItem reads the rows.
+BY_KEYS = """
+import serve_catalogue
+from recordings.dynamodb import Table, unmarshal
+from recordings.listing import LISTED
+NAMES = {f"#{name}": name for name in LISTED}
+class KeysOnly(Table):
+    def query(self, index, *arguments, **options):
+        found, last = super().query("keys only", *arguments, **options)
+        answer = serve_catalogue.dynamodb.batch_get_item(RequestItems={"RecordingsTable": {
+            "Keys": [{"recording_id": {"S": row["recording_id"]}} for row in found],
+            "ProjectionExpression": ", ".join(NAMES),
+            "ExpressionAttributeNames": NAMES,
+        }})
+        rows = map(unmarshal, answer["Responses"]["RecordingsTable"])
+        by_id = {row["recording_id"]: row for row in rows}
+        return [by_id[row["recording_id"]] for row in found if row["recording_id"] in by_id], last
+serve_catalogue.recordings._table = KeysOnly(serve_catalogue.dynamodb, "RecordingsTable")
+handler = serve_catalogue.handler
+"""
+MEETING = "a meeting's page"
+MEETING_BY_KEYS = "the same by keys"
 
 
 class Index:
@@ -59,14 +82,22 @@ class Index:
         start = datetime(2026, 1, 1, tzinfo=UTC)
         self._rows = [_row(start + timedelta(minutes=n), n) for n in range(size)]
         self._keys = [(row["invoked_at"]["S"], row["recording_id"]["S"]) for row in self._rows]
+        self._by_id = {row["recording_id"]["S"]: row for row in self._rows}
         self.calls = self.read = 0
 
     def key(self, place: float) -> tuple[str, str]:
         """Return the key of the row at a place from 0 (oldest) to 1 (newest)."""
         return self._keys[int(len(self._keys) * place)]
 
+    def get_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a BatchGetItem of existing rows as DynamoDB does."""
+        self.calls += 1
+        [(name, options)] = request["RequestItems"].items()
+        found = [self._by_id[key["recording_id"]["S"]] for key in options["Keys"]]
+        return {"Responses": {name: found}, "UnprocessedKeys": {}}
+
     def query(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a Query as DynamoDB does, as far as the list uses it."""
+        """Answer a Query as DynamoDB does, as far as the list uses it; all rows are of one key."""
         values = request["ExpressionAttributeValues"]
         low = bisect_left(self._keys, (values.get(":since", {"S": "0"})["S"], ""))
         high = bisect_right(self._keys, (values.get(":until", {"S": "9"})["S"], "~"))
@@ -86,6 +117,8 @@ class Index:
             last = {"LastEvaluatedKey": {name: found[-1][name] for name in names}}
         if ":status" in values:
             found = [row for row in found if row["status"] == values[":status"]]
+        if request["IndexName"] == "keys only":
+            found = [{name: row[name] for name in ("recording_id", "invoked_at")} for row in found]
         return {"Items": found, "Count": len(found), **last}
 
 
@@ -117,7 +150,9 @@ def dynamodb(index: Index) -> Iterator[str]:
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps(index.query(request)).encode()
+            is_query = self.headers["X-Amz-Target"].endswith(".Query")
+            answer = index.query(request) if is_query else index.get_batch(request)
+            body = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/x-amz-json-1.0")
             self.send_header("Content-Length", str(len(body)))
@@ -176,6 +211,7 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / ".local")))
         (folder / "bare.py").write_text(BARE)
+        (folder / "by_keys.py").write_text(BY_KEYS)
         indexes = {size: Index(size) for size in SIZES}
         origins = {size: stack.enter_context(dynamodb(index)) for size, index in indexes.items()}
         for number in range(ROUNDS):
@@ -185,6 +221,9 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
                     name: (package, "serve_catalogue.handler", query)
                     for name, query in queries(index).items()
                 }
+                a_meeting = {"meeting_id": MEETING_ID}
+                runs[MEETING] = (package, "serve_catalogue.handler", a_meeting)
+                runs[MEETING_BY_KEYS] = (folder, "by_keys.handler", a_meeting)
                 runs["bare call"] = (folder, "bare.handler", {})
                 for name, (path, handler, query) in runs.items():
                     index.calls = index.read = 0
@@ -202,7 +241,7 @@ def measure() -> dict[tuple[str, int], tuple[float, float, float]]:
 def _environment(origin: str, package: Path) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": origin,
-        # The bare handler takes boto3 from the package too.
+        # The handlers of the bench import from the package too.
         "PYTHONPATH": f"{package}",
         "POWERTOOLS_METRICS_NAMESPACE": "bench",
         "APP_ID": APP_ID,
@@ -230,6 +269,9 @@ def main() -> None:
     for name in dict.fromkeys(name for name, _ in found):
         ratio = found[name, large][0] / found[name, small][0]
         print(f"{name}: {large:,} rows take {ratio:.2f} times as long as {small:,}")
+    for size in SIZES:
+        ratio = found[MEETING_BY_KEYS, size][0] / found[MEETING, size][0]
+        print(f"{MEETING}: by keys it takes {ratio:.2f} times as long, with {size:,} rows")
 
 
 if __name__ == "__main__":

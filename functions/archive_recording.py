@@ -57,7 +57,7 @@ MAX_FILES_SHOWN = 20
 # A claim must outlive the invocation that holds it.
 LEASE_MARGIN_SECONDS = 30
 
-logger = Logger(service="archive_recording", version=__version__)
+logger = Logger(service="archive_recording", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

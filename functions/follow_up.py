@@ -46,7 +46,7 @@ MAX_CHECKS = 180
 SPREAD_SECONDS = 55
 SQS_BATCH = 10
 
-logger = Logger(service="follow_up", version=__version__)
+logger = Logger(service="follow_up", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

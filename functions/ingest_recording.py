@@ -60,7 +60,7 @@ MIN_TIME_MS = 45_000
 # A new recording's first fetch leaves half of each window to fetches that nothing can replace.
 HALF = 0.5
 
-logger = Logger(service="ingest_recording", version=__version__)
+logger = Logger(service="ingest_recording", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

@@ -62,7 +62,7 @@ ARCHIVE_CHECK_SECONDS = 900
 ARCHIVE_PENDING = "archive_pending"
 SESSION_FILES_PENDING = "session_files_pending"
 
-logger = Logger(service="publish_changes", version=__version__)
+logger = Logger(service="publish_changes", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
@@ -138,7 +138,8 @@ def read(records: list[dict[str, Any]]) -> list[Change]:
             # after this one would wait for a day.
             logger.exception("change skipped", sequence_number=images["SequenceNumber"])
             skipped.append(images["SequenceNumber"])
-    metrics.add_metric("ChangeSkipped", MetricUnit.Count, len(skipped))
+    if skipped:
+        metrics.add_metric("ChangeSkipped", MetricUnit.Count, len(skipped))
     return changes
 
 

@@ -33,7 +33,7 @@ WEBHOOK_PUBLIC_KEY = os.environ["WEBHOOK_PUBLIC_KEY"]
 # RealtimeKit's events are a few kilobytes.
 MAX_BODY_BYTES = 1024 * 1024
 
-logger = Logger(service="receive_webhook", version=__version__)
+logger = Logger(service="receive_webhook", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 # RealtimeKit's time-out is not documented; Dyte's was three seconds.

@@ -96,7 +96,7 @@ def cors(origins: str) -> CORSConfig | None:
 
 # --- clients ---
 
-logger = Logger(service="serve_catalogue", version=__version__)
+logger = Logger(service="serve_catalogue", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 # Powertools warns on stderr if an invocation emits no metric, and a read emits none.
 warnings.filterwarnings("ignore", "No application metrics to publish")

@@ -75,7 +75,7 @@ RETENTION_MARGIN_MS = 30_000
 # The lease outlasts the invocation by this.
 LEASE_MARGIN_SECONDS = 2
 
-logger = Logger(service="sweep_recordings", version=__version__)
+logger = Logger(service="sweep_recordings", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
 quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})

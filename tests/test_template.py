@@ -81,10 +81,34 @@ def test_a_missing_setting_stops_a_function_at_init_with_its_name() -> None:
 
 def test_each_function_has_a_role_and_a_log_group_of_its_own(resources: Resources) -> None:
     roles = [str(properties["Role"]) for properties in functions(resources).values()]
-    groups = [str(properties["LoggingConfig"]) for properties in functions(resources).values()]
+    groups = [
+        str(properties["LoggingConfig"]["LogGroup"]) for properties in functions(resources).values()
+    ]
 
     assert len(set(roles)) == len(roles)
     assert len(set(groups)) == len(groups)
+
+
+def test_lambdas_own_log_lines_are_left_out_only_where_no_log_line_is_filtered(
+    template: Mapping[str, Any], resources: Resources
+) -> None:
+    """Metrics are log lines without a level, which count as INFO (AWS docs, log-level filtering)."""
+    quiet = {
+        properties["Handler"]: properties["LoggingConfig"]
+        for properties in functions(resources).values()
+        if "SystemLogLevel" in properties["LoggingConfig"]
+    }
+
+    assert template["Conditions"]["LogsInfo"] == {"Fn::Equals": [{"Ref": "LogLevel"}, "INFO"]}
+    assert quiet.keys() == {
+        "receive_webhook.handler",
+        "ingest_recording.handler",
+        "publish_changes.handler",
+    }
+    for logging in quiet.values():
+        assert logging["LogFormat"] == {"Fn::If": ["LogsInfo", "JSON", "Text"]}
+        assert logging["SystemLogLevel"]["Fn::If"][:2] == ["LogsInfo", "WARN"]
+        assert "ApplicationLogLevel" not in logging
 
 
 def test_every_log_is_kept_for_a_limited_time(resources: Resources) -> None:
@@ -844,12 +868,16 @@ LAMBDAS_OWN_LINES = [
     "RequestId: 8f507cfc Error: Runtime exited with error: signal: killed\nRuntime.ExitError",
     "REPORT RequestId: 8f507cfc\tDuration: 50000.00 ms\tStatus: timeout",
     "INIT_REPORT Init Duration: 92.30 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError",
+    '{"time":"…","type":"platform.report","record":{"requestId":"8f507cfc","status":"timeout"}}',
+    '{"time":"…","type":"platform.initRuntimeDone","record":{"phase":"init","status":"error"}}',
 ]
 LAMBDAS_QUIET_LINES = [
     "INIT_START Runtime Version: python:3.13.v64\tRuntime Version ARN: arn:aws:lambda:…",
     "START RequestId: 8f507cfc Version: $LATEST",
     "REPORT RequestId: 8f507cfc\tDuration: 12.10 ms\tBilled Duration: 13 ms\tMemory Size: 256 MB",
     '{"level":"INFO","message":"postponed","cause":"unavailable"}',
+    '{"level":"INFO","message":"recording ingested","status":"ERRORED"}',
+    '{"time":"…","type":"platform.report","record":{"requestId":"8f507cfc","status":"success"}}',
 ]
 
 

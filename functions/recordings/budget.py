@@ -32,6 +32,9 @@ class UpstreamBudget:
         # Half of a window with room for one request is still one request.
         self._room = max(1, int(self._per_window * share))
         self._now = now
+        # The requests that were taken and are not sent yet, and their window.
+        self._reserved = 0
+        self._reserved_window = 0
         self.used = 0.0
 
     def take(self) -> int:
@@ -41,24 +44,47 @@ class UpstreamBudget:
         """
         now = self._now().timestamp()
         window = int(now // self.WINDOW_SECONDS)
+        if self._reserved and window == self._reserved_window:
+            self._reserved -= 1
+            return 0
+        if self._add(window, 1):
+            return 0
+        self.used = 100 * self._room / self._per_window
+        return max(1, round((window + 1) * self.WINDOW_SECONDS - now))
+
+    def reserve(self, count: int) -> None:
+        """Take so many requests in one write, for the next calls of `take` in this window.
+
+        If the window has no room for all of them, none is taken, and `take` takes each by itself.
+        """
+        window = int(self._now().timestamp() // self.WINDOW_SECONDS)
+        if count <= self._room and self._add(window, count):
+            self._reserved, self._reserved_window = count, window
+
+    def _add(self, window: int, count: int) -> bool:
+        """Count requests in a window. Return False, without counting, if it has no room."""
         try:
             row = self._table.update(
                 {"work_id": self._window_id(window)},
-                "SET #expires_at = :expires_at ADD #used :one",
-                {"expires_at": self._window_expiry(window), "one": 1, "room": self._room},
-                "attribute_not_exists(#used) OR #used < :room",
+                "SET #expires_at = :expires_at ADD #used :count",
+                {
+                    "expires_at": self._window_expiry(window),
+                    "count": count,
+                    "limit": self._room - count,
+                },
+                "attribute_not_exists(#used) OR #used <= :limit",
             )
         except ConditionFailedError:
-            self.used = 100 * self._room / self._per_window
-            return max(1, round((window + 1) * self.WINDOW_SECONDS - now))
+            return False
         self.used = 100 * row["used"] / self._per_window
-        return 0
+        return True
 
     def close(self, seconds: int) -> None:
         """Use up all windows of so many seconds, because a 429 holds for every function.
 
         At most 24 windows, six minutes: Cloudflare's penalty lasts five.
         """
+        self._reserved = 0
         first = int(self._now().timestamp() // self.WINDOW_SECONDS)
         windows = range(first, first + min(seconds // self.WINDOW_SECONDS, 23) + 1)
         self._table.put_many(

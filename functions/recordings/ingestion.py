@@ -9,7 +9,7 @@ a fetch if the recording certainly is our app's. A final recording is always fet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -324,7 +324,7 @@ class Ingestion:
             self.worklist.check_in(request, RECORDING_MISSING, seconds=_LIVE_SECONDS)
 
     def _fetch_session_files(
-        self, request: SessionFilesRequest, kinds: Iterable[str]
+        self, request: SessionFilesRequest, kinds: Collection[str]
     ) -> tuple[dict[str, Artifact | None], RealtimeKitError | None]:
         """Return RealtimeKit's answers by kind, None for no such file, and the first error.
 
@@ -333,6 +333,10 @@ class Ingestion:
         answers: dict[str, Artifact | None] = {}
         failed: RealtimeKitError | None = None
         begun = self.now()
+        # Captions are asked for only where there is a transcript.
+        certain = len(set(kinds) - {"captions"})
+        if certain > 1:
+            self.realtimekit.reserve(certain)
         for kind in kinds:
             if (self.now() - begun).total_seconds() > _MAX_FETCH_SECONDS:
                 return answers, failed or UnavailableError("too slow for all of a session's files")

@@ -153,6 +153,9 @@ class Budget(Protocol):
     def take(self) -> int:
         """Take one request; return 0, or the seconds to wait if the budget is spent."""
 
+    def reserve(self, count: int) -> None:
+        """Take so many requests at once for the next calls of `take`, if there is room."""
+
     def close(self, seconds: int) -> None:
         """Let no function send a request for so many seconds."""
 
@@ -275,6 +278,10 @@ class RealtimeKit:
             retries=False,
             redirect=False,
         )
+
+    def reserve(self, requests: int) -> None:
+        """Take so many requests from the budget at once, because they follow one another."""
+        self._budget.reserve(requests)
 
     def probe(self) -> None:
         """Fetch a list of one recording. Raises `RealtimeKitError` unless the token is accepted."""

@@ -270,7 +270,8 @@ def settled(row: Row, states: Mapping[str, ArchiveState]) -> Item:
     for name, state in states.items():
         # Real files replace a placeholder, and its state goes with it.
         if name in artifacts or name in SESSION_FILES or not media(artifacts):
-            artifacts[name] = {**artifacts.get(name, {"kind": name}), "archive": state}
+            artifact: ArtifactItem = {**artifacts.get(name, {"kind": name}), "archive": state}
+            artifacts[name] = _without_url(artifact) if _needs_no_url(artifact) else artifact
     if artifacts == row.get("artifacts"):
         return {}
     is_uploaded = row.get("status") == RecordingStatus.UPLOADED
@@ -550,6 +551,8 @@ def _merged_artifacts(
     has_files = any(not is_placeholder(name, item) for name, item in media(stored).items())
     for artifact in answered:
         known, item = merged.get(artifact.name), _artifact_item(artifact)
+        if known and _needs_no_url({**known, **item}):
+            item = _without_url(item)
         if has_files and known is None and artifact.url is None and artifact.name == artifact.kind:
             # Once its URLs have expired, RealtimeKit's answer looks like a file in the owner's
             # storage. We know the files already, so skip it. A row made that late keeps it.
@@ -561,6 +564,14 @@ def _merged_artifacts(
     if sum(len(item.get("url", "")) for item in merged.values()) <= MAX_URLS_BYTES:
         return merged
     return {name: _without_url(item) for name, item in merged.items()}
+
+
+def _needs_no_url(artifact: ArtifactItem) -> bool:
+    """Return True for an archived artifact, whose URL is a credential and a third of its bytes.
+
+    Without an expiry, the URL alone says that RealtimeKit has offered the file.
+    """
+    return archive_state(artifact) == "archived" and "url_expires_at" in artifact
 
 
 def _without_url(artifact: ArtifactItem) -> ArtifactItem:

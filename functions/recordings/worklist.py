@@ -29,6 +29,9 @@ PATIENCE = timedelta(days=8)
 # RealtimeKit may not know an id because it is new, or because it belongs to another app.
 PATIENCE_WITH_UNKNOWN = timedelta(hours=1)
 _KEPT_FOR = timedelta(days=30)
+# A check that is due a tenth of the wait sooner or later is not moved: a write of it costs three
+# units, and a read a fifth of one.
+_NEARLY = 0.1
 
 URGENT = timedelta(hours=48)
 
@@ -160,11 +163,15 @@ class Worklist:
         """Leave a check, due in so many seconds and then at growing intervals.
 
         A check that exists starts anew, because there is news of its subject; its hint stays if
-        `request` has none. Low-priority checks are queued only after all others.
+        `request` has none. It is left as it is if it has just begun with the same content, and is
+        due about then. Low-priority checks are queued only after all others.
         """
         now = self._now()
         hint = request.fields.get("hint")
         values = _new_check(now, seconds, request, cause, deadline, low_priority=low_priority)
+        # Low-priority checks are left by the thousand, most of them for new recordings.
+        if not low_priority and self._has_like(request.key, values, hint or {}, now):
+            return
         is_unknown = cause == NOT_FOUND
         self._table.update(
             {"work_id": _check_id(request.key)},
@@ -174,6 +181,25 @@ class Worklist:
             f" REMOVE #given_up_at{'' if is_unknown else ', #not_found_since'}",
             {**values, "hint": hint or {}},
         )
+
+    def _has_like(
+        self, key: str, values: _NewCheck, hint: Mapping[str, Any], now: datetime
+    ) -> bool:
+        """Return True if a check with these values and this hint begins about now."""
+        row = self._table.get({"work_id": _check_id(key)}) or {}
+        # The check has no lease, was not given up, and was not repeated yet.
+        same = {**values, "hint": {**_mapping(row.get("hint")), **hint}}
+        times = ("since", "due_at", "expires_at")
+        if {**row, **dict.fromkeys(times)} != {
+            **same,
+            "work_id": _check_id(key),
+            **dict.fromkeys(times),
+        }:
+            return False
+        due_at, wanted = _time(row.get("due_at")), _time(values["due_at"])
+        if due_at is None or wanted is None:
+            return False
+        return abs((due_at - wanted).total_seconds()) <= _NEARLY * values["interval"]
 
     def ensure(
         self,

@@ -57,10 +57,14 @@ class FakeBudget:
         self.used = 0.0
         self.taken = 0
         self.closed_for: list[int] = []
+        self.reserved: list[int] = []
 
     def take(self) -> int:
         self.taken += 1
         return self.waits.pop(0) if self.waits else self.wait
+
+    def reserve(self, count: int) -> None:
+        self.reserved.append(count)
 
     def close(self, seconds: int) -> None:
         self.closed_for.append(seconds)

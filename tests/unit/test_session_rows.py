@@ -349,6 +349,28 @@ def test_a_session_whose_urls_are_signed_anew_is_no_news() -> None:
     assert rows.news(known, {**known, "artifacts": again}) == set()
 
 
+ARCHIVED_VIDEO: Any = {"state": "archived", "bucket": "b", "key": "k", "size": 9}
+
+
+def test_an_archived_files_url_is_dropped_and_no_later_answer_brings_it_back() -> None:
+    known = row(artifacts={"video": VIDEO, "audio": {"kind": "audio", "url": URL}})
+    states = {"video": ARCHIVED_VIDEO, "audio": ARCHIVED_VIDEO}
+
+    settled: Any = {**known, **rows.settled(known, states)}
+
+    assert "url" not in settled["artifacts"]["video"]
+    # Without an expiry, the URL alone says that RealtimeKit has offered the file.
+    assert settled["artifacts"]["audio"]["url"] == URL
+    assert rows.unsettled(settled) == {}
+    video = Artifact(
+        name="video", kind="video", file_name="a.mp4", file_size=10, url="https://new/"
+    )
+    answer = Recording(recording_id=RECORDING, status="UPLOADED", artifacts=(video,))
+    later = rows.changes(settled, answer, NOON + timedelta(days=1), "app")
+    assert later["artifacts"]["video"]["file_size"] == 10
+    assert "url" not in later["artifacts"]["video"]
+
+
 @pytest.mark.parametrize("status", ["UPLOADED", "ERRORED", "RECORDING"])
 @pytest.mark.parametrize("own", [{}, {"video": VIDEO}, {"track": {"kind": "track"}}])
 def test_no_answer_about_a_recording_removes_files_of_its_session(

@@ -50,6 +50,83 @@ def test_news_without_a_hint_keeps_the_hint(worklist: Worklist, clock: Clock) ->
     assert due(worklist)[0].request == {**REQUEST, "hint": HINT}
 
 
+WAIT = 3600
+
+
+@pytest.fixture
+def writes(dynamodb: Any) -> list[Any]:
+    """The updates that are sent to DynamoDB from now on."""
+    sent: list[Any] = []
+    dynamodb.meta.events.register(
+        "before-call.dynamodb.UpdateItem", lambda params, **_: sent.append(params["body"])
+    )
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("seconds", "request_", "cause", "written"),
+    [
+        (0, {**REQUEST, "hint": HINT}, "not_final", 0),
+        (0, REQUEST, "not_final", 0),
+        (360, REQUEST, "not_final", 0),
+        (361, REQUEST, "not_final", 1),
+        (0, REQUEST, "unavailable", 1),
+        (0, REQUEST, "not_found", 1),
+        (0, {**REQUEST, "hint": {"title": "Weekly sync"}}, "not_final", 1),
+        (0, {**REQUEST, "task": "archive"}, "not_final", 1),
+    ],
+)
+def test_a_check_that_has_just_begun_is_written_again_only_if_it_would_say_another_thing(
+    worklist: Worklist,
+    clock: Clock,
+    writes: list[Any],
+    seconds: int,
+    request_: dict[str, Any],
+    cause: str,
+    written: int,
+) -> None:
+    worklist.check_in(AnyRequest(KEY, {**REQUEST, "hint": HINT}), "not_final", seconds=WAIT)
+    del writes[:]
+    clock.advance(seconds)
+
+    worklist.check_in(AnyRequest(KEY, request_), cause, seconds=WAIT)
+
+    assert len(writes) == written
+    clock.advance(WAIT)
+    [check] = due(worklist)
+    assert (check.cause, check.attempts) == (cause, 0)
+
+
+def test_news_moves_a_check_that_comes_too_late_or_was_repeated_already(
+    worklist: Worklist, clock: Clock, writes: list[Any]
+) -> None:
+    worklist.check_in(AnyRequest(KEY, REQUEST), "not_final", seconds=WAIT)
+    worklist.check_in(AnyRequest(KEY, REQUEST), "not_final", seconds=300)
+    clock.advance(300)
+    [check] = due(worklist)
+    worklist.advance(check)
+    del writes[:]
+
+    # As late as the repeated check, which has come nearer to being given up.
+    worklist.check_in(AnyRequest(KEY, REQUEST), "not_final", seconds=600)
+
+    assert len(writes) == 1
+    clock.advance(600)
+    assert [(check.attempts, check.interval) for check in due(worklist)] == [(0, 600)]
+
+
+def test_a_claimed_check_and_one_that_was_given_up_start_anew(
+    worklist: Worklist, clock: Clock, writes: list[Any]
+) -> None:
+    for end in (worklist.give_up, lambda check: claimed(worklist)):
+        worklist.check_in(AnyRequest(FILES, REQUEST), "not_final")
+        clock.advance(60)
+        end(due(worklist)[0])
+        del writes[:]
+        worklist.check_in(AnyRequest(FILES, REQUEST), "not_final")
+        assert len(writes) == 1
+
+
 def test_a_settled_check_is_never_due(worklist: Worklist, clock: Clock) -> None:
     worklist.check_in(AnyRequest(KEY, REQUEST), "not_final")
     worklist.settle(KEY)
@@ -793,6 +870,49 @@ def test_a_share_leaves_the_rest_of_a_window_to_others(work_table: Table, clock:
     assert [half.take() for _ in range(7)] == [0, 0, 0, 0, 0, 15, 15]
     assert half.used == 50
     assert [budget(work_table, clock, 210).take() for _ in range(6)] == [0, 0, 0, 0, 0, 15]
+
+
+def test_several_requests_are_taken_in_one_write(
+    work_table: Table, clock: Clock, writes: list[Any]
+) -> None:
+    ten_per_window = budget(work_table, clock, 210)
+
+    ten_per_window.reserve(4)
+    taken = [ten_per_window.take() for _ in range(4)]
+
+    assert (taken, ten_per_window.used, len(writes)) == ([0, 0, 0, 0], 40, 1)
+    assert [ten_per_window.take() for _ in range(7)] == [0, 0, 0, 0, 0, 0, 15]
+
+
+def test_a_window_without_room_for_several_has_room_for_some(
+    work_table: Table, clock: Clock
+) -> None:
+    five_per_window = budget(work_table, clock, 105)
+    other = budget(work_table, clock, 105)
+    other.take()
+    other.take()
+
+    five_per_window.reserve(4)
+
+    assert [five_per_window.take() for _ in range(4)] == [0, 0, 0, 15]
+    clock.advance(15)
+    five_per_window.reserve(6)
+    assert [five_per_window.take() for _ in range(6)] == [0, 0, 0, 0, 0, 15]
+
+
+def test_requests_that_were_taken_are_good_only_in_their_window_and_while_it_is_open(
+    work_table: Table, clock: Clock
+) -> None:
+    five_per_window = budget(work_table, clock, 105)
+    five_per_window.reserve(5)
+    clock.advance(15)
+    assert [five_per_window.take() for _ in range(6)] == [0, 0, 0, 0, 0, 15]
+    clock.advance(15)
+    five_per_window.reserve(5)
+
+    five_per_window.close(15)
+
+    assert five_per_window.take() == 15
 
 
 def test_a_wait_is_a_second_at_least(work_table: Table, clock: Clock) -> None:
