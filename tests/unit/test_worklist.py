@@ -762,6 +762,14 @@ def test_a_share_leaves_the_rest_of_a_window_to_others(work_table: Table, clock:
     assert [budget(work_table, clock, 210).take() for _ in range(6)] == [0, 0, 0, 0, 0, 15]
 
 
+def test_each_app_has_a_budget_of_its_own(work_table: Table, clock: Clock) -> None:
+    other = UpstreamBudget(work_table, "another-app", 1000, clock)
+    budget(work_table, clock).close(300)
+
+    assert other.take() == 0
+    assert budget(work_table, clock).take() == 15
+
+
 def test_a_wait_is_a_second_at_least(work_table: Table, clock: Clock) -> None:
     one_per_window = budget(work_table, clock, 21)
     one_per_window.take()
