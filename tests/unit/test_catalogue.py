@@ -300,6 +300,93 @@ def test_who_is_outpaced_again_and_again_says_so(dynamodb: Any) -> None:
         contested.upsert(UPLOADED, NOON)
 
 
+def refuse(dynamodb: Any, operation: str) -> None:
+    """Let DynamoDB fail from now on, whenever the operation is called."""
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, operation)
+
+    dynamodb.meta.events.register(f"before-call.dynamodb.{operation}", fail)
+
+
+def test_a_row_that_was_just_read_is_not_read_again(catalogue: Catalogue, dynamodb: Any) -> None:
+    refuse(dynamodb, "GetItem")
+
+    first = catalogue.upsert(INVOKED, NOON, {})
+    second = catalogue.upsert(UPLOADED, later(1), first.row)
+
+    assert (first.row["version"], second.row["version"]) == (1, 2)
+    assert second.row["status"] == "UPLOADED"
+
+
+def test_an_archive_state_and_an_erasure_are_written_after_another_writers_change(
+    dynamodb: Any,
+) -> None:
+    table = ContestedTable(dynamodb, [])
+    contested = Catalogue(table, "app")
+    recording_id = contested.upsert(UPLOADED, NOON).row["recording_id"]
+
+    table.others = [replace(UPLOADED, organization_id="org-1")]
+    archived = contested.record_archive(recording_id, {"video": ARCHIVED})
+    table.others = [replace(UPLOADED, organization_id="org-2")]
+    erasing = contested.begin_erasure(recording_id, NOON)
+
+    assert archived is not None
+    assert archived["organization_id"] == "org-1"
+    assert archived["artifacts"]["video"]["archive"] == ARCHIVED
+    assert erasing is not None
+    assert erasing["organization_id"] == "org-2"
+    assert erasing["erasing_since"] == "2026-06-03T12:00:00.000Z"
+
+
+def test_an_erasure_that_has_begun_keeps_its_time_and_closes_the_row(catalogue: Catalogue) -> None:
+    catalogue.upsert(UPLOADED, NOON)
+    erasing = catalogue.begin_erasure(UPLOADED.recording_id, NOON)
+
+    upserted = catalogue.upsert(UPLOADED, later(1))
+
+    assert catalogue.begin_erasure(UPLOADED.recording_id, later(2)) == erasing
+    assert (upserted.row, upserted.changed, upserted.was_final) == (erasing, False, True)
+    assert catalogue.begin_erasure(OTHER, NOON) is None
+
+
+def test_a_count_is_of_one_apps_recordings_from_its_start_to_before_its_end(
+    catalogue: Catalogue, recordings_table: Table, dynamodb: Any
+) -> None:
+    foreign = Catalogue(recordings_table, "another-app")
+    foreign.upsert(replace(UPLOADED, recording_id=OTHER), NOON)
+    catalogue.upsert(UPLOADED, NOON)
+    begin, millisecond = UPLOADED.invoked_at, timedelta(milliseconds=1)
+    assert begin
+
+    assert catalogue.count(begin, begin + millisecond) == 1
+    assert catalogue.count(begin - millisecond, begin) == 0
+    assert catalogue.count(begin + millisecond, later(0)) == 0
+    # DynamoDB refuses a range that ends before it begins.
+    refuse(dynamodb, "Query")
+    assert catalogue.count(begin, begin) == 0
+
+
+def test_of_a_session_with_very_many_recordings_the_newest_hundred_are_returned(
+    catalogue: Catalogue, recordings_table: Table
+) -> None:
+    ids = [f"97cb480d-5840-4528-ace3-{number:012}" for number in range(125)]
+    for start in range(0, 125, 25):
+        recordings_table.put_many(
+            {
+                "recording_id": ids[number],
+                "session_id": OTHER,
+                "invoked_at": f"2026-06-03T10:00:00.{number:03}Z",
+                "version": 1,
+            }
+            for number in range(start, start + 25)
+        )
+
+    assert {row["recording_id"] for row in catalogue.of_session(OTHER)} == set(ids[25:])
+    # DynamoDB reads at most a hundred at a time.
+    assert list(catalogue.get_many([*ids, *ids])) == ids
+
+
 def test_a_recording_is_in_the_indexes_of_its_meeting_session_and_app(
     catalogue: Catalogue, dynamodb: Any
 ) -> None:

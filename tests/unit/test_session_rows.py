@@ -401,6 +401,42 @@ def test_a_files_placeholder_goes_when_the_recordings_own_file_comes_and_the_tex
     assert set(artifacts) == {tracks(1)[0].name, "chat"}
 
 
+# --- Bounds of the merge ---
+
+
+def test_a_known_status_outdates_an_unknown_one_although_it_was_fetched_earlier() -> None:
+    known = row("TRANSCODING", fetched_at="2026-06-03T12:00:00.000Z")
+    answer = Recording(recording_id=RECORDING, status="INVOKED")
+
+    changes = rows.changes(known, answer, NOON - timedelta(minutes=5), "app")
+
+    assert (changes["status"], changes["status_rank"]) == ("INVOKED", 1)
+
+
+def test_128_kib_of_urls_are_kept_and_not_a_byte_more() -> None:
+    files = [replace(file, url=f"{n:02048}") for n, file in enumerate(tracks(64))]
+    answer = Recording(recording_id=RECORDING, status="UPLOADED", artifacts=tuple(files))
+    longer = replace(answer, artifacts=(*files[1:], replace(files[0], url=f"{0:02049}")))
+
+    kept = rows.changes({}, answer, NOON, "app")["artifacts"]
+    dropped = rows.changes({}, longer, NOON, "app")["artifacts"]
+
+    assert sum("url" in artifact for artifact in kept.values()) == 64
+    assert [artifact for artifact in dropped.values() if "url" in artifact] == []
+    assert len(dropped) == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "is_offered"),
+    [({}, False), ({"url": URL}, True), ({"url_expires_at": WEEK}, True)],
+    ids=["neither", "url", "expiry"],
+)
+def test_a_url_or_its_expiry_says_that_a_file_is_offered(
+    said: dict[str, Any], is_offered: bool
+) -> None:
+    assert rows.is_offered({"kind": "video", **said}) == is_offered  # type: ignore[typeddict-item]
+
+
 # --- Keys, events, links ---
 
 

@@ -915,6 +915,14 @@ def test_requests_that_were_taken_are_good_only_in_their_window_and_while_it_is_
     assert five_per_window.take() == 15
 
 
+def test_each_app_has_a_budget_of_its_own(work_table: Table, clock: Clock) -> None:
+    other = UpstreamBudget(work_table, "another-app", 1000, clock)
+    budget(work_table, clock).close(300)
+
+    assert other.take() == 0
+    assert budget(work_table, clock).take() == 15
+
+
 def test_a_wait_is_a_second_at_least(work_table: Table, clock: Clock) -> None:
     one_per_window = budget(work_table, clock, 21)
     one_per_window.take()
