@@ -99,7 +99,7 @@ class Catalogue:
         Also return the place to go on `after`, `None` at the end.
         """
         condition = "#app_id = :app_id AND #invoked_at < :before"
-        values = {"app_id": self._app_id, "before": before}
+        values = {"app_id": self.app_id, "before": before}
         found, last = self._table.query("by_time", condition, values, limit, after=after)
         return [row["recording_id"] for row in found], last
 
@@ -177,7 +177,7 @@ class Catalogue:
             changes = annotation.changes(row, patch, timestamp(at))
             if "labels" not in changes:
                 return changes
-            return {**changes, "labelled": changes["labels"] and self._app_id}
+            return {**changes, "labelled": changes["labels"] and self.app_id}
 
         row = self._edit(recording_id, change)
         return None if row is None else Annotated(row, changes)
