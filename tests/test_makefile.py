@@ -167,3 +167,17 @@ def test_a_build_is_checked_first_and_deployed_with_settings_that_git_ignores(
     assert "--config-env other" in deploy
     assert "--stack-name other" in deploy
     assert "samconfig.local.toml" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_release_is_checked_before_anything_is_built(checkout: Path) -> None:
+    made = make(checkout, "--dry-run", "release", "TAG=v0.1.0")
+
+    steps = [
+        "local.release check --tag v0.1.0\n",
+        "sam build",
+        "uv build --quiet --wheel",
+        "local.release finish .aws-sam/build .local/release\n",
+    ]
+    places = [made.stdout.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "--require-hashes" in made.stdout[places[2] :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -320,3 +321,20 @@ def test_who_is_not_known_is_told_so(
 
     assert result.exit_code == 2
     assert "refuses these AWS credentials (HTTP 403" in result.stderr
+
+
+def test_setup_brings_the_stack_into_service_and_verifies_it(
+    run: Run, stack: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = stack.stack.description
+    monkeypatch.setenv("AWS_ENDPOINT_URL", described["aws_endpoint_url"])
+
+    result = run("setup", "--alarm-email", "you@example.com", "--url", described["webhook_url"])
+
+    [webhook] = stack.simulator.webhooks.registrations.all()
+    assert f"Created {webhook.id}:\n" in result.stdout
+    assert "AWS now asks you@example.com to confirm." in result.stdout
+    assert "of all recordings since 2015-01-01 00:00 UTC.\n" in result.stdout
+    assert "  ok           webhook: Registered for " in result.stdout
+    assert re.search(r"\d+ ok, \d+ wrong, \d+ cannot tell\.\n\Z", result.stdout)
+    assert result.exit_code == (", 0 wrong," not in result.stdout)
