@@ -434,7 +434,7 @@ def test_128_kib_of_urls_are_kept_and_not_a_byte_more() -> None:
 def test_a_url_or_its_expiry_says_that_a_file_is_offered(
     said: dict[str, Any], is_offered: bool
 ) -> None:
-    assert rows.is_offered({"kind": "video", **said}) == is_offered  # type: ignore[typeddict-item]
+    assert rows.is_offered({"kind": "video", **said}) == is_offered
 
 
 # --- Keys, events, links ---
