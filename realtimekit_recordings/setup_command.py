@@ -55,7 +55,7 @@ def _checked_address(
     "is_webhook_wanted",
     default=True,
     help="Register the webhook, or leave it alone because your own backend puts RealtimeKit's "
-    "events on the stack's event bus.",
+    "events on the stack's event bus. The last step then reports that it is missing.",
 )
 @with_url
 @with_name
