@@ -72,9 +72,10 @@ class Display:
         self._stopped.set()
 
     @contextmanager
-    def file(self, name: str, size: int | None) -> Iterator[Bar]:
+    def file(self, recording_id: str, name: str, size: int | None) -> Iterator[Bar]:
         """Show a bar for a file while it is downloaded."""
-        task = self._files.add_task(name, total=size)
+        description = f"{recording_id[:8]} {name}" if self._is_of_several else name
+        task = self._files.add_task(description, total=size)
         try:
             yield Bar(self._files, task, self._stopped)
         finally:

@@ -95,7 +95,7 @@ class Files:
 
     def _fetch(self, link: Link, recording: Mapping[str, Any]) -> None:
         file = Download(link, recording, self._folder, self._api.connections)
-        with self._display.file(file.path.name, file.size) as bar:
+        with self._display.file(self.recording_id, file.path.name, file.size) as bar:
             for done in file.chunks():
                 bar.advance_to(done, file.size)
         self._manifest.add(recording, link["name"], file.path, file.checksum())

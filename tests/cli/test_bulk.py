@@ -238,7 +238,7 @@ def test_refused_credentials_end_the_command(catalogue: Catalogue, download: Run
 
 def test_downloads_that_go_on_while_the_command_ends_stop_at_their_next_chunk() -> None:
     display = Display(2)
-    with display.file("a.mp4", 10) as bar:
+    with display.file(IDS[0], "a.mp4", 10) as bar:
         bar.advance_to(5, 10)
         display.stop()
 
