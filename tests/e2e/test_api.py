@@ -262,6 +262,7 @@ def test_the_page_to_try_it_signs_for_its_own_pages_only(api: Deployment) -> Non
         path = f"/api/recordings/{listed[0]['recording_id']}"
         tag = ask(path).headers["ETag"]
         assert ask(path, If_None_Match=tag).status == 304
+        assert ask(path, "PATCH", If_Match='"other"', Content_Type="application/json").status == 400
         for stranger in (
             {"Host": "evil.example"},
             {"Origin": "https://evil.example"},
