@@ -232,6 +232,9 @@ class Backfill:
             "WORK_TABLE": "WorkTable",
             "UPSTREAM_REQUESTS_PER_5_MINUTES": "1000000000",
             "ARCHIVE_BUCKET": BUCKET,
+            "SESSION_FILES": "",
+            "RETENTION_DAYS": "0",
+            "EVENT_BUS_NAME": "not-used",
         }
 
     def begin(self, way: Way, *, daily: bool = False) -> str:

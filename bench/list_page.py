@@ -90,9 +90,11 @@ class Index:
         return self._keys[int(len(self._keys) * place)]
 
     def get_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a BatchGetItem of existing rows as DynamoDB does."""
-        self.calls += 1
+        """Answer a BatchGetItem of existing rows as DynamoDB does; none has a label or a hold."""
         [(name, options)] = request["RequestItems"].items()
+        self.calls, self.read = self.calls + 1, self.read + len(options["Keys"])
+        if "ProjectionExpression" in options:
+            return {"Responses": {name: options["Keys"]}, "UnprocessedKeys": {}}
         found = [self._by_id[key["recording_id"]["S"]] for key in options["Keys"]]
         return {"Responses": {name: found}, "UnprocessedKeys": {}}
 
@@ -251,6 +253,7 @@ def _environment(origin: str, package: Path) -> dict[str, str]:
         "WORK_TABLE": "WorkTable",
         "UPSTREAM_REQUESTS_PER_5_MINUTES": "1000",
         "ARCHIVE_BUCKET": "",
+        "RETENTION_DAYS": "0",
         "QUEUE_URLS": "ingest=http://127.0.0.1",
     }
 

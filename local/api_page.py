@@ -26,6 +26,7 @@ _DESCRIPTION = (
     "deployed stack sign theirs with AWS Signature Version 4, for the service execute-api. Errors "
     "are RFC 9457 problems."
 )
+_SENT_ON = ("If-None-Match", "If-Match", "Content-Type")
 _PASSED_ON = ("Content-Type", "ETag", "Retry-After", "Cache-Control")
 
 
@@ -85,12 +86,16 @@ def _app(description: Mapping[str, Any], document: Path) -> Flask:
         """Return the API's document for this page."""
         return _local_document(document)
 
-    @app.route(f"{API}/<path:path>", methods=["GET", "POST", "DELETE"])
+    @app.route(f"{API}/<path:path>", methods=["GET", "POST", "PATCH", "DELETE"])
     def call(path: str) -> Response:
         query = request.query_string.decode()
-        headers = {"If-None-Match": tag} if (tag := request.headers.get("If-None-Match")) else {}
+        headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
         answer = stack.request(
-            description, request.method, f"/{path}" + (f"?{query}" if query else ""), headers
+            description,
+            request.method,
+            f"/{path}" + (f"?{query}" if query else ""),
+            headers,
+            body=request.get_data(as_text=True) or None,
         )
         passed_on = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.data, answer.status, passed_on)

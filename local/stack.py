@@ -362,7 +362,8 @@ def request(
     `description` is `LocalStack.description`; `path` begins with / and may have a query.
     """
     url = description["api_url"] + path
-    headers = {"Host": urllib3.util.parse_url(url).netloc or "", **(headers or {})}
+    kind = {"Content-Type": "application/json"} if body else {}
+    headers = {"Host": urllib3.util.parse_url(url).netloc or "", **kind, **(headers or {})}
     prepared = AWSRequest(method, url, headers=headers, data=body)
     if signed:
         credentials = Credentials(

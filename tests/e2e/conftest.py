@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -99,6 +100,22 @@ class Deployment:
                 ConditionExpression="attribute_exists(pending)",
             )
 
+    def move_runs(self, days: int) -> None:
+        """Let the retention policy's runs have been so many days earlier, as if the days passed."""
+        name = self.stack.description["tables"]["WorkTable"]["name"]
+        for item in self.items("WorkTable"):
+            if not item["work_id"]["S"].startswith("retention#"):
+                continue
+            self.dynamodb.delete_item(TableName=name, Key={"work_id": item["work_id"]})
+            on = date.fromisoformat(item["on"]["S"]) - timedelta(days=days)
+            for attribute in ("on", "due_at"):
+                item[attribute] = {"S": on.isoformat()}
+            for attribute in {"started_at", "ended_at"} & item.keys():
+                time = datetime.fromisoformat(item[attribute]["S"]) - timedelta(days=days)
+                item[attribute] = {"S": time.isoformat(timespec="milliseconds")}
+            work_id = {"S": f"retention#{on}"}
+            self.dynamodb.put_item(TableName=name, Item={**item, "work_id": work_id})
+
     @contextlib.contextmanager
     def without_schedules(self) -> Iterator[None]:
         """Disable the schedules, so that no due check is queued, however long a test takes."""
@@ -140,7 +157,8 @@ class Deployment:
         while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
                 event = json.loads(message["Body"])
-                found.append((event["detail-type"], event["detail"]["recording_id"]))
+                # The retention policy's event is about no recording.
+                found.append((event["detail-type"], event["detail"].get("recording_id", "")))
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return found
 

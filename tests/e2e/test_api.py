@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -25,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from doubles import ROOT
 from local.api_page import ApiPage
 from realtimekit_recordings.api import signed_headers
+from realtimekit_recordings.retention_commands import forecast
 from realtimekit_simulator import RecordingOptions
 
 from .conftest import Deployment, deployment, wait_for
@@ -63,7 +65,7 @@ class Signature(requests.auth.AuthBase):
 @pytest.fixture(scope="module")
 def api() -> Iterator[Deployment]:
     """Yield a deployment with recordings of all kinds."""
-    with deployment() as own:
+    with deployment(RetentionDays="30") as own:
         world = own.simulator.world
         recordings = [
             world.record_meeting(options=RecordingOptions(file_size=MIB, separate_audio=True)),
@@ -112,6 +114,7 @@ def test_the_document_is_served_whole(api: Deployment) -> None:
         ("GET", "/recordings"),
         ("GET", "/recordings/97cb480d-5840-4528-ace3-919b5e386c68"),
         ("DELETE", "/recordings/97cb480d-5840-4528-ace3-919b5e386c68"),
+        ("PATCH", "/recordings/97cb480d-5840-4528-ace3-919b5e386c68"),
         ("GET", "/recordings/97cb480d-5840-4528-ace3-919b5e386c68/links"),
         ("POST", "/recordings/97cb480d-5840-4528-ace3-919b5e386c68/sync"),
         ("GET", "/health"),
@@ -189,6 +192,60 @@ def test_what_is_erased_is_gone_and_stays_gone_and_subscribers_are_told(api: Dep
     wait_for(told_of_it)
 
 
+def test_old_recordings_are_announced_and_erased_the_day_after_unless_they_are_held(
+    api: Deployment,
+) -> None:
+    """The days pass by moving the policy's runs into the past."""
+    subscriber = api.subscribe()
+    world, now = api.simulator.world, datetime.now(UTC)
+    old = [world.record_meeting(started_at=now - timedelta(days=40 + n)) for n in range(2)]
+    for recording in old:
+        assert api.stack.request("POST", f"/recordings/{recording.id}/sync").status == 200
+    for recording in old:
+        # A run that looks for the files, which are gone, would hold the erasure up.
+        key = f"archive#{recording.id}"
+        wait_for(lambda key=key: api.check(key) is None)  # type: ignore[misc]
+    held, due = old
+    for recording, patch in (
+        (held, '{"hold": {"reason": "case 12"}}'),
+        (due, '{"labels": {"order": "4711"}}'),
+    ):
+        answer = api.stack.request("PATCH", f"/recordings/{recording.id}", body=patch)
+        assert answer.status == 200
+    assert api.stack.request("DELETE", f"/recordings/{held.id}").status == 409
+    tomorrow = now.date() + timedelta(days=1)
+    listed = get(api, "/recordings?order=oldest")["recordings"]
+    forecasted, passed_by = forecast(listed, 30, tomorrow)
+    assert {on: day.recording_ids for on, day in forecasted.items() if on == tomorrow} == {
+        tomorrow: [due.id]
+    }
+    assert passed_by == {"held": 1}
+
+    with api.without_schedules():
+        # Whatever ran before there were old recordings.
+        api.move_runs(10)
+        api.invoke("SweepRecordingsFunction", "sweep-recordings.tick")
+        announced = get(api, "/retention")
+        assert api.row(due) is not None
+        api.move_runs(1)
+        api.invoke("SweepRecordingsFunction", "sweep-recordings.tick")
+        erased = get(api, "/retention")
+
+    run = announced["runs"][0]
+    assert (run["kind"], run["counts"]) == ("announcement", {"due": 1, "held": 1})
+    run = erased["runs"][0]
+    assert (run["kind"], run["counts"]) == ("erasure", {"due": 1, "erased": 1, "held": 1})
+    assert api.row(due) is None
+    assert (api.row(held) or {})["hold"]["reason"] == "case 12"
+    told: list[tuple[str, str]] = []
+
+    def told_of_it() -> bool:
+        told.extend(api.heard(subscriber))
+        return {("Retention Announced", ""), ("Recording Erased", due.id)} <= set(told)
+
+    wait_for(told_of_it)
+
+
 def test_the_page_to_try_it_signs_for_its_own_pages_only(api: Deployment) -> None:
     with ApiPage(api.stack.description) as page:
         base = page.url.removesuffix("/api-docs/")
@@ -205,6 +262,7 @@ def test_the_page_to_try_it_signs_for_its_own_pages_only(api: Deployment) -> Non
         path = f"/api/recordings/{listed[0]['recording_id']}"
         tag = ask(path).headers["ETag"]
         assert ask(path, If_None_Match=tag).status == 304
+        assert ask(path, "PATCH", If_Match='"other"', Content_Type="application/json").status == 400
         for stranger in (
             {"Host": "evil.example"},
             {"Origin": "https://evil.example"},
@@ -252,8 +310,9 @@ def test_every_answer_is_one_that_the_document_has(
             additional_checks=[negative_data_rejection],
         )
         if mode is GenerationMode.POSITIVE and response.status_code == 400:
-            # No schema can say which cursors were given out, which times are in order, and which
-            # artifacts a recording has.
-            assert response.json()["parameter"] in ("cursor", "from", "to", "artifact")
+            # No schema can say which cursors were given out, which times are in order, which
+            # artifacts a recording has, how many labels, and whether it has a hold to change.
+            expected = ("cursor", "from", "to", "artifact", "labels", "hold.reason")
+            assert response.json()["parameter"] in expected
 
     check()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from faults.clock import SharedClock
-from faults.plan import ORIGIN, Plan
-from faults.simulation import Simulation
+from faults.plan import ORIGIN, RETENTION_DAYS, Plan
+from faults.simulation import Aged, Simulation
 from faults.workers import Workers
 from local.stack import ROOT, LocalStack, parameters
 from realtimekit_simulator import DEFAULT_TOKEN, Simulator, World
@@ -43,7 +43,11 @@ def simulated(
     # A SharedClock behaves like a Clock, and other processes read it too.
     world = World(clock=clock, seed=seed, reveals_secrets=True)  # type: ignore[arg-type]
     plan.populate(world)
-    settings = {"UpstreamRequestsPer5Minutes": str(PER_5_MINUTES), "ArchivePartMiB": "5"}
+    settings = {
+        "UpstreamRequestsPer5Minutes": str(PER_5_MINUTES),
+        "ArchivePartMiB": "5",
+        "RetentionDays": str(RETENTION_DAYS),
+    }
     if plan.names_organization:
         settings["OrganizationId"] = world.organization_id
     print(f"To see this again: make soak SEED={seed} MEETINGS={meetings}")
@@ -63,6 +67,17 @@ def simulated(
         simulation = Simulation(plan, clock, stack, simulator, workers)
         simulation.run()
         yield simulation
+
+
+@pytest.fixture(scope="package")
+def aged(simulated: Simulation) -> Aged:
+    """Return the simulation 40 days later, when the retention policy has run for two days.
+
+    Other tests see the simulation before: this is used by the tests that come last.
+    """
+    before = simulated.items("RecordingsTable")
+    simulated.grow_old()
+    return Aged(simulated, before)
 
 
 @pytest.fixture

@@ -159,8 +159,11 @@ CERTAIN_FILES: Mapping[int, Mapping[str, str]] = {
     3: {"summary": "announced early", "chat": "without a file"},
 }
 """The files of these meetings' sessions, in every run."""
-ERASED = 5
-"""The number, of each six recordings, of the one that is erased."""
+ERASED, SYNCED, HELD, HELD_LATE, LABELLED = 5, 2, 3, 1, 0
+"""The numbers, of each six recordings, of the one that is erased, synced, held, …"""
+RETENTION_DAYS = 30
+AGE_DAYS = 40
+"""The age of the recordings when the retention policy is let run over them."""
 KEPT_CONNECTIONS = 5
 """So many kept connections break at their next use, beginning with the first."""
 
@@ -186,14 +189,17 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """A call of the API: to sync a recording, or to erase it.
+    """A call of the API: to sync a recording, to erase it, or to label, hold or release it.
 
-    At no time in particular: when its files begin to be archived, if ever.
+    At no time in particular: when its files begin to be archived, if ever. Once it has succeeded,
+    its caller sends the request `then`.
     """
 
     at: float | None
     method: str
     recording_id: str
+    patch: Mapping[str, Any] | None = None
+    then: ApiRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +387,49 @@ class Plan:
         for number, recording in enumerate(_recordings(world)):
             chance = self.chance("api", number)
             begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
-            if number % 6 == 2:
+            if number % 6 == SYNCED:
                 at: float | None = chance.uniform(begun - 60, over + HOUR)
                 yield ApiRequest(at=at, method="POST", recording_id=recording.id)
             if number % 6 == ERASED:
                 ats = [None, chance.uniform(begun, over), chance.uniform(over, over + DAY)]
                 at = ats[number // 6 % 3]
                 yield ApiRequest(at=at, method="DELETE", recording_id=recording.id)
+
+    def annotations(self, world: World) -> Iterator[ApiRequest]:
+        """Yield the labels and holds of recordings, some of which are released, or else erased."""
+        for number, recording in enumerate(_recordings(world)):
+            chance = self.chance("annotation", number)
+            begun, over = recording.invoked_at.timestamp(), recording.steps[-1].at.timestamp()
+            if recording.id == self.unwritable(world):
+                continue
+            patches: list[list[Mapping[str, Any] | None]] = []
+            if number % 6 == LABELLED:
+                patches.append([_labels(order="1"), _labels(order="2")])
+                patches.append([_labels(case="x", draft="y"), _labels(draft=None)])
+            if number % 6 == HELD:
+                is_released = number // 6 % 2 == 1
+                hold = {"hold": {"reason": "case 12"}}
+                # An erasure of a held recording is refused.
+                patches.append([hold, {"hold": None} if is_released else None])
+                patches.append([_labels(held="yes")])
+            for chain in patches:
+                request: ApiRequest | None = None
+                for patch in reversed(chain):
+                    method = "DELETE" if patch is None else "PATCH"
+                    at = chance.uniform(begun, over + HOUR)
+                    request = ApiRequest(
+                        at=at, method=method, recording_id=recording.id, patch=patch, then=request
+                    )
+                if request:
+                    yield request
+
+    def late_holds(self, world: World, begin: float) -> Iterator[ApiRequest]:
+        """Yield holds from shortly before the retention policy erases to shortly after."""
+        for number, recording in enumerate(_recordings(world)):
+            if number % 6 == HELD_LATE and recording.id != self.unwritable(world):
+                at = begin + self.chance("late hold", number).uniform(-120, 120)
+                patch = {"hold": {"reason": "late"}}
+                yield ApiRequest(at=at, method="PATCH", recording_id=recording.id, patch=patch)
 
     # Faults.
 
@@ -452,6 +494,10 @@ class Plan:
 def foreign(id_: str) -> str:
     """Return the id that another app has in place of one of ours."""
     return str(uuid5(NAMESPACE_URL, id_))
+
+
+def _labels(**labels: str | None) -> Mapping[str, Any]:
+    return {"labels": labels}
 
 
 def _recordings(world: World) -> list[Recording]:

@@ -15,13 +15,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from faults.aws_errors import BATCHES, refusal, row_too_large
 from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
 from faults.plan import (
+    AGE_DAYS,
     CANARY,
     DAY,
     NO_TROUBLES,
@@ -46,7 +47,12 @@ ASKED_AGAIN_SECONDS = 600
 # Without an answer of the function API Gateway gives one: a 503, says the template.
 NO_ANSWER = {"statusCode": 503, "body": ""}
 # Partitions of the index `due` that give a scheduled function work.
-WAITING = {"follow_up": ("urgent", "yes", "patient", "low"), "sweep_recordings": ("sweep",)}
+WAITING = {
+    "follow_up": ("urgent", "yes", "erasure", "patient", "low"),
+    "sweep_recordings": ("sweep",),
+}
+TICKS = 45
+"""Ticks, a minute apart, in which the retention policy announces, and as many in which it erases."""
 POISON = {
     "IngestQueue": ["no JSON", '{"v":9}', '{"v":1,"source":"webhook","recording_id":"none"}'],
     "ArchiveQueue": ['{"v":1,"source":"catalogue","task":"archive","recording_id":"none"}'],
@@ -142,9 +148,29 @@ class Simulation:
 
     def run(self) -> None:
         """Run the plan to its end."""
-        subscription = self._subscribe()
+        self._subscription = self._subscribe()
         self._prepare()
-        moment: float | None = ORIGIN.timestamp()
+        self._go_on(ORIGIN.timestamp())
+
+    def grow_old(self) -> None:
+        """Let the recordings reach the age at which the retention policy erases them.
+
+        The first day's ticks announce. A day later, while ticks erase, some callers set holds.
+        """
+        first = datetime.combine(ORIGIN + timedelta(days=AGE_DAYS), datetime.min.time(), UTC)
+        begin = first.timestamp() + DAY + TICKS * 60
+        for number in range(TICKS):
+            self._at(first.timestamp() + number * 60, self._tick)
+            self._at(begin + number * 60, self._tick)
+        for request in self.plan.late_holds(self.simulator.world, begin):
+            self._ask_at(request.at or begin, request)
+        self._go_on(first.timestamp())
+
+    def _tick(self) -> None:
+        self._asked.append(Invocation("sweep_recordings", {"sweep": "tick"}))
+
+    def _go_on(self, moment: float | None) -> None:
+        """Go from moment to moment until no work is left, and note what the subscriber heard."""
         while moment is not None:
             self._clock.move_to(moment)
             # A message may have come in sight.
@@ -153,7 +179,7 @@ class Simulation:
                 heapq.heappop(self._agenda)[2]()
             self._settle()
             moment = self._next_moment()
-        self.heard = [json.loads(message["Body"]) for message in self.drain(subscription)]
+        self.heard += [json.loads(message["Body"]) for message in self.drain(self._subscription)]
 
     def _prepare(self) -> None:
         for delivery in self.plan.deliveries(self.simulator.world):
@@ -163,6 +189,8 @@ class Simulation:
                 self._unasked[request.recording_id] = request
             else:
                 self._ask_at(request.at, request)
+        for request in self.plan.annotations(self.simulator.world):
+            self._ask_at(request.at or ORIGIN.timestamp(), request)
         for at, incident in self.plan.incidents(self.simulator):
             self._at(at, incident)
         for number in range(1, 4 if self.plan.faults else 1):
@@ -396,8 +424,12 @@ class Simulation:
 
     def _ask(self, request: ApiRequest) -> None:
         event = json.loads((ROOT / "events/serve-catalogue.sync-recording.json").read_text())
-        if request.method == "DELETE":
+        if request.method in ("DELETE", "PATCH"):
             event["resource"] = "/recordings/{recording_id}"
+        if request.patch is not None:
+            event["multiValueHeaders"]["Content-Type"] = ["application/merge-patch+json"]
+            event["headers"]["Content-Type"] = "application/merge-patch+json"
+            event["body"] = json.dumps(request.patch)
         parameters = {"recording_id": request.recording_id}
         event |= {"httpMethod": request.method, "pathParameters": parameters}
         done: Callable[[Any], None] = lambda answer: self._api_answered(request, answer)  # noqa: E731
@@ -413,8 +445,11 @@ class Simulation:
     def _api_answered(self, request: ApiRequest, answer: Any) -> None:
         answer = answer or NO_ANSWER
         self.api_answers.append((request, answer))
-        now, accepted = self._clock.time(), answer["statusCode"] in (200, 202)
-        if request.method == "DELETE" and not accepted and now < self.plan.busy_until + 2 * DAY:
+        now, status = self._clock.time(), answer["statusCode"]
+        is_final = request.method == "POST" or status in (200, 202, 409, 410)
+        if status in (200, 202) and request.then:
+            self._ask_at(max(now, request.then.at or now), request.then)
+        if not is_final and (now < self.plan.busy_until + 2 * DAY or status == 503):
             self._ask_at(now + ASKED_AGAIN_SECONDS, request)
 
     # Events.
@@ -454,6 +489,14 @@ class Simulation:
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=43_200
         ).get("Messages"):
             yield from found
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A simulation after `grow_old`, and the rows of the recordings before, in DynamoDB's form."""
+
+    simulation: Simulation
+    before: list[dict[str, Any]]
 
 
 def is_write(request: Request) -> bool:

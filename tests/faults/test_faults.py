@@ -24,6 +24,7 @@ from faults.plan import (
     CERTAIN_FILES,
     CERTAIN_RECORDINGS,
     KEPT_CONNECTIONS,
+    ApiRequest,
 )
 from faults.simulation import POISON, Simulation
 from realtimekit_simulator import (
@@ -73,6 +74,7 @@ def test_the_catalogue_is_what_realtimekit_says(simulated: Simulation) -> None:
             continue
         assert row.keys() >= SERVICES_OWN
         said = {name: value for name, value in row.items() if name not in SERVICES_OWN}
+        assert owners_word(said) == told(simulated)[recording.id]
         if simulated.plan.faults:
             # The list does not say them.
             said.setdefault("organization_id", simulated.simulator.world.app_id)
@@ -157,7 +159,9 @@ def test_subscribers_hear_of_each_change_and_of_nothing_else(simulated: Simulati
             kept[new["recording_id"]].append(name)
         if in_state(new, "expired") - in_state(old, "expired"):
             changed.add(("Recording Expired", event_id))
-    assert {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard} == changed
+    heard = {(event["detail-type"], event["detail"]["id"]) for event in simulated.heard}
+    # The policy's own event is about no recording.
+    assert {one for one in heard if one[0] != "Retention Announced"} == changed
     for recording in writable(simulated):
         if recording.id not in erased(simulated):
             files_of_session = to_keep(simulated.simulator.world, recording.session)
@@ -228,19 +232,31 @@ def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None
 
 
 def test_an_erasure_is_accepted_in_the_end(simulated: Simulation) -> None:
-    """Now or later; until then it is said to be unknown yet, or is put off. So is a sync."""
+    """Now or later; until then it is said to be unknown yet, or is put off. So is a sync.
+
+    Labels, holds and releases are accepted, too, and the erasure of a held recording is refused.
+    """
     accepted: set[str] = set()
     for request, answer in simulated.api_answers:
         status = answer["statusCode"]
         if request.method == "DELETE":
-            assert status in (200, 202, 404, 503)
+            is_refused = is_held(simulated, request.recording_id)
+            assert status in ((409, 503) if is_refused else (200, 202, 404, 503))
             if status in (200, 202):
                 accepted.add(request.recording_id)
+        elif request.method == "PATCH":
+            assert status in (200, 404, 503)
         elif request.recording_id == simulated.unwritable:
             assert status in (404, 502, 503, 507)
         else:
             assert status in (200, 404, 410, 502, 503)
     assert accepted == erased(simulated)
+    patched = Counter(
+        json.dumps(request.patch)
+        for request, answer in simulated.api_answers
+        if request.method == "PATCH" and answer["statusCode"] == 200
+    )
+    assert patched == Counter(planned_patches(simulated))
 
 
 def test_what_is_accepted_is_on_the_queue(simulated: Simulation) -> None:
@@ -303,7 +319,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
     assert any(delivery.way == "foreign" for delivery, _ in simulated.answers)
     broken = [request for request in simulated.simulator.requests if request.fault_id == 1]
     assert len(broken) == KEPT_CONNECTIONS
-    assert {request.method for request, _ in simulated.api_answers} == {"DELETE", "POST"}
+    assert {request.method for request, _ in simulated.api_answers} == {"DELETE", "PATCH", "POST"}
 
 
 def test_what_was_seen_of_realtimekit_is_in_each_run(simulated: Simulation) -> None:
@@ -479,9 +495,46 @@ def writable(simulated: Simulation) -> list[Recording]:
 
 
 def erased(simulated: Simulation) -> set[str]:
-    """Return the ids of the recordings that the API was asked to erase."""
+    """Return the ids of the recordings that the API was asked to erase, and that nobody held."""
     asked = [request for request, _ in simulated.api_answers]
-    return {request.recording_id for request in asked if request.method == "DELETE"}
+    ids = {request.recording_id for request in asked if request.method == "DELETE"}
+    return {identifier for identifier in ids if not is_held(simulated, identifier)}
+
+
+def told(simulated: Simulation) -> defaultdict[str, Row]:
+    """Return the labels, and whether there is a hold, as the callers were told, by recording."""
+    found: defaultdict[str, Row] = defaultdict(lambda: {"labels": {}, "held": False})
+    for request, answer in simulated.api_answers:
+        if request.patch is None or answer["statusCode"] != 200:
+            continue
+        known = found[request.recording_id]
+        merged = {**known["labels"], **request.patch.get("labels", {})}
+        known["labels"] = {name: text for name, text in merged.items() if text is not None}
+        if "hold" in request.patch:
+            known["held"] = request.patch["hold"] is not None
+    return found
+
+
+def is_held(simulated: Simulation, recording_id: str) -> bool:
+    """Return True if a caller was told that the recording is on hold."""
+    return bool(told(simulated)[recording_id]["held"])
+
+
+def owners_word(row: Row) -> Row:
+    """Take the labels and the hold out of a row, and return them as `told` does."""
+    labels, hold, labelled = (row.pop(name, None) for name in ("labels", "hold", "labelled"))
+    assert labelled == (row["app_id"] if labels else None)
+    return {"labels": labels or {}, "held": hold is not None}
+
+
+def planned_patches(simulated: Simulation) -> Iterator[str]:
+    """Yield each patch that a caller is to send, also after another."""
+    for planned in simulated.plan.annotations(simulated.simulator.world):
+        request: ApiRequest | None = planned
+        while request:
+            if request.patch is not None:
+                yield json.dumps(request.patch)
+            request = request.then
 
 
 def changes(simulated: Simulation) -> Iterator[tuple[Row, Row]]:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+import archive_recording
+import ingest_recording
 import publish_changes
 import serve_catalogue
 from api_calls import Reply, api_event, expect_documented
 from doubles import APP_ID, Clock, Context
-from recordings import stored
+from recordings import messages, stored
 from recordings.catalogue import Catalogue, HeldError
 from recordings.dynamodb import Table
 from recordings.erasure import Erasure
@@ -281,6 +283,35 @@ def test_a_hold_set_while_an_erasure_begins_wins_and_its_check_goes(
     assert refused.value.hold == {"reason": "case 12", "since": NOW}
     assert checks() == {}
     assert call("GET").status == 200
+
+
+@pytest.mark.parametrize("handler", [archive_recording, ingest_recording])
+def test_an_erasure_that_is_repeated_meets_the_hold_and_is_done(
+    call: Call,
+    catalogue: Catalogue,
+    worklist: Worklist,
+    context: Context,
+    checks: Callable[[], dict[str, str]],
+    logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    handler: Any,
+) -> None:
+    """Its caller died before the row was closed, and somebody set a hold."""
+    stores = {"catalogue": catalogue, "worklist": worklist}
+    name = "archiver" if handler is archive_recording else "ingestion"
+    monkeypatch.setattr(handler, name, replace(getattr(handler, name), **stores))
+    monkeypatch.setattr(ingest_recording, "ARCHIVING", False)
+    request = EraseRequest(recording_id=ID, source=Source.FOLLOW_UP)
+    worklist.ensure(request, "erasing")
+    call("PATCH", '{"hold": {"reason": "case 12"}}')
+    record = {"messageId": "1", "body": messages.body(request)}
+    record["attributes"] = {"SentTimestamp": "1780482600000"}  # type: ignore[assignment]
+
+    assert handler.handler({"Records": [record]}, context) == {"batchItemFailures": []}
+
+    assert checks() == {}
+    assert "erasure refused: on hold" in logged()
+    assert call("GET").body["hold"]["reason"] == "case 12"
 
 
 def test_an_erasure_that_began_before_the_hold_goes_on_and_the_hold_is_refused(
