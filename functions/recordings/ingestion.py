@@ -9,6 +9,7 @@ a fetch if the recording certainly is our app's. A final recording is always fet
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -234,7 +235,9 @@ class Ingestion:
                 each = RecordingRequest(recording_id=row["recording_id"], source=request.source)
                 self.worklist.hasten(each, NOT_FINAL, seconds=_UPLOADING_SECONDS)
             if began_at and "session_started_at" not in row:
-                self.catalogue.offer_files(row["recording_id"], (), began_at)
+                # A row that is full must not keep the others from their checks.
+                with contextlib.suppress(UnwritableError):
+                    self.catalogue.offer_files(row["recording_id"], (), began_at)
         return known
 
     def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:
