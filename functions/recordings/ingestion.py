@@ -117,10 +117,9 @@ class Ingestion:
         if report is None:
             return self._ingest_fetched(request, self.realtimekit)
         row = self.catalogue.get(request.recording_id) or {}
-        if is_erased(row) or (
-            row.get("app_id") == self.catalogue.app_id
-            and not rows.needs_fetch(row, report.status, hint.organization_id)
-        ):
+        is_ours = row.get("app_id") == self.catalogue.app_id
+        needs_fetch = rows.needs_fetch(row, report.status, hint.organization_id)
+        if is_erased(row) or (is_ours and not needs_fetch):
             return self._ingest_reported(request, report, row)
         if row or not self._proves_app(report, hint):
             return self._ingest_fetched(request, self.realtimekit, row)
