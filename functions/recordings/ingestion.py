@@ -333,8 +333,10 @@ class Ingestion:
         answers: dict[str, Artifact | None] = {}
         failed: RealtimeKitError | None = None
         begun = self.now()
-        if len(kinds) > 1:
-            self.realtimekit.reserve(len(kinds))
+        # Captions are asked for only where there is a transcript.
+        certain = len(set(kinds) - {"captions"})
+        if certain > 1:
+            self.realtimekit.reserve(certain)
         for kind in kinds:
             if (self.now() - begun).total_seconds() > _MAX_FETCH_SECONDS:
                 return answers, failed or UnavailableError("too slow for all of a session's files")
