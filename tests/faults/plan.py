@@ -353,11 +353,12 @@ class Plan:
             yield Delivery(at=happened + late, event=event, way=way)
         if chance.random() < 0.05:
             yield Delivery(at=happened + chance.uniform(0, DAY), event=event, way="forged")
-        if self.chance("foreign", number).random() < 0.04:
+        # Even a short run has some of each.
+        if number % 25 == 3:
             yield Delivery(at=happened, event=event, way="foreign")
-        if self.chance("replayed", number).random() < 0.04:
-            # More often than checks are due, and days later.
-            for late in (*range(200, 2000, 200), 2 * DAY, 6 * DAY):
+        if number % 40 == 8:
+            # More often than a check is due, and days later.
+            for late in (200, 400, 600, 800, 2 * DAY, 6 * DAY):
                 yield Delivery(at=happened + late, event=event)
         if chance.random() < 0.03:
             # It has a stream key.
