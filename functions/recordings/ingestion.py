@@ -9,6 +9,7 @@ a fetch if the recording certainly is our app's. A final recording is always fet
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -116,10 +117,9 @@ class Ingestion:
         if report is None:
             return self._ingest_fetched(request, self.realtimekit)
         row = self.catalogue.get(request.recording_id) or {}
-        if is_erased(row) or (
-            row.get("app_id") == self.catalogue.app_id
-            and not rows.needs_fetch(row, report.status, hint.organization_id)
-        ):
+        is_ours = row.get("app_id") == self.catalogue.app_id
+        needs_fetch = rows.needs_fetch(row, report.status, hint.organization_id)
+        if is_erased(row) or (is_ours and not needs_fetch):
             return self._ingest_reported(request, report, row)
         if row or not self._proves_app(report, hint):
             return self._ingest_fetched(request, self.realtimekit, row)
@@ -234,7 +234,9 @@ class Ingestion:
                 each = RecordingRequest(recording_id=row["recording_id"], source=request.source)
                 self.worklist.hasten(each, NOT_FINAL, seconds=_UPLOADING_SECONDS)
             if began_at and "session_started_at" not in row:
-                self.catalogue.offer_files(row["recording_id"], (), began_at)
+                # A row that is full must not keep the others from their checks.
+                with contextlib.suppress(UnwritableError):
+                    self.catalogue.offer_files(row["recording_id"], (), began_at)
         return known
 
     def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from realtimekit_simulator import Recording, Simulator, Stale, Status, error
 from recordings import messages, webhook
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue
-from recordings.dynamodb import Table
+from recordings.dynamodb import Table, UnwritableError
 from recordings.ingestion import Ingestion
 from recordings.model import Recording as View
 from recordings.model import timestamp
@@ -420,6 +421,36 @@ def test_the_end_of_a_meeting_has_known_recordings_checked_and_lists_none(stage:
     assert stage.row(recording)["session_started_at"] == timestamp(recording.session.started_at)
     stage.clock.advance(300)
     assert [check.key for check in stage.worklist.due(10)] == [f"recording#{recording.id}"]
+
+
+def fill(table: Table, recording_id: str) -> None:
+    """Leave less room in a row than a time takes."""
+    for size in range(409_000, 400_000, -30):
+        with contextlib.suppress(UnwritableError):
+            padding = {"padding": "x" * size}
+            table.update({"recording_id": recording_id}, "SET #padding = :padding", padding)
+            return
+
+
+def test_a_row_that_is_full_does_not_keep_the_sessions_others_from_their_checks(
+    stage: Stage, recordings_table: Table
+) -> None:
+    world = stage.simulator.world
+    session = world.start_session(world.create_meeting())
+    full, other = (world.start_recording(session, allow_multiple=True) for _ in range(2))
+    world.end_session(session)
+    for recording in (full, other):
+        stage.handle(json.dumps({"v": 1, "source": "sweep", "recording_id": recording.id}))
+    fill(recordings_table, full.id)
+    world.clock.advance(3600)
+    stage.simulator.request_log.clear()
+
+    assert stage.handle(stage.bodies(full)["meeting.ended"]) == []
+
+    assert stage.fetched() == []
+    stage.clock.advance(300)
+    due = {check.key for check in stage.worklist.due(10)}
+    assert due == {f"recording#{recording.id}" for recording in (full, other)}
 
 
 def test_the_end_of_a_meeting_with_a_finished_recording_does_nothing(stage: Stage) -> None:
