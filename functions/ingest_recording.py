@@ -57,6 +57,9 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
 MIN_TIME_MS = 45_000
 
+# A new recording's first fetch leaves half of each window to fetches that nothing can replace.
+HALF = 0.5
+
 logger = Logger(service="ingest_recording", version=__version__, xray_trace_id=None)
 metrics = Metrics(service="recordings")
 
@@ -64,17 +67,21 @@ quick = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 dynamodb = boto3.client("dynamodb", config=quick)
 work_table = Table(dynamodb, WORK_TABLE)
 token = ApiToken(boto3.client("secretsmanager", config=quick), API_TOKEN_SECRET_ARN)
+http = urllib3.PoolManager(ssl_context=ssl.create_default_context())
+
+
+def client(share: float) -> RealtimeKit:
+    """Return a client of RealtimeKit that may use this share of the budget."""
+    budget = UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES, share=share)
+    return RealtimeKit(APP_URL, token, budget, http, observe=metrics.add_metric)
+
+
 ingestion = Ingestion(
-    realtimekit=RealtimeKit(
-        APP_URL,
-        token,
-        UpstreamBudget(work_table, APP_ID, REQUESTS_PER_5_MINUTES),
-        urllib3.PoolManager(ssl_context=ssl.create_default_context()),
-        observe=metrics.add_metric,
-    ),
+    realtimekit=client(1),
     catalogue=Catalogue(Table(dynamodb, RECORDINGS_TABLE), APP_ID),
     worklist=Worklist(work_table),
     session_files=SESSION_FILES,
+    sparing=client(HALF),
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
@@ -193,7 +200,7 @@ def ingest_session_files(request: SessionFilesRequest) -> None:
 
 
 def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
-    """Fetch one recording; log and count the outcome."""
+    """Catalogue one recording; log and count the outcome."""
     upserted = ingestion.ingest_recording(request)
     row = upserted.row
     if is_erased(row):
@@ -206,7 +213,9 @@ def ingest_recording(request: RecordingRequest, sent_at: float) -> None:
         status=row["status"],
         row_version=row["version"],
         changed=upserted.changed,
+        fetched=not upserted.is_reported,
     )
+    metrics.add_metric("FetchSpared", MetricUnit.Count, int(upserted.is_reported))
     metrics.add_metric("RecordingIngested", MetricUnit.Count, int(upserted.changed))
     metrics.add_metric("RecordingNotFinal", MetricUnit.Count, int(not is_final(row["status"])))
     is_announced = request.source in (Source.WEBHOOK, Source.EVENTBRIDGE)

@@ -27,6 +27,7 @@ from recordings import __version__, messages, stored
 from recordings.dynamodb import Table, UnwritableError, unmarshal
 from recordings.events import EVENT_SOURCE, Event, derive_events
 from recordings.messages import ArchiveRequest, SessionFilesRequest, Source
+from recordings.model import is_final
 from recordings.rows import (
     FIRST_LOOK,
     Row,
@@ -154,7 +155,7 @@ def read_change(images: Mapping[str, Any]) -> Change:
     old = stored.read(unmarshal(images.get("OldImage", {})))
     if not stored.is_ours(new):
         raise ForeignRowError("a row without a recording's id, or without a version")
-    if "invoked_at_from" in new and "invoked_at_from" not in old:
+    if lacks_time(new) and not lacks_time(old):
         logger.warning("invoked_at unknown", recording_id=new["recording_id"])
         metrics.add_metric("InvokedAtUnknown", MetricUnit.Count, 1)
     request = None
@@ -169,6 +170,14 @@ def read_change(images: Mapping[str, Any]) -> Change:
         first_look(old, new, utcnow()),
         derive_events(old, new),
     )
+
+
+def lacks_time(row: Row) -> bool:
+    """Return True for a final row whose `invoked_at` is a guess, since RealtimeKit named no time.
+
+    Webhooks name none either, so a row that was made from one has a guess until it is final.
+    """
+    return "invoked_at_from" in row and is_final(row.get("status"))
 
 
 def first_look(old: Row, new: Row, now: datetime) -> Look | None:

@@ -120,7 +120,9 @@ class Demo:
         _say(
             "\nA meeting, “Weekly sync”, starts and is recorded. RealtimeKit sends signed webhooks,"
         )
-        _say("which come in through API Gateway. For each, the recording's details are fetched:")
+        _say(
+            "which come in through API Gateway. At the first, the recording's details are fetched:"
+        )
         storage = {"type": "aws", "bucket": "recordings", "region": "eu-central-1"}
         options = replace(
             self.world.defaults,

@@ -1,8 +1,9 @@
 """Archiving of one recording's files, as far as one run gets.
 
-One run at a time works on a recording. It fetches the recording for current URLs, copies the files
-that are not archived yet, and records each file's state in the row. Files that are left stay in
-the check, with the uploads under way; S3 has their parts.
+One run at a time works on a recording. It copies the files that are not archived yet, and records
+each file's state in the row. The first run uses the row's URLs if they are new; any other run, or a
+URL that is refused, fetches the recording for current ones. Files that are left stay in the check,
+with the uploads under way; S3 has their parts.
 
 A file is marked expired only if three facts agree: its expiry has passed, its URL, if it has one,
 is refused, and the bucket has no copy.
@@ -59,6 +60,9 @@ _MAX_LOOK_INTERVAL = timedelta(days=1)
 # While RealtimeKit fails after a file's expiry, it may still name a later expiry.
 _MAX_WAIT_AFTER_EXPIRY = timedelta(hours=12)
 _MAX_TRIES = 2
+# A backlog of 2,700 files is copied within an hour (two copies at a time). A URL lives for days, so
+# an older one mostly works too, but the answer may have changed.
+_MAX_AGE_OF_URLS = timedelta(hours=1)
 # Unfinished uploads that a check keeps beside its deadline (DynamoDB's 400 KB for an item).
 _MAX_UPLOADS = 50
 
@@ -150,6 +154,8 @@ class _Run:
         self._failure: RealtimeKitError | None = None
         # The longest wait, in seconds, that was named when a session's file was fetched.
         self._retry_after = 0
+        # True once this run has fetched the recording.
+        self._is_refreshed = False
         # The time of RealtimeKit's last answer, which could have named a later expiry.
         self._answered_at: str = row.get("fetched_at", "")
         self.outcome = Outcome(uploaded_at=_uploaded_at(row))
@@ -179,10 +185,10 @@ class _Run:
         return self._retry_after or self._seconds_to_next_look()
 
     def _archive_own_files(self) -> None:
-        """Archive the recording's own files, which all wait for one answer of RealtimeKit."""
+        """Archive the recording's own files, which share one answer of RealtimeKit."""
         try:
             self._archive_all(self._expired_files(), self._archive_file)
-            if rows.media(self._unsettled()):
+            if rows.media(self._unsettled()) and not self._has_new_urls():
                 self._refresh_row()
             self._archive_all(rows.media(self._unsettled()), self._archive_file)
         except RealtimeKitError as error:
@@ -239,6 +245,18 @@ class _Run:
         # A row may have thousands of files, which have their expiry in common.
         return rows.said_expiry(artifact) or self._expiry
 
+    def _has_new_urls(self) -> bool:
+        """Return True if the row has a URL of each file, fetched a moment ago and good for days.
+
+        After a run that left files, only a new answer tells whether something has changed.
+        """
+        now = self._archiver.now()
+        is_first_run = not self._check.progress
+        is_new = self._answered_at > timestamp(now - _MAX_AGE_OF_URLS)
+        files = rows.media(self._unsettled()).values()
+        is_offered = all("url" in artifact for artifact in files)
+        return is_first_run and is_new and is_offered and not is_urgent(self._expiry, now)
+
     def _refresh_row(self) -> None:
         """Fetch the recording for its current URLs, and catalogue it. Raises `RealtimeKitError`.
 
@@ -257,6 +275,7 @@ class _Run:
             self._answered_at = max(self._answered_at, timestamp(asked_at - wait))
             return
         self._failure = None
+        self._is_refreshed = True
         self._answered_at = timestamp(asked_at)
         artifacts = recording.artifacts
         self._urls = {artifact.name: artifact.url for artifact in artifacts if artifact.url}
@@ -295,7 +314,7 @@ class _Run:
                 if self._has_expired(artifact):
                     self._settle_expired(name, artifact)
                     return
-                is_missing = isinstance(error, MediaMissingError)
+                is_missing = isinstance(error, MediaMissingError) and self._is_refreshed
                 if is_missing or self._failure or not remaining:
                     raise
                 self._refresh_row()

@@ -29,19 +29,23 @@ class ConflictError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """The row after an upsert, whether it was written, and whether it was final before."""
+    """The row after an upsert, whether it was written, and whether it was final before.
+
+    `is_reported` is True if the row was written from a webhook's report, without a fetch.
+    """
 
     row: Row
     changed: bool
     was_final: bool
+    is_reported: bool = False
 
 
 class Catalogue:
     """The recordings of one app, by recording id."""
 
     def __init__(self, table: Table, app_id: str) -> None:
+        self.app_id = app_id
         self._table = table
-        self._app_id = app_id
 
     def get(self, recording_id: str) -> Row | None:
         """Return the row, or `None`. Its artifacts' `url`s are credentials: show `public(row)`."""
@@ -66,12 +70,12 @@ class Catalogue:
         """Return the number of rows of recordings invoked from `since` to before `until`."""
         condition = "#app_id = :app_id AND #invoked_at BETWEEN :since AND :until"
         last = timestamp(until - timedelta(milliseconds=1))
-        values = {"app_id": self._app_id, "since": timestamp(since), "until": last}
+        values = {"app_id": self.app_id, "since": timestamp(since), "until": last}
         return self._table.count("by_time", condition, values) if since < until else 0
 
     def merged(self, row: Row, recording: Recording, fetched_at: datetime) -> Row:
         """Return the row as an upsert would leave it, without writing; `{}` is a missing row."""
-        changed = {**row, **rows.changes(row, recording, fetched_at, self._app_id)}
+        changed = {**row, **rows.changes(row, recording, fetched_at, self.app_id)}
         merged = {name: value for name, value in changed.items() if value is not None}
         return cast(Row, {"recording_id": recording.recording_id} | merged)
 
@@ -90,7 +94,7 @@ class Catalogue:
             known = None
             if rows.is_erased(row):
                 return Upserted(row, changed=False, was_final=True)
-            changes = rows.changes(row, recording, fetched_at, self._app_id)
+            changes = rows.changes(row, recording, fetched_at, self.app_id)
             was_final = is_final(row.get("status"))
             if not changes:
                 return Upserted(row, changed=False, was_final=was_final)

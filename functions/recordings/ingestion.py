@@ -2,13 +2,17 @@
 
 The ingest queue, the API and the sweeps share it. A recording that is not final, or cannot be
 fetched now, gets a check. A session's files are written into the rows of all its recordings.
+
+RealtimeKit's requests are scarce, so a webhook's report of an unfinished status is written without
+a fetch if the recording certainly is our app's. A final recording is always fetched.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from recordings import rows
 from recordings.catalogue import Catalogue, Upserted
@@ -20,6 +24,7 @@ from recordings.messages import (
     SessionFilesRequest,
     SessionRequest,
     Source,
+    StatusReport,
 )
 from recordings.model import (
     Artifact,
@@ -63,6 +68,11 @@ _MAX_FAILED_WRITES = 3
 _MAX_FETCH_SECONDS = 15
 # The files whose times count from the session's start.
 _TIMED_FILES = ("transcript", "captions")
+# A recording lasts a day at most (RealtimeKit docs, `max_seconds`). If the recording or its session
+# began earlier, the report may be old, and RealtimeKit may have forgotten the recording.
+_MAX_REPORT_AGE = timedelta(days=1)
+# The time of a view that only fills a row's gaps, because it is older than any answer.
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LIVE_STATUSES = (RecordingStatus.INVOKED, RecordingStatus.RECORDING, RecordingStatus.PAUSED)
 
 
@@ -83,32 +93,91 @@ class SessionFiles:
 class Ingestion:
     """The worker that fetches recordings into the catalogue and leaves checks for the rest.
 
-    `session_files` are the kinds of a session's files that are kept.
+    `session_files` are the kinds of a session's files that are kept. `sparing` is the client for
+    fetches that a report can replace; it leaves a part of the budget to the others.
     """
 
     realtimekit: RealtimeKit
     catalogue: Catalogue
     worklist: Worklist
     session_files: tuple[str, ...] = ()
+    sparing: RealtimeKit | None = None
     now: Callable[[], datetime] = utcnow
 
     def ingest_recording(self, request: RecordingRequest) -> Upserted:
-        """Fetch one recording and catalogue it.
+        """Catalogue one recording, fetched from RealtimeKit unless a webhook's report is enough.
+
+        A report of a known recording is enough. A new recording is fetched, for details that
+        webhooks lack. If the budget has no room for that, a report that proves its app is enough.
 
         Raises `RealtimeKitError` if it cannot be fetched. Then nothing has changed, and the caller
         must `postpone` the request or refuse it.
         """
+        report, hint = request.report, request.hint
+        if report is None:
+            return self._ingest_fetched(request, self.realtimekit)
+        row = self.catalogue.get(request.recording_id) or {}
+        is_ours = row.get("app_id") == self.catalogue.app_id
+        needs_fetch = rows.needs_fetch(row, report.status, hint.organization_id)
+        if is_erased(row) or (is_ours and not needs_fetch):
+            return self._ingest_reported(request, report, row)
+        if row or not self._proves_app(report, hint):
+            return self._ingest_fetched(request, self.realtimekit, row)
+        try:
+            return self._ingest_fetched(request, self.sparing or self.realtimekit, row)
+        except ThrottledError:
+            return self._ingest_reported(request, report, row)
+
+    def _proves_app(self, report: StatusReport, hint: Hint) -> bool:
+        """Return True for a report of a new recording of our app that began within a day.
+
+        RealtimeKit describes a session's `organization_id` as the id of its app (its OpenAPI). An
+        event that names our app's id is ours, because customers cannot choose that id.
+        """
+        began_at = parse_timestamp(report.started_at) or parse_timestamp(hint.session_started_at)
+        is_recent = began_at is not None and abs(self.now() - began_at) < _MAX_REPORT_AGE
+        organization_id = (hint.organization_id or "").lower()
+        return is_recent and organization_id == self.catalogue.app_id.lower()
+
+    def _ingest_reported(
+        self, request: RecordingRequest, report: StatusReport, row: Row
+    ) -> Upserted:
+        """Catalogue what a webhook reports of a recording, and see that a check follows it.
+
+        An old or repeated report fills gaps of the row. No report postpones a check, because the
+        check may be for a later status, whose fetch failed.
+        """
+        view = Recording(
+            recording_id=request.recording_id,
+            status=report.status,
+            started_at=parse_timestamp(report.started_at),
+            stopped_at=parse_timestamp(report.stopped_at),
+            file_name=report.file_name,
+        )
+        seen_at = self.now() if rows.is_further(row, report.status) else _LONG_AGO
+        upserted = self.catalogue.upsert(_hinted(view, request.hint), seen_at, row)
+        if is_erased(upserted.row):
+            self.worklist.settle(request.key)
+        elif not is_final(upserted.row["status"]):
+            seconds = _seconds_to_check(upserted.row)
+            self.worklist.hasten(request, NOT_FINAL, seconds=seconds)
+        return replace(upserted, is_reported=True)
+
+    def _ingest_fetched(
+        self, request: RecordingRequest, realtimekit: RealtimeKit, known: Row | None = None
+    ) -> Upserted:
+        """Fetch a recording and catalogue it; `known` is its row as just read, `{}` if missing."""
         fetched_at = self.now()
         # A queue redelivers its message, and the API has no such second try: slow answers can
         # outlast the function, so a sync leaves its check before it fetches.
         is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
         try:
-            recording = _hinted(self.realtimekit.recording(request.recording_id), request.hint)
+            recording = _hinted(realtimekit.recording(request.recording_id), request.hint)
         except NotFoundError:
             if is_left:
                 self.worklist.settle(request.key)
             raise
-        upserted = self.catalogue.upsert(recording, fetched_at)
+        upserted = self.catalogue.upsert(recording, fetched_at, known)
         if is_erased(upserted.row):
             self.worklist.settle(request.key)
             return upserted
@@ -123,6 +192,9 @@ class Ingestion:
     def ingest_session(self, request: SessionRequest) -> list[Row]:
         """Catalogue a session's recordings from its meeting's list. Return their rows.
 
+        If a recording of the session is known, the list is not read: the known ones are followed by
+        checks until they are final, and sweeps find the others.
+
         The list lacks details, and few recordings are final when a meeting ends, so each gets a
         check. A meeting may go on for years, so its list is read only as far as recordings of the
         session are likely. Sweeps and the recordings' own webhooks find the others.
@@ -131,7 +203,11 @@ class Ingestion:
         listed so far. An error of one row is raised at the end, so that it does not stop others.
         """
         fetched_at = self.now()
-        listed = []
+        listed = self._follow_known(request)
+        if listed:
+            if request.source is Source.FOLLOW_UP:
+                self.worklist.settle(request.key)
+            return listed
         failed: list[Exception] = []
         for recording in self._recordings_of(request):
             if recording.session_id and recording.session_id == request.session_id:
@@ -148,6 +224,20 @@ class Ingestion:
         if request.source is Source.FOLLOW_UP:
             self.worklist.settle(request.key)
         return listed
+
+    def _follow_known(self, request: SessionRequest) -> list[Row]:
+        """Return the rows of an ended session's recordings, each final or with a check soon."""
+        known = self.catalogue.of_session(request.session_id) if request.session_id else []
+        began_at = parse_timestamp(request.hint.session_started_at)
+        for row in known:
+            if not is_final(row.get("status")):
+                each = RecordingRequest(recording_id=row["recording_id"], source=request.source)
+                self.worklist.hasten(each, NOT_FINAL, seconds=_UPLOADING_SECONDS)
+            if began_at and "session_started_at" not in row:
+                # A row that is full must not keep the others from their checks.
+                with contextlib.suppress(UnwritableError):
+                    self.catalogue.offer_files(row["recording_id"], (), began_at)
+        return known
 
     def _recordings_of(self, request: SessionRequest) -> Iterator[Recording]:
         """Yield the session's recordings, and those without a session, of its meeting's list."""
@@ -252,6 +342,10 @@ class Ingestion:
         for kind in kinds:
             if (self.now() - begun).total_seconds() > _MAX_FETCH_SECONDS:
                 return answers, failed or UnavailableError("too slow for all of a session's files")
+            if kind == "captions" and "transcript" in answers and not answers["transcript"]:
+                # Captions are the transcript in another format, so they are missing with it.
+                answers[kind] = None
+                continue
             try:
                 answers[kind] = self.realtimekit.session_file(request.session_id, kind)
             except NotFoundError:
@@ -400,9 +494,12 @@ class Ingestion:
             return
         is_news = upserted.changed or request.source is not Source.FOLLOW_UP
         if is_news or not self.worklist.note_cause(request.key, NOT_FINAL):
-            is_live = upserted.row["status"] in _LIVE_STATUSES
-            seconds = _LIVE_SECONDS if is_live else _UPLOADING_SECONDS
-            self.worklist.check_in(request, NOT_FINAL, seconds=seconds)
+            self.worklist.check_in(request, NOT_FINAL, seconds=_seconds_to_check(upserted.row))
+
+
+def _seconds_to_check(row: Row) -> int:
+    """Return the wait until the first check of an unfinished recording."""
+    return _LIVE_SECONDS if row["status"] in _LIVE_STATUSES else _UPLOADING_SECONDS
 
 
 def _is_looked_for(kind: str, request: SessionFilesRequest, row: Row) -> bool:

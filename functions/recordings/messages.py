@@ -4,6 +4,8 @@ A message requests one recording, the recordings of an ended session, or the ses
 the archive queues it requests that a recording's files be archived, or erased:
 
     {"v": 1, "source": "webhook", "recording_id": "…", "hint": {"meeting_id": "…", "title": "…"}}
+    {"v": 1, "source": "webhook", "recording_id": "…",
+     "hint": {…, "report": {"status": "RECORDING", "started_at": "…Z"}}}
     {"v": 1, "source": "eventbridge", "meeting_id": "…", "session_id": "…"}
     {"v": 1, "source": "eventbridge", "recording_id": "", "recordingId": "…", "hint": {…}}
     {"v": 1, "source": "webhook", "task": "session_files", "session_id": "…",
@@ -14,7 +16,9 @@ the archive queues it requests that a recording's files be archived, or erased:
 The template's event rules write the same JSON, with "" for a field that an event lacks. EventBridge
 does not promise to escape the values it puts in (AWS docs, EventBridge input transformation), so a
 value may end its own string and add keys of its choice. Therefore a message with a doubled or
-unknown key is malformed, and each task is accepted only from the sources that send it.
+unknown key is malformed, and each task is accepted only from the sources that send it. A report is
+read only from a webhook's message, and lies in the hint because older versions skip what they do
+not know there.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from recordings.model import SESSION_FILES, parse_timestamp, text, uuid
+from recordings.model import SESSION_FILES, is_final, parse_timestamp, rank, text, uuid
 
 VERSION = 1
 _ARCHIVE = "archive"
@@ -70,6 +74,36 @@ class Hint:
         hint = cls(**{name: text(fields.get(name)) for name in cls.__slots__})
         is_time = parse_timestamp(hint.session_started_at) is not None
         return hint if is_time else replace(hint, session_started_at=None)
+
+    def known(self) -> dict[str, str]:
+        """Return the fields that have a value, by name."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """A status that a verified webhook reports, never a final one; times are timestamps.
+
+    A final status has no report, so that the recording is always fetched.
+    """
+
+    status: str
+    started_at: str | None = None
+    stopped_at: str | None = None
+    file_name: str | None = None
+
+    @classmethod
+    def of(cls, value: object) -> StatusReport | None:
+        """Return the report that a JSON value holds; None without a known, unfinished status."""
+        fields = value if isinstance(value, Mapping) else {}
+        known = {name: text(fields.get(name)) for name in cls.__slots__}
+        status = known.pop("status")
+        if status is None or rank(status) is None or is_final(status):
+            return None
+        for name in ("started_at", "stopped_at"):
+            known[name] = known[name] if parse_timestamp(known[name]) else None
+        return cls(status=status, **known)
 
     def known(self) -> dict[str, str]:
         """Return the fields that have a value, by name."""
@@ -127,13 +161,17 @@ class _HintedRequest(_Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingRequest(_HintedRequest):
-    """A request to fetch one recording."""
+    """A request to catalogue one recording, which is fetched unless `report` is enough.
+
+    Only a webhook's message carries a report. `fields` leaves it out, so a check always fetches.
+    """
 
     kind = _RECORDING
     # An event names the recording as `id` or `recordingId`; the rule takes both.
     allowed = frozenset({"recording_id", "recordingId", "hint"})
 
     recording_id: str
+    report: StatusReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,14 +253,33 @@ def merged(first: Request, second: Request) -> Request:
     The second outweighs the first where both give a value.
     """
     source = second.source if first.source is Source.FOLLOW_UP else first.source
-    if isinstance(first, HintedRequest) and isinstance(second, HintedRequest):
-        hint = Hint(**{**first.hint.known(), **second.hint.known()})
-        return replace(first, source=source, hint=hint)
+    if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
+        report = _merged_report(first.report, second.report)
+        return replace(first, source=source, hint=_merged_hint(first, second), report=report)
+    if isinstance(first, SessionRequest) and isinstance(second, SessionRequest):
+        return replace(first, source=source, hint=_merged_hint(first, second))
     if isinstance(first, SessionFilesRequest) and isinstance(second, SessionFilesRequest):
         times = {kind: time for kind, time in second.announced.items() if time}
         announced = {**second.announced, **first.announced, **times}
         return replace(first, source=source, announced=announced)
     return replace(first, source=source)
+
+
+def _merged_hint(first: HintedRequest, second: HintedRequest) -> Hint:
+    return Hint(**{**first.hint.known(), **second.hint.known()})
+
+
+def _merged_report(first: StatusReport | None, second: StatusReport | None) -> StatusReport | None:
+    """Return the report that is further along; None if the recording must be fetched for one.
+
+    RECORDING and PAUSED take turns, so only a fetch tells which of them is the later one.
+    """
+    if first is None or second is None:
+        return None
+    first_rank, second_rank = rank(first.status) or 0, rank(second.status) or 0
+    if first_rank == second_rank and first.status != second.status:
+        return None
+    return first if first_rank > second_rank else second
 
 
 def parse(body: str) -> Request:
@@ -245,7 +302,12 @@ def parse(body: str) -> Request:
     kind = _KINDS.get(_kind(fields))
     if kind and source not in kind.sources:
         raise MalformedMessageError(f"{source} may not ask for this task")
-    return request(fields, source)
+    parsed = request(fields, source)
+    if isinstance(parsed, RecordingRequest) and source is Source.WEBHOOK:
+        hint = fields.get("hint")
+        report = hint.get("report") if isinstance(hint, Mapping) else None
+        return replace(parsed, report=StatusReport.of(report))
+    return parsed
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -297,7 +359,10 @@ def request(fields: Mapping[str, Any], source: Source) -> Request:
 
 def body(request: Request) -> str:
     """Return the message of a request: the inverse of `parse`."""
-    return json.dumps({"v": VERSION, "source": request.source, **request.fields})
+    fields = request.fields
+    if isinstance(request, RecordingRequest) and request.report:
+        fields["hint"] = {**request.hint.known(), "report": request.report.known()}
+    return json.dumps({"v": VERSION, "source": request.source, **fields})
 
 
 def _announced(value: object) -> dict[str, str]:

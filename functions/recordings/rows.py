@@ -443,6 +443,25 @@ def awaits_session_files(row: Row, kinds: Sequence[str], now: datetime) -> bool:
     return is_kept and has_session and any(lacks(row, kind) for kind in kinds)
 
 
+def needs_fetch(row: Row, status: str, organization_id: str | None) -> bool:
+    """Return True if a reported status does not suffice for a known recording.
+
+    It suffices if it is not final and further along than the row, or if the row is as far already:
+    an old or repeated report is no news. RECORDING and PAUSED take turns, so a report of the other
+    one may be old. A report that names another organisation is of another app.
+    """
+    known, reported = row.get("status_rank", 0), rank(status)
+    is_ours = organization_id in (None, row.get("organization_id", organization_id))
+    if is_final(status) or reported is None or not is_ours:
+        return True
+    return reported == known and status != row.get("status")
+
+
+def is_further(row: Row, status: str) -> bool:
+    """Return True if a status is further along than the row's."""
+    return (rank(status) or 0) > row.get("status_rank", 0)
+
+
 def _is_fresh(row: Row, recording: Recording, fetched_at: datetime) -> bool:
     """Return True if this view outdates the row: further along, or as far and no older.
 

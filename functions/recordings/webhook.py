@@ -32,6 +32,7 @@ from recordings.messages import (
     SessionFilesRequest,
     SessionRequest,
     Source,
+    StatusReport,
 )
 from recordings.model import (
     MalformedRecordingError,
@@ -263,7 +264,19 @@ def _recording_request(event: Mapping[str, Any]) -> RecordingRequest:
         title=recording.meeting_title,
         organization_id=recording.organization_id,
     )
-    return RecordingRequest(recording_id=recording.recording_id, source=Source.WEBHOOK, hint=hint)
+    # The report leaves out URLs, which are credentials, and what only a finished recording has.
+    report = {
+        "status": recording.status,
+        "started_at": _timestamp(recording.started_at),
+        "stopped_at": _timestamp(recording.stopped_at),
+        "file_name": recording.file_name,
+    }
+    return RecordingRequest(
+        recording_id=recording.recording_id,
+        source=Source.WEBHOOK,
+        hint=hint,
+        report=StatusReport.of(report),
+    )
 
 
 def _session_files_request(event: Mapping[str, Any], kinds: tuple[str, ...]) -> SessionFilesRequest:

@@ -44,6 +44,8 @@ def simulated(
     world = World(clock=clock, seed=seed, reveals_secrets=True)  # type: ignore[arg-type]
     plan.populate(world)
     settings = {"UpstreamRequestsPer5Minutes": str(PER_5_MINUTES), "ArchivePartMiB": "5"}
+    if plan.names_organization:
+        settings["OrganizationId"] = world.organization_id
     print(f"To see this again: make soak SEED={seed} MEETINGS={meetings}")
     with (
         Simulator(world) as simulator,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from realtimekit_simulator import (
     HOST_ENDED_MEETING,
@@ -166,12 +167,21 @@ KEPT_CONNECTIONS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """An event on its way, at a time: posted as a webhook, put on the bus, or forged."""
+    """An event on its way, at a time: posted as a webhook, put on the bus, forged, or foreign.
+
+    A foreign event is of another app, and RealtimeKit signs it with the same key.
+    """
 
     at: float
     event: TimelineEvent
     way: str = "webhook"
     attempt: int = 1
+
+    @property
+    def about(self) -> str:
+        """The id of the recording, or else of the session, that the event names."""
+        subject = self.event.recording or self.event.session
+        return foreign(subject.id) if self.way == "foreign" else subject.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +212,11 @@ class Plan:
     def busy_until(self) -> float:
         """The time by which all meetings have begun and RealtimeKit's faults are over."""
         return ORIGIN.timestamp() + self.meetings * SECONDS_PER_MEETING + 2 * HOUR
+
+    @property
+    def names_organization(self) -> bool:
+        """True if the stack is told its organisation, so that it drops other apps' events."""
+        return self.seed % 4 < 2
 
     @property
     def threads(self) -> int:
@@ -338,6 +353,13 @@ class Plan:
             yield Delivery(at=happened + late, event=event, way=way)
         if chance.random() < 0.05:
             yield Delivery(at=happened + chance.uniform(0, DAY), event=event, way="forged")
+        # Even a short run has some of each.
+        if number % 25 == 3:
+            yield Delivery(at=happened, event=event, way="foreign")
+        if number % 40 == 8:
+            # More often than a check is due, and days later.
+            for late in (200, 400, 600, 800, 2 * DAY, 6 * DAY):
+                yield Delivery(at=happened + late, event=event)
         if chance.random() < 0.03:
             # It has a stream key.
             live = replace(event, name="livestreaming.statusUpdate", recording=None, status=None)
@@ -425,6 +447,11 @@ class Plan:
                 filters_by_meeting=number % 3 > 0,
             )
             yield begun + seconds * number / 8, _setting(world, shapes)
+
+
+def foreign(id_: str) -> str:
+    """Return the id that another app has in place of one of ours."""
+    return str(uuid5(NAMESPACE_URL, id_))
 
 
 def _recordings(world: World) -> list[Recording]:

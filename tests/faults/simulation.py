@@ -11,6 +11,7 @@ import heapq
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,17 @@ from typing import Any
 from faults.aws_errors import BATCHES, refusal, row_too_large
 from faults.clock import SharedClock
 from faults.event_sources import Invocation, QueueSource, Schedule, StreamSource
-from faults.plan import CANARY, DAY, NO_TROUBLES, ORIGIN, ApiRequest, Delivery, Plan, Troubles
+from faults.plan import (
+    CANARY,
+    DAY,
+    NO_TROUBLES,
+    ORIGIN,
+    ApiRequest,
+    Delivery,
+    Plan,
+    Troubles,
+    foreign,
+)
 from faults.workers import PATIENCE_SECONDS, Reply, Request, Worker, Workers
 from local.stack import ROOT, LocalStack
 from realtimekit_simulator import SigningKey, Simulator
@@ -41,6 +52,7 @@ POISON = {
     "ArchiveQueue": ['{"v":1,"source":"catalogue","task":"archive","recording_id":"none"}'],
 }
 """Messages that can never be read, and must end in the dead-letter queues."""
+UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 @dataclass(slots=True)
@@ -359,9 +371,13 @@ class Simulation:
             self._put_event(message.event, message.body.decode())
             return
         key = self._forger if delivery.way == "forged" else self.simulator.webhooks.key
+        body = message.body.decode()
+        if delivery.way == "foreign":
+            body = UUID.sub(lambda found: foreign(found[0]), body)
         event = json.loads((ROOT / "events/receive-webhook.meeting-ended.json").read_text())
-        headers = {"Content-Type": ["application/json"], "RTK-Signature": [key.sign(message.body)]}
-        event |= {"multiValueHeaders": headers, "body": message.body.decode()}
+        signature = key.sign(body.encode())
+        headers = {"Content-Type": ["application/json"], "RTK-Signature": [signature]}
+        event |= {"multiValueHeaders": headers, "body": body}
         event["isBase64Encoded"] = False
         done: Callable[[Any], None] = lambda answer: self._answered(delivery, answer)  # noqa: E731
         self._asked.append(Invocation("receive_webhook", event, done))

@@ -40,6 +40,7 @@ from realtimekit_simulator import (
 
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
 RANKS = {"INVOKED": 1, "RECORDING": 2, "PAUSED": 2, "UPLOADING": 3, "UPLOADED": 4, "ERRORED": 4}
+LIVE = ("RECORDING", "PAUSED")
 SERVICES_OWN = {"first_seen_at", "fetched_at", "version", "status_history"}
 # The files of a session as they are kept, by the artifact's name: their kind and format.
 SESSION_FILES = {
@@ -184,10 +185,17 @@ def test_dead_letters_are_only_what_can_never_be_read(simulated: Simulation) -> 
 def test_no_work_is_left(simulated: Simulation) -> None:
     """All checks are settled, and all sweeps are completed.
 
-    Sweeps pass over the recording that cannot be written, and count it.
+    Sweeps pass over the recording that cannot be written, and count it. Recordings of another app
+    are given up.
     """
     work = [plain(item) for item in simulated.items("WorkTable")]
-    assert [row for row in work if row["work_id"].startswith("check#")] == []
+    checks = [row for row in work if row["work_id"].startswith("check#")]
+    assert all(row["cause"] == "not_found" and "given_up_at" in row for row in checks)
+    assert {row["work_id"] for row in checks} == {
+        f"check#recording#{delivery.about}"
+        for delivery, answer in simulated.answers
+        if delivery.way == "foreign" and delivery.event.recording and answer["statusCode"] == 202
+    }
     sweeps = [row for row in work if row["work_id"].startswith("sweep#")]
     assert {row["state"] for row in sweeps} == {"completed"}
     passed_over = [row["examples"]["unwritable"] for row in sweeps if row["counts"]["unwritable"]]
@@ -208,9 +216,14 @@ def test_the_budget_of_requests_is_never_exceeded(
 
 
 def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None:
-    """A forgery is refused, or put off; an event is accepted or put off, never refused."""
+    """A forgery is refused, or put off; an event is accepted or put off, never refused.
+
+    Another app's event is dropped if the stack knows its organisation.
+    """
     for delivery, answer in simulated.answers:
         expected = (401, 503) if delivery.way == "forged" else (200, 202, 503)
+        if delivery.way == "foreign" and simulated.plan.names_organization:
+            expected = (200, 503)
         assert answer["statusCode"] in expected
 
 
@@ -233,13 +246,28 @@ def test_an_erasure_is_accepted_in_the_end(simulated: Simulation) -> None:
 def test_what_is_accepted_is_on_the_queue(simulated: Simulation) -> None:
     """An answer of 202 is a promise, even where a sweep would find what was lost."""
     accepted = Counter(
-        delivery.event.recording.id if delivery.event.recording else delivery.event.session.id
-        for delivery, answer in simulated.answers
-        if answer["statusCode"] == 202
+        delivery.about for delivery, answer in simulated.answers if answer["statusCode"] == 202
     )
     bodies = [body for queue in simulated.queues for body in queue.bodies.values()]
     messages = [json.loads(body) for body in bodies if '"source": "webhook"' in body]
     assert accepted <= Counter(one.get("recording_id", one.get("session_id")) for one in messages)
+
+
+def test_an_unfinished_status_may_be_reported_and_a_final_one_is_fetched(
+    simulated: Simulation,
+) -> None:
+    """Only webhooks report, and no report makes a recording final."""
+    lines = [line for line in simulated.log().splitlines() if '"recording ingested"' in line]
+    reported = [line for line in map(json.loads, lines) if not line["fetched"] and line["changed"]]
+    assert {line["status"] for line in reported} >= {"RECORDING", "UPLOADING"}
+    assert {line["source"] for line in reported} == {"webhook"}
+    hints = [
+        json.loads(body)["hint"]
+        for queue in simulated.queues
+        for body in queue.bodies.values()
+        if '"report": ' in body
+    ]
+    assert {hint["report"]["status"] for hint in hints} <= {"INVOKED", *LIVE, "UPLOADING"}
 
 
 def test_no_secret_is_anywhere(simulated: Simulation) -> None:
@@ -272,6 +300,7 @@ def test_all_that_can_go_wrong_did(simulated: Simulation) -> None:
     assert kinds >= {*AWS_FAULTS, "refused in a 200", "killed before", "killed after", "stalled"}
     assert "unwritable" in kinds
     assert any(request.fault_id for request in simulated.simulator.requests)
+    assert any(delivery.way == "foreign" for delivery, _ in simulated.answers)
     broken = [request for request in simulated.simulator.requests if request.fault_id == 1]
     assert len(broken) == KEPT_CONNECTIONS
     assert {request.method for request, _ in simulated.api_answers} == {"DELETE", "POST"}

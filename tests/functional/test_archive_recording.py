@@ -51,6 +51,7 @@ from recordings.rows import expiry, unsettled
 from recordings.worklist import Worklist
 
 MIB = 1024 * 1024
+HOUR = 3600
 DAY = 86_400
 RETENTION = 7 * DAY
 # Longer than the lease of a run that failed.
@@ -211,6 +212,10 @@ class Stage:
             and self.uploads() == 0
         )
 
+    def fetches(self) -> int:
+        """Return the number of requests that RealtimeKit's API received."""
+        return len(self.simulator.requests) - self.media_requests()
+
     def media_requests(self) -> int:
         """Return the number of requests for files that RealtimeKit's storage received."""
         return sum(request.path.startswith("/media/") for request in self.simulator.requests)
@@ -364,10 +369,11 @@ def test_a_message_that_makes_no_sense_goes_to_the_dead_letters_and_stops_no_oth
     ],
     ids=repr,
 )
-def test_without_an_answer_of_realtimekit_nothing_is_copied_until_there_is_one(
+def test_an_hour_later_nothing_is_copied_until_realtimekit_answers(
     stage: Stage, fault: Effect, cause: str
 ) -> None:
     recording = stage.record()
+    stage.advance(HOUR)
     stage.simulator.faults.add(fault, path=f"/recordings/{recording.id}", times=2)
 
     assert stage.invoke(recording) == []
@@ -383,6 +389,7 @@ def test_without_an_answer_of_realtimekit_nothing_is_copied_until_there_is_one(
 
 def test_after_a_429_the_check_is_due_when_the_time_is_over(stage: Stage) -> None:
     recording = stage.record()
+    stage.advance(HOUR)
     stage.simulator.faults.add(rate_limited(400))
 
     stage.invoke(recording)
@@ -454,16 +461,71 @@ def test_a_host_that_is_not_allowed_is_not_asked(stage: Stage) -> None:
     assert stage.checks() == {f"archive#{recording.id}": "host_refused"}
 
 
-def test_a_url_that_expired_between_two_looks_is_asked_for_anew(stage: Stage) -> None:
-    recording = stage.record()
-    stage.simulator.faults.add(storage_failure(403, "AccessDenied"), path="^/media/")
-    before = len(stage.simulator.requests)
+def test_a_recording_that_was_fetched_a_moment_ago_is_copied_without_a_request(
+    stage: Stage,
+) -> None:
+    recording = stage.record(separate_audio=True, audio_file_size=100)
+    stage.advance(HOUR - 1)
+    stage.simulator.request_log.clear()
 
     assert stage.invoke(recording) == []
 
     assert stage.is_whole_and_once(recording)
-    asked = [r.path for r in stage.simulator.requests[before:] if not r.path.startswith("/media/")]
-    assert len(asked) == 2
+    assert stage.fetches() == 0
+    assert stage.checks() == {}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_url_of_the_row_that_is_refused_is_fetched_anew_once(stage: Stage, status: int) -> None:
+    recording = stage.record()
+    stage.simulator.request_log.clear()
+    stage.simulator.faults.add(storage_failure(status, "AccessDenied"), path="^/media/")
+
+    assert stage.invoke(recording) == []
+
+    assert stage.is_whole_and_once(recording)
+    assert stage.fetches() == 1
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_url_that_is_old_or_expires_soon_is_fetched_anew(stage: Stage, is_old: bool) -> None:
+    """RealtimeKit deletes the file of a meeting of six days ago within 48 hours."""
+    started_at = stage.simulator.world.clock.now() - timedelta(days=0 if is_old else 6, hours=1)
+    options = RecordingOptions(file_size=MIB)
+    recording = stage.simulator.world.record_meeting(started_at=started_at, options=options)
+    stage.look_up(recording)
+    stage.advance(HOUR if is_old else 0)
+    stage.simulator.request_log.clear()
+
+    assert stage.invoke(recording) == []
+
+    assert stage.is_whole_and_once(recording)
+    assert stage.fetches() == 1
+
+
+def test_a_run_after_one_that_left_files_fetches_the_recording(stage: Stage) -> None:
+    recording = stage.record()
+    stage.simulator.faults.add(html(200), path="^/media/")
+    stage.invoke(recording)
+    stage.simulator.request_log.clear()
+    stage.clock.advance(60)
+
+    assert stage.invoke(recording) == []
+
+    assert stage.is_whole_and_once(recording)
+    assert stage.fetches() == 1
+
+
+def test_a_file_without_a_url_in_the_row_is_fetched(stage: Stage) -> None:
+    recording = stage.record_with_more(1)
+    stage.simulator.request_log.clear()
+
+    stage.invoke(recording)
+
+    assert stage.fetches() == 1
+    assert stage.states(recording) == dict.fromkeys(
+        [name for name in stage.row(recording)["artifacts"] if "late" not in name], "archived"
+    )
 
 
 def test_a_file_that_changes_while_it_is_copied_is_begun_anew_once_and_said(stage: Stage) -> None:
@@ -779,6 +841,7 @@ def test_a_file_is_not_copied_after_its_erasure(stage: Stage) -> None:
 
 def test_a_recording_that_is_erased_while_realtimekit_is_asked_is_left_alone(stage: Stage) -> None:
     recording = stage.record()
+    stage.advance(HOUR)
 
     def erase(params: dict[str, Any], **_: Any) -> None:
         if "budget#" in params["body"].decode():

@@ -665,14 +665,19 @@ def test_while_the_bus_is_down_files_are_asked_for_once(
     assert len(queued("ArchiveQueue")) == 2
 
 
-def test_a_recording_without_a_time_of_its_own_is_counted_once(
+def test_a_finished_recording_without_a_time_of_its_own_is_counted_once(
     handle: Handle, published: Published, logged: Callable[[], str]
 ) -> None:
-    first, second = record(1, RECORDING_ID, "INVOKED"), record(2, RECORDING_ID, "RECORDING", "x")
-    for image in (*first["dynamodb"].values(), *second["dynamodb"].values()):
-        if isinstance(image, dict):
-            image["invoked_at_from"] = {"S": "first_seen_at"}
+    """A row made from a webhook has no such time until RealtimeKit is asked."""
+    reported = record(1, RECORDING_ID, "INVOKED")
+    final = record(2, RECORDING_ID, "ERRORED", "INVOKED")
+    changed = record(3, RECORDING_ID, "ERRORED", "ERRORED")
+    for each in (reported, final, changed):
+        for image in each["dynamodb"].values():
+            if isinstance(image, dict):
+                image["invoked_at_from"] = {"S": "first_seen_at"}
 
-    assert handle(first, second) == []
-
+    assert handle(reported) == []
+    assert "InvokedAtUnknown" not in logged()
+    assert handle(final, changed) == []
     assert logged().count('"InvokedAtUnknown":[1.0]') == 1

@@ -371,6 +371,44 @@ def test_a_queue_that_is_down_is_a_503(deliver: Deliver, dynamodb: Any) -> None:
     assert deliver(status_update()).status == 503
 
 
+@pytest.mark.parametrize("status", ["INVOKED", "RECORDING", "PAUSED", "UPLOADING"])
+def test_an_unfinished_status_is_queued_as_a_report(
+    deliver: Deliver, queued: Queued, status: str
+) -> None:
+    """Dyte wrote times with a space and a size; Cloudflare's names and sizes come at the end."""
+    event = status_update(
+        status=status,
+        startedTime="2026-06-03 10:00:03.051621Z",
+        fileSize=216787,
+        outputFileName="weekly-sync.mp4",
+        organizationId=ORGANIZATION_ID,
+        downloadUrl="https://example.com/x?X-Amz-Signature=canary",
+    )
+
+    assert deliver(event).status == 202
+    report = {
+        "status": status,
+        "started_at": "2026-06-03T10:00:03.051Z",
+        "file_name": "weekly-sync.mp4",
+    }
+    assert queued() == [
+        {
+            "v": 1,
+            "source": "webhook",
+            "recording_id": RECORDING_ID,
+            "hint": {"organization_id": ORGANIZATION_ID, "report": report},
+        }
+    ]
+
+
+@pytest.mark.parametrize("status", ["UPLOADED", "ERRORED", "TRANSCODING", "", None, 7])
+def test_a_final_or_unknown_status_is_queued_without_a_report(
+    deliver: Deliver, queued: Queued, status: object
+) -> None:
+    assert deliver(status_update(status=status)).status == 202
+    assert queued() == [{"v": 1, "source": "webhook", "recording_id": RECORDING_ID}]
+
+
 def test_no_url_of_an_event_is_queued_or_logged(
     deliver: Deliver, queued: Queued, logged: Callable[[], str]
 ) -> None:

@@ -15,7 +15,7 @@ from doubles import APP_ID
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Item, Table
 from recordings.model import Artifact, Recording
-from recordings.rows import is_erased, unsettled
+from recordings.rows import is_erased, is_further, needs_fetch, unsettled
 
 START = datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
 LIVES = [
@@ -75,6 +75,8 @@ def view(recording_id: str, life: Sequence[str], look: Look) -> Recording:
         known = replace(known, file_size=7, artifacts=(video,))
     if look.kind == "get-one":
         return replace(known, start_reason={"reason": "API_CALL"})
+    if look.kind == "webhook":
+        known = replace(known, invoked_at=None)
     return replace(known, meeting_id="m", meeting_title="Weekly sync")
 
 
@@ -101,7 +103,7 @@ def histories(draw: st.DrawFn) -> tuple[Sequence[str], list[Look], list[bool]]:
     last = len(life) - 1
     look = st.builds(
         Look,
-        kind=st.sampled_from(["get-one", "list"]),
+        kind=st.sampled_from(["get-one", "list", "webhook"]),
         moment=st.integers(0, last),
         staleness=st.integers(0, 2),
     )
@@ -136,13 +138,22 @@ def said(row: Item | None) -> Item:
 def upserts(
     catalogue: Catalogue, recording_id: str, life: Sequence[str], looks: Sequence[Look]
 ) -> list[Callable[[], object]]:
-    """Return the writes of the looks. An earlier moment may have been fetched later."""
-    return [
-        lambda look=look: catalogue.upsert(  # type: ignore[misc]
-            view(recording_id, life, look), START + timedelta(minutes=look.moment)
-        )
-        for look in looks
-    ]
+    """Return the writes of the looks. An earlier moment may have been fetched later.
+
+    A webhook is believed only about a known recording, as `Ingestion` does.
+    """
+
+    def write(look: Look) -> None:
+        seen, at = view(recording_id, life, look), START + timedelta(minutes=look.moment)
+        if look.kind != "webhook":
+            catalogue.upsert(seen, at)
+            return
+        row = catalogue.get(recording_id)
+        if row and not needs_fetch(row, seen.status, None):
+            at = at if is_further(row, seen.status) else datetime.min.replace(tzinfo=UTC)
+            catalogue.upsert(seen, at, row)
+
+    return [lambda look=look: write(look) for look in looks]  # type: ignore[misc]
 
 
 @one_table

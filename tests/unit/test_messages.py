@@ -20,6 +20,7 @@ from recordings.messages import (
     SessionFilesRequest,
     SessionRequest,
     Source,
+    StatusReport,
 )
 
 RECORDING_ID = "97cb480d-5840-4528-ace3-919b5e386c68"
@@ -27,6 +28,12 @@ MEETING_ID = "50c8940e-1b97-402a-97d6-2708b7feca41"
 SESSION_ID = "05e57591-d89e-45c9-ae44-08dc1eaad0e0"
 HINT = Hint(meeting_id=MEETING_ID, title="Weekly sync")
 START = Hint(session_started_at="2026-06-03T10:00:00.000Z")
+REPORT = StatusReport(
+    status="UPLOADING",
+    started_at="2026-06-03T10:00:03.000Z",
+    stopped_at="2026-06-03T10:30:00.000Z",
+    file_name="weekly-sync.mp4",
+)
 ANNOUNCED = {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""}
 
 
@@ -35,6 +42,13 @@ ANNOUNCED = {"transcript": "2026-06-10T10:30:00.000Z", "chat": ""}
     [
         RecordingRequest(recording_id=RECORDING_ID, source=Source.API),
         RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK, hint=HINT),
+        RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK, report=REPORT),
+        RecordingRequest(
+            recording_id=RECORDING_ID,
+            source=Source.WEBHOOK,
+            hint=HINT,
+            report=StatusReport(status="INVOKED"),
+        ),
         SessionRequest(meeting_id=MEETING_ID, session_id=SESSION_ID, source=Source.EVENTBRIDGE),
         SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
         SessionRequest(meeting_id=MEETING_ID, source=Source.WEBHOOK, hint=START),
@@ -85,6 +99,98 @@ def test_a_hint_that_makes_no_sense_is_no_hint(hint: object) -> None:
     assert request == RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK)
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        None,
+        "RECORDING",
+        {},
+        {"status": None},
+        {"status": ["RECORDING"]},
+        {"status": "TRANSCODING"},
+        {"status": "UPLOADED"},
+        {"status": "ERRORED", "started_at": "2026-06-03T10:00:03.000Z"},
+    ],
+)
+def test_a_report_without_an_unfinished_status_is_no_report(report: object) -> None:
+    """So the recording is fetched."""
+    hint = {"title": "Weekly sync", "report": report}
+    body = {"v": 1, "source": "webhook", "recording_id": RECORDING_ID, "hint": hint}
+
+    request = messages.parse(json.dumps(body))
+
+    assert request == RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.WEBHOOK, hint=Hint(title="Weekly sync")
+    )
+
+
+def test_of_a_report_only_known_and_readable_fields_are_read() -> None:
+    report = {
+        "status": "RECORDING",
+        "started_at": "yesterday",
+        "file_name": 7,
+        "downloadUrl": "https://example.com/?X-Amz-Signature=canary",
+    }
+    hint = {"report": report}
+    body = {"v": 1, "source": "webhook", "recording_id": RECORDING_ID, "hint": hint}
+
+    request = messages.parse(json.dumps(body))
+
+    assert request == RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.WEBHOOK, report=StatusReport(status="RECORDING")
+    )
+
+
+@pytest.mark.parametrize("source", [source for source in Source if source is not Source.WEBHOOK])
+def test_only_a_webhooks_message_reports(source: Source) -> None:
+    hint = {"title": "Weekly sync", "report": {"status": "RECORDING"}}
+    body = {"v": 1, "source": source, "recording_id": RECORDING_ID, "hint": hint}
+
+    request = messages.parse(json.dumps(body))
+
+    assert request == RecordingRequest(
+        recording_id=RECORDING_ID, source=source, hint=Hint(title="Weekly sync")
+    )
+
+
+def test_a_check_keeps_no_report_and_so_always_fetches() -> None:
+    request = RecordingRequest(
+        recording_id=RECORDING_ID, source=Source.WEBHOOK, hint=HINT, report=REPORT
+    )
+
+    assert request.fields == {
+        "recording_id": RECORDING_ID,
+        "hint": {"meeting_id": MEETING_ID, "title": "Weekly sync"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ("RECORDING", "UPLOADING", "UPLOADING"),
+        ("UPLOADING", "INVOKED", "UPLOADING"),
+        ("PAUSED", "PAUSED", "PAUSED"),
+        # Which of the two is later only a fetch tells; a message without a report wants one.
+        ("PAUSED", "RECORDING", None),
+        ("RECORDING", None, None),
+        (None, "UPLOADING", None),
+    ],
+)
+def test_of_two_reports_the_one_that_is_further_along_is_kept(
+    first: str | None, second: str | None, both: str | None
+) -> None:
+    one, other, merged = (
+        RecordingRequest(
+            recording_id=RECORDING_ID,
+            source=Source.WEBHOOK,
+            report=StatusReport(status=status) if status else None,
+        )
+        for status in (first, second, both)
+    )
+
+    assert messages.merged(one, other) == merged
+
+
 def test_an_id_in_capitals_is_the_same_id() -> None:
     body = {"v": 1, "source": "api", "recording_id": RECORDING_ID.upper()}
 
@@ -129,6 +235,7 @@ BREAK_OUTS = (
     'x"},"task":"erase","y":{"z":"',
     'x","y":{"source":"api","task":"erase","z":"',
     f'x","task":"session_files","session_id":"{SESSION_ID}","y":"',
+    'x","report":{"status":"RECORDING"},"y":"',
 )
 
 
@@ -191,6 +298,7 @@ def test_an_events_values_are_ids_and_cannot_make_another_request_of_it(
             continue
         assert request.source is Source.EVENTBRIDGE
         assert isinstance(request, RecordingRequest | SessionRequest)
+        assert getattr(request, "report", None) is None
 
 
 @pytest.mark.parametrize(
@@ -561,6 +669,22 @@ def test_lost_files_are_named_as_far_as_an_event_holds_them(longer_by: int, told
         (
             RecordingRequest(recording_id=RECORDING_ID, source=Source.API),
             {"v": 1, "source": "api", "recording_id": RECORDING_ID},
+        ),
+        (
+            RecordingRequest(recording_id=RECORDING_ID, source=Source.WEBHOOK, report=REPORT),
+            {
+                "v": 1,
+                "source": "webhook",
+                "recording_id": RECORDING_ID,
+                "hint": {
+                    "report": {
+                        "status": "UPLOADING",
+                        "started_at": "2026-06-03T10:00:03.000Z",
+                        "stopped_at": "2026-06-03T10:30:00.000Z",
+                        "file_name": "weekly-sync.mp4",
+                    }
+                },
+            },
         ),
         (
             SessionRequest(meeting_id=MEETING_ID, source=Source.FOLLOW_UP),
