@@ -110,7 +110,7 @@ SourcedEvent = tuple[str, Event]
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on a batch. Return the first record that failed: the stream resumes there."""
-    # They are the same in each line, and a fifth of the log's bytes.
+    # These keys say the same in each line, and are a fifth of the log's bytes.
     logger.remove_keys(["function_name", "function_memory_size", "function_arn"])
     changes = read(event["Records"])
     failed = archive_all(changes) if ARCHIVE_QUEUE_URL else []
