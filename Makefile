@@ -1,6 +1,6 @@
 # The first run of a target sets up the environments that the target needs, in this folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill bench-page package plain-package check check-code check-types check-template check-documents audit reference screenshots format lock build deploy release clean
+.PHONY: help demo up put-event request invoke test coverage test-deployed test-dynalite mutants soak bench bench-copy bench-list bench-backfill bench-capacity bench-page package plain-package check check-code check-types check-template check-documents audit reference screenshots format lock build deploy release clean
 
 PYTHON ?= python3
 RUNTIME ?= python3.13
@@ -12,6 +12,9 @@ SPEED ?= 1
 SIZES ?= 64,1024,4096
 WORKERS ?= 4
 RECORDINGS ?= 20000
+A_DAY ?= 150000
+MINUTES ?= 20
+BURST ?= 2000
 ROUNDS ?= 5
 SEED ?= 1
 MEETINGS ?= 2000
@@ -99,6 +102,10 @@ bench-list: package ## Measure a page of the list, with 1,000 and with 100,000 r
 
 bench-backfill: package ## Measure a backfill by a sweep and by fetching each recording [RECORDINGS=20000]
 	@.venv/bin/python -m bench.backfill --recordings $(RECORDINGS)
+
+bench-capacity: $(TESTS) ## Simulate a steady load and a burst [BESIDE=../other/functions A_DAY=150000 MINUTES=20 BURST=2000]
+	@.venv/bin/python -m bench.throughput --a-day $(A_DAY) --minutes $(MINUTES) --burst $(BURST) \
+		$(if $(BESIDE),--beside $(BESIDE)) $(ARGS)
 
 bench-page: $(TESTS) ## Measure the first list and 10,000 rows of the catalogue page (needs Chromium)
 	@.venv/bin/python -m bench.page

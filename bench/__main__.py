@@ -37,7 +37,7 @@ from .cold_start import (
 )
 from .cost import costs
 from .cpu_share import FULL_MB, mechanism
-from .life import Count, Function, package, play, play_lives
+from .life import LIVES, Count, Function, package, play, play_lives
 from .units import Units, by_index
 from .wire import Wire
 
@@ -141,9 +141,9 @@ def print_targets(results: Results, throttled: Results) -> None:
 
 
 def print_life(lives: Sequence[Life]) -> None:
-    """Print the calls, invocations and write units of the lives of two recordings."""
+    """Print the calls, invocations and write units of the recordings' lives."""
     print("\nOrdinary life of a recording, counted from the functions' requests\n")
-    print(f"{'':34} {'no session files':>17} {'all session files':>18}")
+    print(f"{'':26}" + "".join(f"{name:>20}" for name in LIVES))
     parts = [
         (" calls", [count.calls for count, _ in lives]),
         (" invocations", [count.invocations for count, _ in lives]),
@@ -151,10 +151,8 @@ def print_life(lives: Sequence[Life]) -> None:
     ]
     for unit, counted in parts:
         for name in sorted(set().union(*counted)):
-            columns = " ".join(
-                f"{each[name]:{width}}" for each, width in zip(counted, (17, 18), strict=True)
-            )
-            print(f"{name:34} {columns}{unit}")
+            columns = "".join(f"{each[name]:20}" for each in counted)
+            print(f"{name:26}{columns}{unit}")
 
 
 def print_cost(lives: Sequence[Life], functions: dict[str, Function], results: Results) -> None:
@@ -163,7 +161,7 @@ def print_cost(lives: Sequence[Life], functions: dict[str, Function], results: R
         name: results[name, OURS].warm(function.memory_mb) for name, function in functions.items()
     }
     bills = [costs(count, units, functions, warm) for count, units in lives]
-    print(f"\n{'a million recordings cost':26}{' no session files':>27}{'all session files':>27}")
+    print(f"\n{'a million recordings cost':26}" + "".join(f"{name:>27}" for name in LIVES))
     for name in bills[0]:
         columns = "".join(f"{bill[name][0]:>18} {bill[name][1]:8.2f}" for bill in bills)
         print(f"{name:26}{columns}")

@@ -302,7 +302,10 @@ class _Condition:
     def _comparison(self, name: str) -> bool:
         operator, value = self._tokens.pop(0), self._values[self._tokens.pop(0)]
         known = self._item.get(self._names[name])
-        return known is not None and COMPARISONS[operator](_plain(known), _plain(value))
+        # Values of different types are neither equal nor in an order.
+        if known is None or known.keys() != value.keys():
+            return False
+        return COMPARISONS[operator](_plain(known), _plain(value))
 
     def _skip(self, token: str) -> bool:
         is_next = self._tokens[:1] == [token]

@@ -47,6 +47,7 @@ CHECK_DUE_SECONDS = 7200
 # The kinds of files that a session leaves at most; the last comes four minutes after its end.
 SESSION_FILES = ("transcript", "summary", "chat")
 SESSION_FILES_SECONDS = 240
+LIVES = ("the recording alone", "no session files", "all session files")
 # The artifacts that these files become.
 KINDS = ("transcript", "captions", "summary", "chat")
 # The looks at a session's files are an hour and 25 hours after the recording's end.
@@ -449,15 +450,18 @@ def _plain(value: object) -> Any:
 
 
 @contextmanager
-def play(wire: Wire, folder: Path) -> Iterator[Play]:
-    """Yield a `Play` with a new stack and a RealtimeKit that has no recordings yet."""
+def play(wire: Wire, folder: Path, **settings: str) -> Iterator[Play]:
+    """Yield a `Play` with a new stack and a RealtimeKit that has no recordings yet.
+
+    `settings` are parameters of the template.
+    """
     world = World(clock=Clock(speed=0), seed=SEED)
     with Simulator(world) as simulator:
         there = {
             "RealtimeKitApiUrl": f"https://{API_HOST}/client/v4",
             "WebhookKeyUrl": f"https://{KEY_HOST}/.well-known/webhooks.json",
         }
-        with LocalStack(parameters(simulator) | there, DEFAULT_TOKEN) as stack:
+        with LocalStack(parameters(simulator) | there | settings, DEFAULT_TOKEN) as stack:
             played = Play(stack, simulator, wire, folder)
             try:
                 yield played
@@ -466,10 +470,14 @@ def play(wire: Wire, folder: Path) -> Iterator[Play]:
 
 
 def play_lives(wire: Wire, folder: Path) -> Iterator[tuple[Count, Units]]:
-    """Yield the counts of two lives, each of a new stack, with the looks at the session's files.
+    """Yield the counts of the lives of `LIVES`, each of a new stack.
 
-    The first session leaves no files, the second all.
+    First a stack that keeps no files of sessions. Then, with the looks at the session's files, a
+    session that leaves no files, and one that leaves all.
     """
+    with play(wire, folder, SessionFiles="") as played:
+        played.play_life()
+        yield played.count, played.units
     for session_files in ((), SESSION_FILES):
         with play(wire, folder) as played:
             played.play_looks(played.play_life(session_files=session_files))

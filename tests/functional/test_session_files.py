@@ -989,6 +989,28 @@ def test_kinds_that_realtimekit_does_not_have_are_settled_although_another_kind_
     assert checks() == {f"session_files#{SESSION}": "unavailable"}
 
 
+def test_a_look_takes_its_requests_from_the_budget_in_one_write(
+    stage: Stage, work_table: Table, clock: Clock, dynamodb: Any
+) -> None:
+    recording = stage.record()
+    stage.catalogue(recording)
+    stage.ingestion.realtimekit._budget = UpstreamBudget(work_table, "app", 1000, clock)
+    taken: list[int] = []
+    dynamodb.meta.events.register(
+        "before-call.dynamodb.UpdateItem",
+        lambda params, **_: taken.append(params["body"].count(b"budget#app#")),
+    )
+    stage.advance(HOUR)
+
+    stage.tick()
+
+    # A transcript, a summary and a chat; without a transcript there are no captions.
+    assert sum(taken) == 1
+    rows = dynamodb.scan(TableName="WorkTable", ConsistentRead=True)["Items"]
+    [window] = [row for row in rows if row["work_id"]["S"].startswith("budget#app#")]
+    assert window["used"] == {"N": "3"}
+
+
 def test_a_spent_budget_leaves_the_rest_to_the_next_window(
     stage: Stage, checks: Checks, work_table: Table, clock: Clock
 ) -> None:
