@@ -750,7 +750,9 @@ def test_a_low_priority_check_is_given_up_after_eight_days_and_one_attempt(
     assert not check.is_hopeless(clock())
     worklist.advance(check)
     clock.advance(3600)
-    assert due(worklist)[0].is_hopeless(clock())
+    [again] = due(worklist)
+    assert again.is_hopeless(clock())
+    assert again.low_priority
 
 
 @pytest.mark.parametrize(
