@@ -476,7 +476,7 @@ def _new_check(
     cause: str,
     deadline: str | None,
     *,
-    low_priority: bool = False,
+    low_priority: bool,
 ) -> _NewCheck:
     check: _NewCheck = {
         "pending": _Lane.LOW if low_priority else _lane(request.fields, deadline, now),

@@ -426,6 +426,20 @@ def test_128_kib_of_urls_are_kept_and_not_a_byte_more() -> None:
     assert len(dropped) == 64
 
 
+@pytest.mark.parametrize(("url", "names"), [(None, ["audio"]), (URL, ["audio", "video"])])
+def test_beside_known_files_a_file_is_one_only_if_it_has_a_url(
+    url: str | None, names: list[str]
+) -> None:
+    """Once its URLs have expired, RealtimeKit names one file, which the row may lack."""
+    known = row(artifacts={"audio": {"kind": "audio", "file_name": "a.mp3", "url": URL}})
+    video = Artifact(name="video", kind="video", file_name="a.mp4", url=url)
+    answer = Recording(recording_id=RECORDING, status="UPLOADED", artifacts=(video,))
+
+    merged = known | rows.changes(known, answer, NOON, "app")
+
+    assert sorted(merged["artifacts"]) == names
+
+
 @pytest.mark.parametrize(
     ("said", "is_offered"),
     [({}, False), ({"url": URL}, True), ({"url_expires_at": WEEK}, True)],

@@ -850,6 +850,43 @@ def test_in_the_smallest_ticks_each_lane_has_one_place(worklist: Worklist, clock
     assert lanes(worklist, 2) == ["l"]
 
 
+def test_a_low_priority_check_is_given_up_after_eight_days_and_one_attempt(
+    worklist: Worklist, clock: Clock
+) -> None:
+    worklist.check_in(AnyRequest(KEY, REQUEST), "details_missing", low_priority=True)
+    clock.advance(9 * DAY)
+    [check] = due(worklist)
+
+    assert not check.is_hopeless(clock())
+    worklist.advance(check)
+    clock.advance(3600)
+    [again] = due(worklist)
+    assert again.is_hopeless(clock())
+    assert again.low_priority
+
+
+@pytest.mark.parametrize(
+    ("deadline", "low_priority", "is_pressing"),
+    [
+        (None, False, True),
+        ("2026-06-04T10:30:00.000Z", False, True),
+        (DEADLINE, False, False),
+        (None, True, False),
+        ("2026-06-04T10:30:00.000Z", True, False),
+    ],
+    ids=["no deadline", "near", "far", "low priority", "near, of low priority"],
+)
+def test_far_deadlines_and_low_priority_can_wait(
+    worklist: Worklist, clock: Clock, deadline: str | None, low_priority: bool, is_pressing: bool
+) -> None:
+    request = AnyRequest(KEY, REQUEST)
+    worklist.check_in(request, "x", deadline=deadline, low_priority=low_priority)
+    clock.advance(60)
+
+    assert due(worklist)[0].is_pressing(clock()) == is_pressing
+    assert worklist.oldest_due() == ("2026-06-03T10:31:00.000Z" if is_pressing else None)
+
+
 # --- the budget's numbers ---
 
 
