@@ -227,7 +227,7 @@ class Worklist:
 
         Unlike `check_in`, it never postpones a check, so a repeated event does no harm.
         """
-        values = _new_check(self._now(), seconds, request, cause, None)
+        values = _new_check(self._now(), seconds, request, cause, None, low_priority=False)
         row = self._table.get({"work_id": _check_id(request.key)}) or {}
         # Most checks are left, and a condition that fails costs five times as much as a read.
         if "given_up_at" not in row and str(row.get("due_at", "~")) <= values["due_at"]:

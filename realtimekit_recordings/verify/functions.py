@@ -196,7 +196,11 @@ def _starts(check: str, deployment: Deployment, group: str) -> Iterator[Finding]
     memory = f"{runs.used} of {runs.size} MB used at most, runs: {runs.count:,}"
     starts = f"{slowest:,.0f} ms at most, starts: {len(runs.inits):,}" if runs.inits else "no start"
     if not runs.count:
-        yield cannot_tell(check, "Its log has no run of the last 24 h.")
+        yield cannot_tell(
+            check,
+            "Its log has no REPORT line of the last 24 h: it did not run, or Lambda leaves these "
+            "lines out of its log, as template.yaml has it for the three busiest functions.",
+        )
     elif not runs.used:
         yield cannot_tell(check, "The log's REPORT lines say nothing of memory or initialisation.")
     elif runs.used >= MAX_MEMORY_FRACTION * runs.size:
