@@ -79,6 +79,7 @@ class Stage:
             announce=lambda run: self.announced.append(
                 json.loads(retention.announcement(run, APP_ID))
             ),
+            report=sweep_recordings.report_erasure,
             now=self.clock,
         )
 
@@ -449,6 +450,8 @@ def test_a_tick_announces_on_the_bus_and_a_day_later_erases_all_versions_and_rep
     assert len(events) == 1
     log = logged()
     assert log.count("retention completed") == 2
+    [line] = [json.loads(line) for line in log.splitlines() if '"recording erased"' in line]
+    assert (line["correlation_id"], line["reason"]) == (recording_id, "retention")
     assert '"RetentionErased":[1.0]' in log.replace(" ", "")
     monkeypatch.setattr(serve_catalogue, "runs", Runs(stage.work_table))
     monkeypatch.setattr(serve_catalogue, "RETENTION_DAYS", 30)
