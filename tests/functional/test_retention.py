@@ -271,14 +271,14 @@ def _refuse(run: Run) -> None:
 def test_a_run_goes_on_where_it_stopped_and_a_tick_erases_no_more_than_its_portion(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "MAX_ERASED_PER_TICK", 3)
-    ids = [stage.catalogued(number, MAY_4 + timedelta(minutes=number)) for number in range(8)]
+    monkeypatch.setattr(retention, "MAX_ERASED_PER_TICK", 2)
+    ids = [stage.catalogued(number, MAY_4 + timedelta(minutes=number)) for number in range(5)]
     stage.run_day()
     stage.next_day()
 
     counts = [run.counts["erased"] for run in iter(stage.tick, None) if run]
 
-    assert counts == [3, 6, 8]
+    assert counts == [2, 4, 5]
     assert {stage.state(one) for one in ids} == {"erased"}
 
 
