@@ -128,6 +128,18 @@ def announce(run: Run) -> None:
         raise NotAnnouncedError(answer["Entries"][0].get("ErrorCode", "unknown"))
 
 
+def report_erasure(recording_id: str, outcome: str) -> None:
+    """Log what became of one erasure by the retention policy."""
+    message = "recording erased" if outcome == "erased" else "recording not erased"
+    logger.info(
+        message,
+        correlation_id=recording_id,
+        recording_id=recording_id,
+        reason="retention",
+        outcome=outcome,
+    )
+
+
 policy = Retention(
     erasure=Erasure(
         catalogue=sweeper.ingestion.catalogue,
@@ -137,6 +149,7 @@ policy = Retention(
     runs=Runs(work_table),
     days=RETENTION_DAYS,
     announce=announce,
+    report=report_erasure,
 )
 
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:

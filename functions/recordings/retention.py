@@ -176,12 +176,14 @@ class Retention:
     """The worker that runs the policy of so many days.
 
     `announce` publishes what the next run would erase; it may be called again for the same run.
+    `report` is called with each recording's id and what became of its erasure.
     """
 
     erasure: Erasure
     runs: Runs
     days: int
     announce: Callable[[Run], None]
+    report: Callable[[str, str], None]
     now: Now = utcnow
 
     def due(self) -> Run | None:
@@ -289,7 +291,9 @@ class Retention:
                 outcome = self._erase(identifier, run.cutoff)
             except _INTERRUPTIONS as error:
                 trouble = error
-            run = run.found(outcome, [identifier]) if outcome else run
+            if outcome:
+                self.report(identifier, outcome)
+                run = run.found(outcome, [identifier])
         run = replace(run, erasing=left)
         is_done = run.after is None and not left
         run = self._complete(run) if is_done else self.runs.save(run)

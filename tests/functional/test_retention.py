@@ -79,6 +79,7 @@ class Stage:
             announce=lambda run: self.announced.append(
                 json.loads(retention.announcement(run, APP_ID))
             ),
+            report=sweep_recordings.report_erasure,
             now=self.clock,
         )
 
@@ -270,14 +271,14 @@ def _refuse(run: Run) -> None:
 def test_a_run_goes_on_where_it_stopped_and_a_tick_erases_no_more_than_its_portion(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "MAX_ERASED_PER_TICK", 3)
-    ids = [stage.catalogued(number, MAY_4 + timedelta(minutes=number)) for number in range(8)]
+    monkeypatch.setattr(retention, "MAX_ERASED_PER_TICK", 2)
+    ids = [stage.catalogued(number, MAY_4 + timedelta(minutes=number)) for number in range(5)]
     stage.run_day()
     stage.next_day()
 
     counts = [run.counts["erased"] for run in iter(stage.tick, None) if run]
 
-    assert counts == [3, 6, 8]
+    assert counts == [2, 4, 5]
     assert {stage.state(one) for one in ids} == {"erased"}
 
 
@@ -449,6 +450,8 @@ def test_a_tick_announces_on_the_bus_and_a_day_later_erases_all_versions_and_rep
     assert len(events) == 1
     log = logged()
     assert log.count("retention completed") == 2
+    [line] = [json.loads(line) for line in log.splitlines() if '"recording erased"' in line]
+    assert (line["correlation_id"], line["reason"]) == (recording_id, "retention")
     assert '"RetentionErased":[1.0]' in log.replace(" ", "")
     monkeypatch.setattr(serve_catalogue, "runs", Runs(stage.work_table))
     monkeypatch.setattr(serve_catalogue, "RETENTION_DAYS", 30)
