@@ -376,9 +376,6 @@ class _Run:
         while len(self._uploads) >= _MAX_UPLOADS:
             self._abort_upload(next(iter(self._uploads)))
         self._uploads[name] = upload
-        if upload.size is not None and upload.size <= upload.part_size:
-            # A copy of one part has no finished part to resume from.
-            return
         try:
             self._archiver.worklist.save_progress(self._check, self._progress())
         except ClaimLostError:
