@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
 from uuid import UUID
@@ -416,6 +416,17 @@ def test_an_event_of_the_bus_without_a_title_gets_it_from_the_session(
     row = catalogue.get(recording.id)
     assert row is not None
     assert row["meeting_title"] == "Weekly sync"
+
+
+def test_a_webhook_that_names_the_meeting_without_a_title_does_not_fetch_the_session(
+    handle: Handle, simulator: Simulator
+) -> None:
+    """It is a V1 meeting's, whose session has only a room's name."""
+    recording = simulator.world.record_meeting()
+
+    handle(about(recording.id, meeting_id=recording.session.meeting.id))
+
+    assert [request.path.rpartition("/")[2] for request in simulator.requests] == [recording.id]
 
 
 def test_a_hint_gives_the_start_of_the_session_without_a_request(
@@ -1192,6 +1203,33 @@ def test_the_function_uses_all_of_its_budget_and_leaves_its_checks_in_its_table(
 # --- when a recording is fetched again ---
 
 
+@pytest.mark.parametrize(
+    ("source", "status", "seconds"),
+    [("follow_up", "UPLOADING", 300), ("webhook", "RECORDING", 3600)],
+    ids=["another status", "another message"],
+)
+def test_another_status_and_another_message_start_a_check_anew(
+    handle: Handle,
+    simulator: Simulator,
+    worklist: Worklist,
+    clock: Clock,
+    source: str,
+    status: str,
+    seconds: int,
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.RECORDING)
+    handle(about(recording.id))
+    clock.advance(3600)
+    simulator.faults.add(Overlay({"status": status}))
+
+    handle(about(recording.id, source=source))
+
+    clock.advance(seconds - 1)
+    assert worklist.due(10) == []
+    clock.advance(1)
+    assert len(worklist.due(10)) == 1
+
+
 def test_of_what_a_list_names_an_upload_is_checked_in_five_minutes_and_a_live_recording_in_one(
     handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
 ) -> None:
@@ -1233,6 +1271,8 @@ def test_a_check_that_is_throttled_waits_for_as_long_as_realtimekit_says(
     recording = simulator.world.record_meeting()
     simulator.faults.add(error(503))
     handle(about(recording.id))
+    since = clock()
+    clock.advance(60)
     simulator.faults.add(rate_limited(3000))
 
     handle(about(recording.id, source="follow_up"))
@@ -1240,7 +1280,47 @@ def test_a_check_that_is_throttled_waits_for_as_long_as_realtimekit_says(
     clock.advance(2999)
     assert worklist.due(10) == []
     clock.advance(1)
-    assert [check.cause for check in worklist.due(10)] == ["throttled"]
+    assert [(check.cause, check.since) for check in worklist.due(10)] == [("throttled", since)]
+
+
+def test_a_live_recording_that_is_listed_again_is_checked_a_minute_later(
+    handle: Handle, simulator: Simulator, worklist: Worklist, clock: Clock
+) -> None:
+    recording = simulator.world.record_meeting(status=Status.RECORDING)
+    message = ended(recording.session.meeting.id, recording.session.id)
+    handle(message)
+    clock.advance(60)
+    assert len(worklist.due(10)) == 1
+
+    handle(message)
+
+    clock.advance(59)
+    assert worklist.due(10) == []
+    clock.advance(1)
+    assert len(worklist.due(10)) == 1
+
+
+@pytest.mark.parametrize(("milliseconds", "is_left"), [(0, True), (1, False)])
+def test_a_recording_is_forgotten_when_it_ended_more_than_seven_days_ago(
+    handle: Handle,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    checks: Checks,
+    clock: Clock,
+    milliseconds: int,
+    is_left: bool,
+) -> None:
+    recording = simulator.world.record_meeting()
+    handle(ended(recording.session.meeting.id, recording.session.id))
+    row = catalogue.get(recording.id)
+    assert row is not None
+    end = datetime.fromisoformat(row["stopped_at"])
+    clock.advance((end - clock()).total_seconds() + 7 * 86_400 + milliseconds / 1000)
+    simulator.faults.add(error(404))
+
+    handle(about(recording.id, source="follow_up"))
+
+    assert bool(checks()) == is_left
 
 
 @pytest.mark.parametrize(("days", "cause"), [(8, None), (6, "not_found")])

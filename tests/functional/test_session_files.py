@@ -650,6 +650,22 @@ def test_a_session_whose_recordings_end_apart_is_looked_at_until_the_last_ones_l
     assert checks() == {}
 
 
+def test_the_last_look_notes_nothing_in_the_row_of_a_recording_that_is_not_final(
+    stage: Stage,
+) -> None:
+    first, second = stage.record_twice()
+    seen = stage.ingestion.realtimekit.recording(second.id)
+    stage.ingestion.catalogue.upsert(replace(seen, status="RECORDING"), stage.clock())
+    stage.catalogue(first)
+    stage.advance(HOUR)
+    stage.tick()
+    stage.advance(DAY)
+
+    stage.tick()
+
+    assert (stage.states(first), stage.states(second)) == (NONE, {})
+
+
 # --- Late, renewed, lost ---
 
 
@@ -1077,7 +1093,8 @@ def test_slow_answers_leave_the_last_kinds_to_the_next_try(
     stage: Stage, checks: Checks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow() -> datetime:
-        stage.clock.advance(4)
+        # The third kind is fetched after 15 s, which is not yet too late.
+        stage.clock.advance(5)
         return stage.clock()
 
     recording = stage.record(ALL)
