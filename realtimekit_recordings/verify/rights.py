@@ -16,12 +16,17 @@ _RECEIVE = "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes"
 _COMMON = (
     ("secretsmanager:GetSecretValue", "ApiTokenSecret"),
     ("dynamodb:GetItem dynamodb:UpdateItem", "RecordingsTable"),
-    ("dynamodb:UpdateItem dynamodb:DeleteItem dynamodb:BatchWriteItem", "WorkTable"),
+    (
+        "dynamodb:GetItem dynamodb:UpdateItem dynamodb:DeleteItem dynamodb:BatchWriteItem",
+        "WorkTable",
+    ),
 )
 _ERASE = (
     ("s3:DeleteObject s3:DeleteObjectVersion s3:AbortMultipartUpload", "ArchiveBucket/*"),
     ("s3:ListBucketVersions s3:ListBucketMultipartUploads", "ArchiveBucket"),
 )
+# Without RetentionDays, `sweep_recordings` has no such right.
+_RETENTION = (*_ERASE, ("events:PutEvents", "EventBus"))
 
 NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "receive_webhook": (
@@ -72,10 +77,11 @@ NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "serve_catalogue": (
         (_LOGS, "ServeCatalogueLogGroup"),
         *_COMMON,
-        ("dynamodb:GetItem", "WorkTable"),
         ("dynamodb:Query", "RecordingsTable/index/by_time"),
         ("dynamodb:Query", "RecordingsTable/index/by_meeting"),
         ("dynamodb:Query", "RecordingsTable/index/by_session"),
+        ("dynamodb:Query", "RecordingsTable/index/by_label"),
+        ("dynamodb:BatchGetItem", "RecordingsTable"),
         ("dynamodb:Query", "WorkTable/index/due"),
         ("sqs:GetQueueAttributes", "IngestQueue"),
         ("sqs:GetQueueAttributes", "IngestDeadLetterQueue"),
@@ -92,10 +98,10 @@ NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
         (_LOGS, "SweepRecordingsLogGroup"),
         *_COMMON,
         ("dynamodb:BatchGetItem", "RecordingsTable"),
-        ("dynamodb:GetItem", "WorkTable"),
         ("dynamodb:Query", "RecordingsTable/index/by_time"),
         ("dynamodb:Query", "WorkTable/index/due"),
         ("s3:GetObject", "ArchiveBucket/*"),
+        *_RETENTION,
     ),
 }
 """The actions that each function needs, with the resource, by the template's logical ids.
@@ -119,11 +125,7 @@ def _role(check: str, deployment: Deployment, module: str) -> Iterator[Finding]:
     functions = deployment.client("lambda")
     name = names(deployment)[module]
     role = functions.get_function_configuration(FunctionName=name)["Role"]
-    needs = [
-        (actions.split(), resource)
-        for actions, resource in NEEDS[module]
-        if deployment.is_archiving or "Archive" not in resource
-    ]
+    needs = list(_needs(deployment, module))
     denied = [
         f"{action} on {resource}"
         for actions, resource in needs
@@ -140,6 +142,17 @@ def _role(check: str, deployment: Deployment, module: str) -> Iterator[Finding]:
     else:
         rights = sum(len(actions) for actions, _ in needs)
         yield ok(check, f"all {rights} rights that the function needs")
+
+
+def _needs(deployment: Deployment, module: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the actions and resources that a function needs with the stack's parameters."""
+    is_retaining = deployment.stack.parameters.get("RetentionDays", "0") != "0"
+    for actions, resource in NEEDS[module]:
+        is_policy = module == "sweep_recordings" and (actions, resource) in _RETENTION
+        if is_policy and not is_retaining:
+            continue
+        if deployment.is_archiving or "Archive" not in resource:
+            yield actions.split(), resource
 
 
 def _denied(deployment: Deployment, role: str, actions: list[str], arn: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from .finding import Finding, ok, wrong
 from .headings import UNDO, UNDO_CHANGE
 
 INDEXES: Mapping[str, tuple[str, ...]] = {
-    "RecordingsTable": ("by_meeting", "by_session", "by_time"),
+    "RecordingsTable": ("by_label", "by_meeting", "by_session", "by_time"),
     "WorkTable": ("due",),
 }
 """The indexes of each table."""
