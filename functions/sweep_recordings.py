@@ -165,22 +165,38 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             begun = sweeps.schedule(trigger, length)
             message = "sweep begun" if begun else "sweep not begun: the one before is unfinished"
             logger.info(message, trigger=trigger)
-    open_sweeps = sweeps.unfinished()
-    run = policy.due() if policy.days else None
+    interruptions: list[Exception] = []
+    open_sweeps, run = sweeps.unfinished(), due_run(interruptions)
     if not open_sweeps and run is None:
-        return
+        return finish(interruptions)
     remaining = context.get_remaining_time_in_millis
     lease = sweeps.claim(remaining() / 1000 + LEASE_MARGIN_SECONDS)
     if lease is None:
         logger.info("sweeps left to the tick that holds the lease")
-        return
+        return finish(interruptions)
     try:
-        interruptions = [] if run is None else retain(run, context)
+        if run:
+            interruptions += retain(run, context)
         interruptions += work(open_sweeps, context)
     finally:
         sweeps.release(lease)
+    return finish(interruptions)
+
+
+def finish(interruptions: list[Exception]) -> None:
+    """Raise the tick's first error, if there is one, after all have had their turn."""
     if interruptions:
         raise interruptions[0]
+
+
+def due_run(interruptions: list[Exception]) -> Run | None:
+    """Return the retention policy's run that has work left, if any; collect an error."""
+    try:
+        return policy.due() if policy.days else None
+    except Exception as error:
+        logger.exception("retention interrupted")
+        interruptions.append(error)
+        return None
 
 
 def retain(run: Run, context: LambdaContext) -> list[Exception]:

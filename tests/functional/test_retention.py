@@ -407,11 +407,12 @@ def handler(
 
 
 def archived(stage: Stage, archive: Archive, s3: Any, number: int) -> str:
-    """Return a recording with a file in the bucket, in two versions."""
+    """Return a recording with a file in the bucket, in two versions, and an unfinished upload."""
     recording_id = stage.catalogued(number, MAY_4)
     key = f"{APP_ID}/2026/05/04/{recording_id}/video/x.mp4"
     for body in (b"old", b"new"):
         s3.put_object(Bucket=archive.bucket, Key=key, Body=body)
+    s3.create_multipart_upload(Bucket=archive.bucket, Key=f"{key}.2")
     state = {"state": "archived", "bucket": archive.bucket, "key": key, "size": 3}
     stage.catalogue.record_archive(recording_id, {"video": state})
     return recording_id
@@ -447,6 +448,7 @@ def test_a_tick_announces_on_the_bus_and_a_day_later_erases_all_versions_and_rep
     handler()
 
     assert (versions(archive, s3), stage.state(recording_id)) == (0, "erased")
+    assert s3.list_multipart_uploads(Bucket=archive.bucket).get("Uploads", []) == []
     assert len(events) == 1
     log = logged()
     assert log.count("retention completed") == 2
@@ -516,6 +518,21 @@ def test_a_refused_announcement_fails_the_tick_and_is_made_by_the_next(
 
     assert len(events) == 1
     assert stage.policy.due() is None
+
+
+def test_a_run_that_cannot_be_read_fails_the_tick_and_stops_no_sweep(
+    stage: Stage, handler: Callable[[], None], dynamodb: Any
+) -> None:
+    key = {"work_id": "retention#2026-06-03"}
+    stage.work_table.set_attributes(key, {"kind": "written by hand"})
+    sweep = sweep_recordings.sweeps.request(MAY_4, stage.clock(), dry_run=True)
+
+    with pytest.raises(ValueError, match="written by hand"):
+        handler()
+
+    worked = sweep_recordings.sweeps.get(sweep.sweep_id)
+    assert worked is not None
+    assert worked.started_at is not None
 
 
 def test_without_the_policy_a_tick_reads_no_run(
