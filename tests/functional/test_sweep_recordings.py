@@ -867,6 +867,27 @@ def test_the_report_tells_what_the_bucket_holds_and_what_it_lacks(
     assert report.examples["gone"] == [deleted.id]
 
 
+def test_files_that_expired_or_lie_in_another_bucket_are_not_gone_from_the_archive(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    clock: Clock,
+) -> None:
+    expired = {"state": "expired", "expired_at": LATER}
+    elsewhere = {"state": "archived", "bucket": "an-older-archive", "key": "a.mp4", "size": 1000}
+    for recording, state in zip(recorded(simulator, 2), (expired, elsewhere), strict=True):
+        ingestion.catalogue.upsert(ingestion.realtimekit.recording(recording.id), clock())
+        ingestion.catalogue.record_archive(recording.id, {"video": state})
+    sweep = request_sweep(dry_run=True)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.expired, counts.archived, counts.gone) == (1, 1, 0)
+
+
 @pytest.mark.parametrize(("age", "gone"), [(4, 0), (5.5, 1)])
 def test_schedules_look_into_the_bucket_when_realtimekits_own_copy_is_about_to_go(
     tick: Tick,

@@ -426,7 +426,7 @@ def test_beside_known_files_a_file_is_one_only_if_it_has_a_url(
 def test_a_url_or_its_expiry_says_that_a_file_is_offered(
     said: dict[str, Any], is_offered: bool
 ) -> None:
-    assert rows.is_offered({"kind": "video", **said}) == is_offered  # type: ignore[typeddict-item]
+    assert rows.is_offered({"kind": "video", **said}) == is_offered
 
 
 # --- Keys, events, links ---
