@@ -809,6 +809,27 @@ def test_a_report_of_what_is_missing_leaves_out_what_is_on_its_way(
     assert (counts.seen, counts.missing) == (1, found)
 
 
+@pytest.mark.parametrize(
+    ("stopped_at", "missing"), [("2026-06-03T10:20:00.000Z", 1), ("2026-06-03T10:20:00.001Z", 0)]
+)
+def test_a_webhook_is_on_its_way_for_less_than_ten_minutes(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    stopped_at: str,
+    missing: int,
+) -> None:
+    recorded(simulator, 1)
+    simulator.faults.add(Overlay({"stopped_time": stopped_at}), path="/recordings", times=None)
+    sweep = request_sweep(dry_run=True)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.seen, counts.missing) == (1, missing)
+
+
 def test_what_somebody_asks_for_is_no_lost_webhook(
     tick: Tick, request_sweep: Ask, simulator: Simulator, logged: Callable[[], str]
 ) -> None:
@@ -865,6 +886,27 @@ def test_the_report_tells_what_the_bucket_holds_and_what_it_lacks(
     report = done(sweeps, sweep)
     assert (report.counts.archived, report.counts.gone, report.counts.not_archived) == (1, 1, 1)
     assert report.examples["gone"] == [deleted.id]
+
+
+def test_files_that_expired_or_lie_in_another_bucket_are_not_gone_from_the_archive(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    ingestion: Ingestion,
+    clock: Clock,
+) -> None:
+    expired = {"state": "expired", "expired_at": LATER}
+    elsewhere = {"state": "archived", "bucket": "an-older-archive", "key": "a.mp4", "size": 1000}
+    for recording, state in zip(recorded(simulator, 2), (expired, elsewhere), strict=True):
+        ingestion.catalogue.upsert(ingestion.realtimekit.recording(recording.id), clock())
+        ingestion.catalogue.record_archive(recording.id, {"video": state})
+    sweep = request_sweep(dry_run=True)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.expired, counts.archived, counts.gone) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(("age", "gone"), [(4, 0), (5.5, 1)])
@@ -1386,6 +1428,19 @@ def test_a_sweep_that_is_interrupted_each_time_holds_up_no_other_and_is_given_up
     report = done(sweeps, stuck)
     assert (report.state, report.cause) == (State.FAILED, "interrupted")
     assert report.reason == "no step could be finished since 2026-06-03T10:31:00.000Z"
+
+
+@pytest.mark.parametrize(("milliseconds", "state"), [(0, "completed"), (1, "failed")])
+def test_a_step_of_a_requested_sweep_may_take_eight_days_and_no_longer(
+    tick: Tick, request_sweep: Ask, sweeps: Sweeps, clock: Clock, milliseconds: int, state: str
+) -> None:
+    sweep = request_sweep(until=NOW)
+    sweeps.save(replace(sweep, state=State.RUNNING, started_at=NOW, trying_since=NOW))
+    clock.advance(8 * 86_400 + milliseconds / 1000)
+
+    tick()
+
+    assert done(sweeps, sweep).state == state
 
 
 def test_a_sweep_that_is_stuck_can_be_asked_for_again(
