@@ -905,8 +905,10 @@ def test_files_that_expired_or_lie_in_another_bucket_are_not_gone_from_the_archi
 
     tick()
 
-    counts = done(sweeps, sweep).counts
-    assert (counts.expired, counts.archived, counts.gone) == (1, 1, 0)
+    report = done(sweeps, sweep)
+    assert (report.counts.expired, report.counts.archived, report.counts.gone) == (1, 1, 0)
+    assert report.counts.pages == pages(simulator) == 4
+    assert report.started_at == NOW
 
 
 @pytest.mark.parametrize(("age", "gone"), [(4, 0), (5.5, 1)])
