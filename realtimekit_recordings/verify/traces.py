@@ -21,7 +21,7 @@ CLEANING = "cleaning up"
 class Clock:
     """The time that a probe may wait; `poll` is the pause between two looks, both in seconds."""
 
-    def __init__(self, seconds: float = 30, poll: float = 1) -> None:
+    def __init__(self, seconds: float, poll: float = 1) -> None:
         self.seconds = seconds
         self._poll = poll
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -65,6 +66,15 @@ def faults_in(result: Any) -> dict[tuple[str, str], str]:
     }
 
 
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield all texts of a JSON value."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item)
+    elif isinstance(value, str):
+        yield value
+
+
 def test_all_fields_of_the_simulated_answers_are_known(probe, realtimekit):
     result = probe("--json")
 
@@ -84,6 +94,11 @@ def test_all_fields_of_the_simulated_answers_are_known(probe, realtimekit):
     assert rows["chat", "data.chat_download_url"] == ["local URL", "null"]
     assert {request.method for request in realtimekit.requests} == {"GET"}
     assert len(realtimekit.requests) <= 26
+    world = realtimekit.world
+    shown = [shapes.recording_item(world, rec, world.clock.now()) for rec in world.recordings()]
+    values = {value for value in texts_in(shown) if len(value) >= 8}
+    assert len(values) > 30
+    assert [value for value in values if value in result.output] == []
 
 
 def test_the_report_for_people_says_what_was_not_there_to_be_seen(probe, realtimekit):
@@ -216,10 +231,11 @@ def test_an_outage_in_the_middle_is_no_verdict(probe, realtimekit):
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-def test_an_app_without_recordings_shows_the_list_only(probe, realtimekit):
+def test_an_app_without_recordings_shows_the_list_only(run, aws, realtimekit):
+    aws.secret = None
     empty = {"success": True, "data": [], "paging": dict.fromkeys(PAGING, 0)}
     realtimekit.faults.add(Answer(200, json.dumps(empty)), times=None)
-    result = probe()
+    result = run("probe-realtimekit", CLOUDFLARE_API_TOKEN=DEFAULT_TOKEN)
 
     assert result.exit_code == 0
     assert "Not seen, because RealtimeKit has none: recording, session, transcript" in result.stdout

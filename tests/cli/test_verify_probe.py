@@ -416,7 +416,7 @@ def test_what_cannot_be_removed_is_named(probing, place):
 
     probing.on("before-call.dynamodb.DeleteItem", refuse)
     with probing.failing("DeleteObjects", "AccessDenied"):
-        findings = list(probe(probing.deployment(), Clock(poll=0)))
+        findings = list(probe(probing.deployment(), Clock(seconds=60, poll=0)))
 
     left = [finding for finding in findings if finding.check == "cleaning up"]
     checks = [row for row in place.left() if row.startswith("check#recording#")]
