@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from .verify.storage import check_storage
 RUNBOOK = "docs/operations.md"
 # Wider lines are hard to read.
 MAX_WIDTH = 110
+# A finding's action may end with a colon and a command.
+COMMAND = re.compile(r": (?=(?:aws|make|realtimekit-recordings) )")
 VERDICT_WIDTH = len(Verdict.CANNOT_TELL) + 2
 
 Checks = tuple[tuple[str, Callable[[Deployment], Iterator[Finding]]], ...]
@@ -104,9 +107,9 @@ def _lines(finding: Finding) -> Iterator[str]:
     yield from _wrapped(f"{mark} {finding.verdict}", f"{finding.check}: {finding.detail}")
     if finding.verdict is not Verdict.WRONG:
         return
-    advice, *commands = finding.action.splitlines()
-    yield from _wrapped("", f"Do: {advice}")
     # A command stays in one line, so that it can be copied.
+    advice, *commands = COMMAND.split(finding.action, maxsplit=1)
+    yield from _wrapped("", f"Do: {advice}{':' if commands else ''}")
     for command in commands:
         yield f"{' ' * (VERDICT_WIDTH + 2)}  {printable(command)}"
     yield from _wrapped("", f'Read: {RUNBOOK}, "{finding.heading}"')

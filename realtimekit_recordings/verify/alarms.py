@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .attempt import attempt
 from .deployment import Deployment
-from .finding import Finding, ok, wrong
+from .finding import Finding, cannot_tell, ok, wrong
 from .headings import UNDO, UNDO_CHANGE
 
 HEADING = "Alarms"
@@ -60,7 +61,13 @@ def _missing(logical_id: str) -> Finding:
 
 def _judge(logical_id: str, alarm: Any, deployment: Deployment) -> Iterator[Finding]:
     topic = deployment.stack.output("AlarmTopicArn")
-    if alarm["StateValue"] == "ALARM":
+    if alarm["StateValue"] == "ALARM" and _is_new(alarm):
+        yield cannot_tell(
+            logical_id,
+            "The alarm is on, as it is after its deployment until the first data. Verify again in "
+            "a quarter of an hour.",
+        )
+    elif alarm["StateValue"] == "ALARM":
         yield wrong(
             logical_id,
             f"The alarm is on since {alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M}: "
@@ -72,10 +79,17 @@ def _judge(logical_id: str, alarm: Any, deployment: Deployment) -> Iterator[Find
         yield wrong(
             logical_id,
             "The alarm has no action, so nobody hears of it.",
-            action="Enable its actions; if it names no topic, undo the change:\n"
+            action="Enable its actions; if it names no topic, undo the change: "
             f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}",
             heading=HEADING,
         )
+
+
+def _is_new(alarm: Any) -> bool:
+    """Return True if an alarm that takes missing data for trouble was not there all its time."""
+    watched = timedelta(seconds=alarm["Period"] * alarm["EvaluationPeriods"])
+    age = datetime.now(UTC) - alarm["AlarmConfigurationUpdatedTimestamp"]
+    return alarm.get("TreatMissingData") == "breaching" and bool(age < watched)
 
 
 def _subscribers(check: str, deployment: Deployment) -> Iterator[Finding]:
@@ -90,7 +104,7 @@ def _subscribers(check: str, deployment: Deployment) -> Iterator[Finding]:
             check,
             "No confirmed subscriber hears of an alarm"
             + (f"; {pending} did not confirm yet." if pending else "."),
-            action="Subscribe an address, and follow the link in the mail that it gets:\n"
+            action="Subscribe an address, and follow the link in the mail that it gets: "
             f"aws sns subscribe --topic-arn {topic} --protocol email "
             "--notification-endpoint ADDRESS",
             heading=HEADING,

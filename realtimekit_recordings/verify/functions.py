@@ -83,7 +83,7 @@ def _state(check: str, deployment: Deployment, name: str) -> Iterator[Finding]:
         yield wrong(
             check,
             "Its reserved concurrency is 0, so Lambda never runs it.",
-            action="Remove the reservation:\n"
+            action="Remove the reservation: "
             f"aws lambda delete-function-concurrency --function-name {name}",
             heading="FollowUpStoppedAlarm",
         )
@@ -106,7 +106,7 @@ def _runtime(check: str, deployment: Deployment) -> Iterator[Finding]:
             check,
             f"Built for {', '.join(wanted)}, but deployed otherwise: {', '.join(differing)}. "
             "The package's binaries do not load there.",
-            action="Build and deploy again:\nmake deploy",
+            action="Build and deploy again: make deploy",
             heading=VERIFY,
         )
     else:

@@ -118,7 +118,7 @@ def _dead_letters(check: str, deployment: Deployment, queue: str) -> Iterator[Fi
         yield wrong(
             check,
             f"{waiting:,} messages could not be worked on.",
-            action="See what they are about:\nrealtimekit-recordings dead-letters list",
+            action="See what they are about: realtimekit-recordings dead-letters list",
             heading=DEAD_LETTERS[queue],
         )
     else:
@@ -195,7 +195,7 @@ def _rule(check: str, deployment: Deployment, rule: str) -> Iterator[Finding]:
     if found["State"] != "ENABLED":
         trouble = f"The rule is disabled, so events {RULES[rule]} on the bus queue nothing."
         action = (
-            f"Enable it:\naws events enable-rule --name {name} "
+            f"Enable it: aws events enable-rule --name {name} "
             f"--event-bus-name {place['EventBusName']}"
         )
     elif pattern.get("detail-type") != [RULES[rule]] or pattern.get("source") != ["realtimekit"]:
@@ -220,7 +220,7 @@ def _schedule(check: str, deployment: Deployment, schedule: str) -> Iterator[Fin
     action = UNDO_CHANGE
     if found["State"] != "ENABLED":
         trouble = "The schedule is disabled."
-        action = f"Enable it:\naws events enable-rule --name {name}"
+        action = f"Enable it: aws events enable-rule --name {name}"
     elif function_arn not in [target["Arn"] for target in targets]:
         trouble = f"{function} is not the schedule's target."
     elif not _may_invoke(deployment, function, found["Arn"]):
@@ -249,7 +249,7 @@ def _source(check: str, deployment: Deployment, source: str) -> Iterator[Finding
         yield wrong(
             check,
             "Lambda does not read it, because the event source mapping is disabled.",
-            action="Enable it:\n"
+            action="Enable it: "
             f"aws lambda update-event-source-mapping --uuid {found['UUID']} --enabled",
             heading=SOURCES[source],
         )

@@ -465,6 +465,30 @@ def test_a_schedule_that_does_not_fire_is_wrong_once_it_had_the_time_to(
     assert finding.heading == ("FollowUpStoppedAlarm" if verdict == "wrong" else "")
 
 
+@pytest.mark.parametrize(("minutes", "verdict"), [(14, "cannot tell"), (16, "wrong")])
+def test_an_alarm_that_is_on_without_data_is_wrong_once_there_should_be_some(
+    deployment: Deployment, minutes: int, verdict: str
+) -> None:
+    deployed_at = datetime.now(UTC) - timedelta(minutes=minutes)
+    alarm = {
+        "AlarmName": deployment.resource("FollowUpStoppedAlarm"),
+        "AlarmDescription": "follow_up has not run. Runbook: docs/operations.md#followupstoppedalarm",
+        "AlarmActions": [deployment.stack.output("AlarmTopicArn")],
+        "ActionsEnabled": True,
+        "StateValue": "ALARM",
+        "StateUpdatedTimestamp": deployed_at,
+        "AlarmConfigurationUpdatedTimestamp": deployed_at,
+        "TreatMissingData": "breaching",
+        "Period": 300,
+        "EvaluationPeriods": 3,
+    }
+    answer(deployment, "DescribeAlarms", MetricAlarms=[alarm])
+
+    finding = only("FollowUpStoppedAlarm", alarms.check_alarms(deployment))
+
+    assert finding.verdict == verdict
+
+
 def test_what_aws_says_of_its_own_trouble_is_told(deployment: Deployment) -> None:
     answer(
         deployment,
