@@ -162,7 +162,7 @@ class Client:
         return call
 
     def get_paginator(self, operation: str) -> Pages:
-        """Return an operation's pages, of which there is one."""
+        """Return an operation's pages, which are always one."""
         if operation == "list_parts":
             # Every copy is the first of its file.
             return Pages(lambda **_: {})

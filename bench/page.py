@@ -1,4 +1,4 @@
-"""The bench of the catalogue page: how soon the first list is there, and whether paging slows down.
+"""The bench of the catalogue page: the time to the first list, and whether paging slows down.
 
     make bench-page
 
@@ -151,7 +151,7 @@ def main() -> int:
     first, last = statistics.median(seconds[FIRST_PAGES]), statistics.median(seconds[LAST_PAGES])
     print(f"first contentful paint              {statistics.median(painted):.2f} s")
     print(f"first list visible                  {statistics.median(listed):.2f} s")
-    print(f"received for it                     {statistics.median(received) / 1000:.0f} KB")
+    print(f"received for the first list         {statistics.median(received) / 1000:.0f} KB")
     print(f"next page, median of the first ten  {first:.2f} s")
     print(f"next page, median of the last ten   {last:.2f} s, {last / first:.1f} times as long")
     return 0

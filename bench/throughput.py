@@ -64,7 +64,7 @@ BURST_ENDS_OVER = 60
 POLL_SECONDS = 0.25
 STREAM_BATCH = 100
 INGEST_BATCH = 10
-# A simulation that is not done by then has lost something, or has too little room for its load.
+# A simulation that is not done by then has lost a recording, or has too little capacity.
 MAX_SECONDS = 24 * 3600
 WINDOW_SECONDS = 300
 QUEUES = ("ingest", "archive", "urgent")
@@ -212,7 +212,7 @@ class Lambda:
         self._stream_is_busy = True
         event = {"Records": [record for _, record in batch]}
         if self.invoke("publish_changes", event, 60)["batchItemFailures"]:
-            raise RuntimeError("publish_changes failed, which nothing in this bench explains.")
+            raise RuntimeError("publish_changes failed, although no fault is simulated.")
         del self._records[: len(batch)]
         self.at(self._clock.time(), self._resume)
 
@@ -372,7 +372,7 @@ def _delivery(service: Lambda, simulator: Simulator, event: TimelineEvent) -> Ca
         }
         answer = service.invoke("receive_webhook", request, 10)
         if answer["statusCode"] not in (200, 202):
-            raise RuntimeError(f"A webhook was answered {answer}, not with 200 or 202.")
+            raise RuntimeError(f"receive_webhook answered {answer}, not with 200 or 202.")
 
     return deliver
 

@@ -57,7 +57,7 @@ REQUESTS_PER_5_MINUTES = int(os.environ["UPSTREAM_REQUESTS_PER_5_MINUTES"])
 # 45 s, enough for one more session: its list (20 s), the last page (14 s), and the rows.
 MIN_TIME_MS = 45_000
 
-# A new recording's first fetch leaves half of each window to fetches that nothing can replace.
+# A new recording's first fetch leaves half of each window to fetches that no report replaces.
 HALF = 0.5
 
 logger = Logger(service="ingest_recording", version=__version__, xray_trace_id=None)
@@ -101,7 +101,7 @@ class Job:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on a batch. Return the messages to stay on the queue (ReportBatchItemFailures)."""
-    # These keys say the same in each line, and are a fifth of the log's bytes.
+    # These keys are the same in each line, and a fifth of the log's bytes.
     logger.remove_keys(["function_name", "function_memory_size", "function_arn"])
     jobs, failed = read(event["Records"])
     for job in jobs:

@@ -110,7 +110,7 @@ SourcedEvent = tuple[str, Event]
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on a batch. Return the first record that failed: the stream resumes there."""
-    # These keys say the same in each line, and are a fifth of the log's bytes.
+    # These keys are the same in each line, and a fifth of the log's bytes.
     logger.remove_keys(["function_name", "function_memory_size", "function_arn"])
     changes = read(event["Records"])
     failed = archive_all(changes) if ARCHIVE_QUEUE_URL else []
@@ -175,7 +175,7 @@ def read_change(images: Mapping[str, Any]) -> Change:
 def lacks_time(row: Row) -> bool:
     """Return True for a final row whose `invoked_at` is a guess, since RealtimeKit named no time.
 
-    Webhooks name none either, so a row that was made from one has a guess until it is final.
+    Webhooks name no time either, so a row made from a webhook has a guess until it is final.
     """
     return "invoked_at_from" in row and is_final(row.get("status"))
 

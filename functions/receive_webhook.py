@@ -53,7 +53,7 @@ if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer API Gateway's proxy event."""
-    # These keys say the same in each line, and are a fifth of the log's bytes.
+    # These keys are the same in each line, and a fifth of the log's bytes.
     logger.remove_keys(["function_name", "function_memory_size", "function_arn"])
     try:
         body = read(event)

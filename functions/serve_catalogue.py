@@ -1,7 +1,7 @@
 """The catalogue's API: recordings, links to their files, labels, holds, erasure; sweeps; health.
 
 Promise: an answer shows the table's row without credentials; only `links` gives URLs. A sync that
-RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, so that it happens later.
+RealtimeKit's trouble prevents, or an interrupted erasure, leaves a check, which repeats it later.
 Errors are RFC 9457 problems. `openapi.json` describes every answer.
 """
 
@@ -86,7 +86,7 @@ PATCH_TYPES = ("application/merge-patch+json", "application/json")
 
 
 def cors(origins: str) -> CORSConfig | None:
-    """Return the headers for pages of these origins, or None. No page may send cookies."""
+    """Return the CORS settings for pages of these origins, or None. No page may send cookies."""
     if not origins:
         return None
     first, *others = origins.split(",")
@@ -313,7 +313,7 @@ def sync_recording(recording_id: str) -> Answer:
 @app.delete("/recordings/<recording_id>")
 @responds
 def erase_recording(recording_id: str) -> Answer:
-    """Erase a recording's files and row, unless it is on hold. A later run ends what is left."""
+    """Erase a recording's files and row, unless it is on hold. A check finishes what is left."""
     request = EraseRequest(recording_id=parsed_id(recording_id), source=Source.API)
     erasure = Erasure(catalogue=catalogue, worklist=ingestion.worklist, archive=archive())
     try:
@@ -451,7 +451,7 @@ def precondition_failed(error: PreconditionFailedError) -> Answer:
     """Return a 412 with the present entity tag; nothing was changed."""
     return problem(
         HTTPStatus.PRECONDITION_FAILED,
-        "The recording has changed: its ETag is none of those in If-Match.",
+        "The recording has changed: its ETag is not in If-Match. Fetch it, and change it again.",
         headers={"ETag": error.etag},
     )
 
@@ -502,7 +502,7 @@ def content_type() -> str:
 
 
 def decoded_body() -> str:
-    """Return the request's body as text. Raises `BadParameterError` if it is none."""
+    """Return the request's body as text. Raises `BadParameterError` if it is not UTF-8."""
     try:
         return app.current_event.decoded_body or ""
     except ValueError:

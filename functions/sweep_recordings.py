@@ -7,7 +7,7 @@ sweep's window, however many ticks that takes and whichever of them die. One tic
 on at most half of the budget of requests. A dry run changes no row of the catalogue.
 
 With `RETENTION_DAYS`, recordings of that age are erased once a day, some in each tick, unless they
-are on hold. The first day's run announces what the second day's erases. Trouble with retention does
+are on hold. The first day's run announces what the second day's erases. An error of retention does
 not stop sweeps.
 """
 
@@ -108,7 +108,7 @@ class NotAnnouncedError(Exception):
 
 @functools.cache
 def eventbridge() -> EventBridgeClient:
-    """Return the client of the event bus, which few stacks need, and those once."""
+    """Return the client of EventBridge, made on first use because few stacks need it."""
     return boto3.client("events", config=quick)
 
 
@@ -129,7 +129,7 @@ def announce(run: Run) -> None:
 
 
 def report_erasure(recording_id: str, outcome: str) -> None:
-    """Log what became of one erasure by the retention policy."""
+    """Log the outcome of one erasure by the retention policy."""
     message = "recording erased" if outcome == "erased" else "recording not erased"
     logger.info(
         message,
@@ -184,13 +184,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 def finish(interruptions: list[Exception]) -> None:
-    """Raise the tick's first error, if there is one, after all have had their turn."""
+    """Raise the tick's first error, if there is one, after all its work."""
     if interruptions:
         raise interruptions[0]
 
 
 def due_run(interruptions: list[Exception]) -> Run | None:
-    """Return the retention policy's run that has work left, if any; collect an error."""
+    """Return the retention policy's run that has work left, or None; add an error to the list."""
     try:
         return policy.due() if policy.days else None
     except Exception as error:

@@ -25,7 +25,7 @@ from . import template
 ROOT = Path(__file__).parent.parent
 NOTES = "NOTES.md"
 CHECKSUMS = "SHA256SUMS"
-# What the zip file has besides the build: settings for `sam deploy`, and the files that the
+# Files of the zip file besides the build: settings for `sam deploy`, and the files that the
 # template's entry for the Serverless Application Repository names.
 BESIDES = ("samconfig.toml", "README.md", "LICENSE")
 # The earliest time that a zip file can hold. A fixed time makes two builds of the same files equal.
@@ -54,7 +54,7 @@ def notes(changelog: str, number: str) -> str:
 
 
 def check(changelog: str, number: str, tag: str | None) -> None:
-    """Raise `ReleaseError` unless the changelog, the version and the tag belong together.
+    """Raise `ReleaseError` unless the changelog, the version and the tag match.
 
     Without a tag the release is a rehearsal, which may have unreleased changes.
     """
@@ -91,7 +91,9 @@ def bundle(build_dir: Path, folder: Path, number: str) -> Path:
     runtime, architecture = _target(built)
     for name, source in _code_folders(built).items():
         if not (build_dir / source).is_dir():
-            raise ReleaseError(f"{build_dir / source}, the code of {name}, does not exist.")
+            raise ReleaseError(
+                f"{build_dir / source}, the code of {name}, does not exist. Build it: make build"
+            )
     name = f"realtimekit-recordings-{number}-{runtime}-{architecture}"
     with tempfile.TemporaryDirectory() as temporary:
         content = Path(temporary) / name
@@ -125,14 +127,14 @@ def _code_folders(built: dict[str, Any]) -> dict[str, str]:
 
 
 def _unpacked(built: dict[str, Any]) -> str:
-    """Return a built template's text with the files beside it in place of the repository's."""
+    """Return a built template's text, which names license and readme as files beside it."""
     entry = built["Metadata"]["AWS::ServerlessRepo::Application"]
     entry |= {key: Path(entry[key]).name for key in ("LicenseUrl", "ReadmeUrl")}
     return yaml.safe_dump(built, sort_keys=False, allow_unicode=True)
 
 
 def _zip(content: Path, file: Path) -> Path:
-    """Write a folder to a zip file that depends on nothing but the files in it."""
+    """Write a folder to a zip file, the same bytes for the same files."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(content.rglob("*")):
             if path.is_file():
@@ -160,7 +162,7 @@ def finish(build_dir: Path, folder: Path) -> None:
     number = version()
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     if not list(folder.glob(f"*-{number}-*.whl")):
-        raise ReleaseError(f"{folder} has no wheel of version {number}.")
+        raise ReleaseError(f"{folder} has no wheel of version {number}. Build it: make release")
     bundle(build_dir, folder, number)
     (folder / NOTES).write_text(notes(changelog, number) + "\n", encoding="utf-8")
     (folder / CHECKSUMS).write_text(checksums(folder), encoding="utf-8")
@@ -174,7 +176,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     checked = commands.add_parser("check", help="Check changelog, version and tag.")
     checked.add_argument("--tag", help="The tag of the release, such as v0.1.0.")
-    finished = commands.add_parser("finish", help="Add all but the wheel.")
+    finished = commands.add_parser("finish", help="Add the zip file, the notes and the checksums.")
     finished.add_argument("build_dir", type=Path, help="Folder that `make build` wrote.")
     finished.add_argument("folder", type=Path, help="Folder of the release.")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""`label`, `hold` and `release`: what the owner says of a recording."""
+"""`label`, `hold` and `release`: the owner's labels and hold of a recording."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def label_pairs(texts: tuple[str, ...]) -> dict[str, str]:
 def label(api: Api, recording_id: UUID, labels: tuple[str, ...]) -> None:
     """Set labels of a recording, and remove those given as NAME= without a text.
 
-    Other labels stay as they are. The command prints all labels that the recording has then. A name
+    Other labels stay as they are. At the end, all labels of the recording are printed. A name
     has up to 64 of the characters a-z, 0-9, _, . and -; a text has up to 256 characters. A
     recording has up to 20 labels.
     """
@@ -48,7 +48,7 @@ def label(api: Api, recording_id: UUID, labels: tuple[str, ...]) -> None:
 @with_id
 @click.option("--reason", required=True, help="The reason, such as the name of a case.")
 def hold(api: Api, recording_id: UUID, reason: str) -> None:
-    """Hold a recording: nobody and no policy erases it until it is released.
+    """Hold a recording, so that it cannot be erased until it is released.
 
     Holding it again with another reason changes the reason, and not the time of the hold.
     """

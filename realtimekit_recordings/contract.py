@@ -160,10 +160,10 @@ _TEXT_FORMS: tuple[tuple[str, Callable[[str], object]], ...] = (
 
 
 def _chosen(value: object, shape: Shape) -> Shape:
-    """Return the shape of several that is of the value's kind of JSON, or the first."""
+    """Return the shape, of several, that fits the value's kind of JSON, or else the first."""
     if not isinstance(shape, Either):
         return shape
-    return next((one for one in shape.shapes if _is_for(value, one)), shape.shapes[0])
+    return next((each for each in shape.shapes if _is_for(value, each)), shape.shapes[0])
 
 
 def _is_for(value: object, shape: Shape) -> bool:
@@ -183,5 +183,5 @@ def _verdict(is_known: bool) -> Verdict:
 
 
 def faults(fields: Mapping[str, Field]) -> Iterator[str]:
-    """Yield the paths of the fields that are not as known."""
+    """Yield the paths of the fields that are unknown, missing or of another form."""
     return (path for path, row in fields.items() if row.verdict is not Verdict.KNOWN)

@@ -17,7 +17,7 @@ from .realtimekit import App, RealtimeKitError, TokenRefusedError, open_app
 from .realtimekit_answers import ANSWERS, SESSION_FILES
 from .stack import Stack
 
-# As many items as RealtimeKit has in a page for sure; it documents no maximum.
+# A small page, since RealtimeKit documents no maximum.
 MAX_LISTED = 25
 MAX_RECORDINGS = 5
 MAX_SESSIONS = 5
@@ -47,7 +47,7 @@ def probe_realtimekit(context: click.Context, stack: Stack, *, as_json: bool) ->
     Exit codes:
       0  All fields are known.
       1  A field is unknown, missing, or has another form.
-      2  RealtimeKit could not be asked.
+      2  RealtimeKit did not answer, or refused a request.
     """
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or stack.api_token()
     try:
@@ -61,13 +61,13 @@ def probe_realtimekit(context: click.Context, stack: Stack, *, as_json: bool) ->
 
 
 class Report:
-    """The answers so far, and which kinds of answers there was nothing to see of."""
+    """The comparisons of RealtimeKit's answers, by the names of `ANSWERS`."""
 
     def __init__(self) -> None:
         self.comparisons: dict[str, Comparison] = {}
 
     def ask(self, app: App) -> None:
-        """Fetch one of each answer. Raises `RealtimeKitError`."""
+        """Fetch and compare answers of each kind. Raises `RealtimeKitError`."""
         paging = {"page_no": "1", "per_page": str(MAX_LISTED)}
         sorting = {"sort_by": "invokedTime", "sort_order": "DESC"}
         listed = self._add("list", app.get("/recordings", {**paging, **sorting})).get("data")
@@ -106,12 +106,12 @@ class Report:
 
     @property
     def not_seen(self) -> list[str]:
-        """The answers that there was nothing to fetch for."""
+        """The kinds of answers of which RealtimeKit has none."""
         return [name for name in ANSWERS if name not in self.comparisons]
 
     @property
     def has_faults(self) -> bool:
-        """True if a field is not as known."""
+        """True if a field is unknown, missing or of another form."""
         return any(any(faults(found.fields)) for found in self.comparisons.values())
 
     def document(self) -> dict[str, Any]:
@@ -131,8 +131,8 @@ class Report:
         rows = [row for *_, row in self._rows()]
         different = sum(row.verdict is not Verdict.KNOWN for row in rows)
         click.echo(
-            f"Not as known: {different} of {len(rows)} fields. Open an issue, and attach this "
-            "report, which shows no value."
+            f"Unknown, missing or different: {different} of {len(rows)} fields. Open an issue, and "
+            "attach this report, which shows no value."
             if different
             else "All fields are known."
         )
@@ -167,7 +167,7 @@ def _session_id(recording: Mapping[str, Any]) -> str | None:
 
 
 def _could_not_ask(error: RealtimeKitError) -> str:
-    """Return why RealtimeKit was not asked, without its own words, which may hold anything."""
+    """Return why a request failed, without RealtimeKit's own words, which may hold anything."""
     answer = f" (HTTP {error.status})" if error.status else ""
     if isinstance(error, TokenRefusedError):
         return (

@@ -41,7 +41,7 @@ from .output import printable
     "--parallel",
     type=click.IntRange(1, 16),
     default=4,
-    help="Download so many recordings at once.",
+    help="Number of recordings to download at once.",
 )
 @click.pass_context
 def download(

@@ -1,4 +1,4 @@
-"""The display of downloads on stderr: a bar for each file, and one for all recordings."""
+"""The progress of downloads on stderr: a bar for each file, and a bar for all recordings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rich.progress import (
 
 
 class StoppedError(Exception):
-    """Raised in a download that goes on while the command ends."""
+    """Raised in a download that is still running when the command ends."""
 
 
 class Display:
-    """The bars of a command's downloads; with several recordings, those of ended files vanish."""
+    """Progress bars of downloads; with several recordings, bars of finished files are removed."""
 
     def __init__(self, recordings: int) -> None:
         self._files = Progress(

@@ -1,4 +1,4 @@
-"""Downloads of several recordings, a few at once; one recording's trouble stays with it."""
+"""Downloads of recordings, a few at once; an error of one does not stop the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Downloads:
         self._recordings = [Files(api, id_, output, manifest, self._display) for id_ in ids]
 
     def run(self, parallel: int) -> None:
-        """Download so many recordings at once.
+        """Download all recordings, up to `parallel` at once.
 
         The errors of a single recording are raised: `ApiError` and `DownloadError`. With several
         recordings, only an `ApiError` that concerns all of them is raised.

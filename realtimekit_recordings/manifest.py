@@ -28,7 +28,7 @@ _OF_RECORDING = (
 class Manifest:
     """The manifest in an output folder, to which lines are only ever appended.
 
-    A file whose line is there already gets no second one. A file that changed gets a new line, so
+    A file whose line exists already gets no second line. A file that changed gets a new line, so
     the last line of a path counts.
     """
 

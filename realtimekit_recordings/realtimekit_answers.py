@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Words:
-    """Texts of which a value is one."""
+    """An enumeration: the texts that a value may have."""
 
     words: tuple[str, ...]
 
@@ -101,7 +101,7 @@ _STORAGE: Shape = Either(
             ),
             "port?": "number | null",
             "account_id?/accountId?": "text | null",
-            # Only written by clients, yet seen in examples of answers.
+            # Documented only for requests, but seen in examples of answers.
             **dict.fromkeys(("access_key?", "secret?", "password?", "private_key?"), "any"),
         },
     )
@@ -175,7 +175,7 @@ SESSION: Shape = {
     "live_participants": "number",
     "max_concurrent_participants": "number",
     "minutes_consumed": "number",
-    # Seen in answers, and in no documentation of today.
+    # Seen in answers, but not documented.
     "total_participants?": "number",
     "recording_status?": "text",
     "livestream_status?": "text",

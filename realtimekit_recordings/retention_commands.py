@@ -1,4 +1,4 @@
-"""`retention`: what the policy erased, and what it will erase."""
+"""`retention`: reports of the retention policy's runs, and a forecast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .options import with_api, with_json
 from .output import Failure, print_json, print_rows
 
 FINAL = ("UPLOADED", "ERRORED")
-# RealtimeKit's predecessor began in 2015: an earlier time was never set.
+# RealtimeKit's predecessor began in 2015, so an earlier time means that none was set.
 FIRST_YEAR = 2015
 COLUMNS = ("Day", "Days", "Run", "State", "Due", "Erased", "Waiting", "Passed by")
 PASSED_BY = {
@@ -48,11 +48,11 @@ class Day:
     "--ahead",
     type=click.IntRange(1, 366),
     default=14,
-    help="Forecast so many days, with --dry-run.",
+    help="Number of days to forecast, with --dry-run.",
 )
 @with_json
 def retention(api: Api, dry_run: bool, days: int | None, ahead: int, as_json: bool) -> None:
-    """Report which recordings the retention policy erased, or forecast which it will.
+    """Report what the retention policy erased, or forecast what it will erase.
 
     The policy is the stack's parameter RetentionDays. Without --dry-run, the command shows the runs
     of the last days: how many recordings each erased, and how many it passed by and why. Each run
@@ -122,7 +122,7 @@ def _forecast(api: Api, days: int | None, ahead: int, *, as_json: bool) -> None:
 def forecast(
     recordings: Iterable[Mapping[str, Any]], days: int, first: date
 ) -> tuple[dict[date, Day], dict[str, int]]:
-    """Return what each day's run erases from the `first` on, and the numbers passed by, by why."""
+    """Return the recordings that each day's run erases, and how many are passed by, by reason."""
     erased: dict[date, Day] = {}
     passed_by: Counter[str] = Counter()
     for recording in recordings:
@@ -134,7 +134,7 @@ def forecast(
         elif recording.get("status") not in FINAL:
             passed_by["not_final"] += 1
         else:
-            # A run erases what was invoked before the midnight that is so many days ago.
+            # A run erases recordings invoked before the midnight (UTC) of `days` days ago.
             on = max(first, invoked_on + timedelta(days=days + 1))
             day = erased.setdefault(on, Day())
             day.recording_ids.append(str(recording["recording_id"]))
@@ -143,7 +143,7 @@ def forecast(
 
 
 def _invoked_on(recording: Mapping[str, Any]) -> date | None:
-    """Return the day on which RealtimeKit says that it was invoked, `None` if that is unknown."""
+    """Return the day on which a recording was invoked, `None` if RealtimeKit does not say."""
     try:
         invoked_at = datetime.fromisoformat(recording["invoked_at"])
     except (KeyError, TypeError, ValueError):

@@ -54,8 +54,8 @@ def _checked_address(
     "--webhook/--no-webhook",
     "is_webhook_wanted",
     default=True,
-    help="Register the webhook, or leave it alone because your own backend puts RealtimeKit's "
-    "events on the stack's event bus. The last step then reports that it is missing.",
+    help="Register the webhook. Use --no-webhook if your own backend puts RealtimeKit's events on "
+    "the stack's event bus; the last step then reports that the webhook is missing.",
 )
 @with_url
 @with_name
@@ -88,8 +88,8 @@ def setup(
     --name or --event, give the same options here.
 
     It needs the rights cloudformation:DescribeStacks, secretsmanager:GetSecretValue,
-    sns:ListSubscriptionsByTopic, sns:Subscribe and execute-api:Invoke, and those of `verify`, whose
-    exit codes it has.
+    sns:ListSubscriptionsByTopic, sns:Subscribe and execute-api:Invoke, and those of `verify`. Its
+    exit codes are those of `verify`, too.
     """
     api_url = None if is_stack_named_instead() else api_url
     api = Api(api_url, stack.session) if api_url else Api.of(stack)
@@ -100,7 +100,7 @@ def setup(
     if is_webhook_wanted:
         register_webhook(stack, url, name, more_events)
     else:
-        click.echo("Left out.")
+        click.echo("Skipped, because of --no-webhook.")
     _begin("3. Subscribe to the alarms.")
     _subscribe(stack, alarm_email)
     _begin("4. Start the first backfill.")
@@ -115,7 +115,7 @@ def _begin(step: str) -> None:
 
 
 def _subscribe(stack: Stack, address: str | None) -> None:
-    """Subscribe an address to the stack's alarms unless it is; say who is subscribed.
+    """Subscribe an address to the stack's alarms unless it is subscribed; print the outcome.
 
     Raises `StackError`.
     """
@@ -154,7 +154,7 @@ def _subscribers(arns: Collection[str]) -> str:
 
 
 def _start_backfill(api: Api, since: datetime) -> None:
-    """Start a backfill unless one since that time or before is under way or done.
+    """Start a backfill, unless a backfill since that time or before is under way or done.
 
     Raises `ApiError`.
     """

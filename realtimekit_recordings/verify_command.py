@@ -68,9 +68,9 @@ def verify(context: click.Context, stack: Stack, *, with_probes: bool, as_json: 
     """Check a deployed stack, and say what is wrong and what to do.
 
     The checks read what AWS and RealtimeKit say, and change nothing without --probe. Each finding
-    is ok, wrong, or cannot tell, with the reason. For a wrong one the command prints what to do,
-    and the heading of docs/operations.md that helps. "Verify a deployment" there lists the rights
-    that the command needs; without one of them, only the checks that need it cannot tell.
+    is ok, wrong, or cannot tell, with the reason. For a wrong finding, the command prints what to
+    do, and the heading of docs/operations.md that helps. "Verify a deployment" there lists the
+    rights that the command needs; if one is missing, only the checks that need it cannot tell.
 
     \b
     Exit codes:
@@ -84,9 +84,9 @@ def verify(context: click.Context, stack: Stack, *, with_probes: bool, as_json: 
         if not as_json:
             click.echo(subject)
         for finding in check(deployment):
-            told = without_gap(finding) if deployment.is_emulated else finding
-            counts[told.verdict] += 1
-            _print(subject, told, as_json=as_json)
+            judged = without_gap(finding) if deployment.is_emulated else finding
+            counts[judged.verdict] += 1
+            _print(subject, judged, as_json=as_json)
         if not as_json:
             click.echo()
     if not as_json:

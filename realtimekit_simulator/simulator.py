@@ -130,10 +130,10 @@ class Simulator:
 
 
 class _Route(Rule):
-    """A route that requests are matched with.
+    """A route that matches requests, but cannot build its own URL.
 
-    Nothing here asks werkzeug for a route's URL. To compile the function that would build it takes
-    nine tenths of a simulator's start.
+    The simulator never builds a route's URL, and compiling werkzeug's builder would take nine
+    tenths of the simulator's start.
     """
 
     def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:

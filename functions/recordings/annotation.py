@@ -22,30 +22,30 @@ MAX_LABELS = 20
 MAX_LABEL_CHARACTERS = 256
 MAX_REASON_CHARACTERS = 1000
 MAX_PATCH_BYTES = 128 * 1024
-"""Bytes of a patch: 20 labels and a reason of the longest take some 80 KB, if JSON escapes them."""
+"""Largest patch. The longest labels and reason take about 80 KB if JSON escapes each character."""
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
-# Control characters, halves of a character, and separators of lines and paragraphs.
+# Control characters, lone surrogates, and separators of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _FIELDS = ("labels", "hold")
 
 
 class Hold(TypedDict):
-    """The owner's word that nobody may erase a recording; a hold set by hand may lack `since`."""
+    """The owner's hold, which forbids an erasure; a hold set by hand may lack `since`."""
 
     reason: str
     since: NotRequired[str]
 
 
 class _Annotated(TypedDict, total=False):
-    """The part of a recording's row that the owner says; each is absent if there is none."""
+    """The owner's part of a recording's row; an attribute without a value is absent."""
 
     labels: Mapping[str, str]
     hold: Hold
 
 
 class DuplicateKeyError(ValueError):
-    """Raised for a JSON object with a key that comes twice; `key` is the key."""
+    """Raised for a JSON object in which `key` comes twice."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -54,7 +54,7 @@ class DuplicateKeyError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """The changes that an owner asks for: labels to set or remove, and a hold to set or release.
+    """The changes that an owner requests: labels to set or remove, and a hold to set or release.
 
     A label's `None` removes it, and `clears_labels` removes all that the row has. If `names_hold`,
     `hold` is the reason, `""` for the reason that the row has, or `None` to release the hold.
@@ -121,7 +121,7 @@ def _shown(name: str) -> str:
 
 def _parse_labels(value: object) -> dict[str, str | None]:
     if not isinstance(value, dict):
-        raise BadParameterError("labels", "is not an object of names and texts, nor null")
+        raise BadParameterError("labels", "is neither an object of names and texts nor null")
     return {name: _parse_label(name, text) for name, text in value.items()}
 
 
@@ -129,7 +129,7 @@ def _parse_label(name: str, text: object) -> str | None:
     field = f"labels.{_shown(name)}"
     if not is_label_name(name):
         raise BadParameterError(
-            field, "has no possible name: 1 to 64 of the characters a-z, 0-9, _, . and -"
+            field, "has an invalid name: use 1 to 64 of the characters a-z, 0-9, _, . and -"
         )
     if text is None:
         return None
@@ -173,37 +173,39 @@ def changes(row: _Annotated, patch: Patch, at: str) -> dict[str, Any]:
     for name, text in patch.labels.items():
         labels.pop(name, None) if text is None else labels.update({name: text})
     if len(labels) > MAX_LABELS:
-        raise BadParameterError("labels", f"would be {len(labels)}; up to {MAX_LABELS} are kept")
+        raise BadParameterError(
+            "labels", f"would be {len(labels)}, but at most {MAX_LABELS} are allowed: remove some"
+        )
     changed: dict[str, Any] = {"labels": labels or None} if labels != known else {}
     hold = _patched_hold(row.get("hold"), patch, at)
     return changed | ({"hold": hold} if hold != row.get("hold") else {})
 
 
 def _patched_hold(hold: Hold | None, patch: Patch, at: str) -> Hold | None:
-    """Return the hold after a patch: it keeps its `since` when its reason changes."""
+    """Return the hold after a patch; a hold whose reason changes keeps its `since`."""
     if not patch.names_hold:
         return hold
     if patch.hold is None:
         return None
     if hold is None and not patch.hold:
-        raise BadParameterError("hold.reason", "is missing")
+        raise BadParameterError("hold.reason", "is missing: a new hold needs a reason")
     if hold is None:
         return {"reason": patch.hold, "since": at}
     return {**hold, "reason": patch.hold or hold["reason"]}
 
 
 def is_label_name(name: object) -> bool:
-    """Return True for a possible name of a label."""
+    """Return True for a valid name of a label."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def is_label_text(value: object) -> bool:
-    """Return True for a possible text of a label."""
+    """Return True for a valid text of a label."""
     return _is_text(value, MAX_LABEL_CHARACTERS)
 
 
 def is_reason(value: object) -> bool:
-    """Return True for a possible reason of a hold."""
+    """Return True for a valid reason of a hold."""
     return _is_text(value, MAX_REASON_CHARACTERS)
 
 
@@ -212,5 +214,5 @@ def _is_text(value: object, max_characters: int) -> bool:
 
 
 def is_printable(text: str) -> bool:
-    """Return True if no character of the text is a control character, or half of one."""
+    """Return True if a text has no control character, lone surrogate or line separator."""
     return all(unicodedata.category(letter) not in _UNPRINTABLE for letter in text)

@@ -1,9 +1,9 @@
 """Archiving of one recording's files, as far as one run gets.
 
 One run at a time works on a recording. It copies the files that are not archived yet, and records
-each file's state in the row. The first run uses the row's URLs if they are new; any other run, or a
-URL that is refused, fetches the recording for current ones. Files that are left stay in the check,
-with the uploads under way; S3 has their parts.
+each file's state in the row. The first run uses the row's URLs if they are new. Any other run, and
+a run whose URL is refused, fetches the recording for current URLs. Files that are left stay in the
+check, with the uploads under way; S3 has their parts.
 
 A file is marked expired only if three facts agree: its expiry has passed, its URL, if it has one,
 is refused, and the bucket has no copy.
@@ -246,7 +246,7 @@ class _Run:
         return rows.said_expiry(artifact) or self._expiry
 
     def _has_new_urls(self) -> bool:
-        """Return True if the row has a URL of each file, fetched a moment ago and good for days.
+        """Return True if the row has a URL of each file, fetched within the hour, good for days.
 
         After a run that left files, only a new answer tells whether something has changed.
         """

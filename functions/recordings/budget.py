@@ -10,8 +10,8 @@ class UpstreamBudget:
     """The number of requests that all functions together may send in any five minutes.
 
     Requests are counted in windows of 15 seconds. Any five minutes touch at most 21 windows, so
-    each has room for a 21st of the limit. With a `share` below 1 a request is refused once that
-    part of the window is used, by any function: the rest is for the others.
+    each has room for a 21st of the limit. With a `share` below 1, a request is refused once all
+    functions together have used that part of the window. The rest is left to other callers.
     """
 
     WINDOW_SECONDS = 15
@@ -29,7 +29,7 @@ class UpstreamBudget:
         self._table = table
         self._app_id = app_id
         self._per_window = per_5_minutes // self._WINDOWS
-        # Half of a window with room for one request is still one request.
+        # Any share of a window has room for at least one request.
         self._room = max(1, int(self._per_window * share))
         self._now = now
         # The requests that were taken and are not sent yet, and their window.
@@ -80,7 +80,7 @@ class UpstreamBudget:
         return True
 
     def close(self, seconds: int) -> None:
-        """Use up all windows of so many seconds, because a 429 holds for every function.
+        """Mark the windows of so many seconds as full, because a 429 holds for every function.
 
         At most 24 windows, six minutes: Cloudflare's penalty lasts five.
         """

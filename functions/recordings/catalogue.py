@@ -22,7 +22,7 @@ _MAX_TRIES = 8
 _OF_A_TOMBSTONE = {"recording_id", "version", "erased_at", "erasure_reason"}
 
 MAX_OF_SESSION = 100
-"""A session has one composite recording, or a few if they were stopped and started again."""
+"""Most rows read of a session, which has one composite recording, or a few after restarts."""
 
 
 class ConflictError(Exception):
@@ -30,7 +30,7 @@ class ConflictError(Exception):
 
 
 class HeldError(Exception):
-    """Raised when a recording is not erased because its owner holds it; `hold` is the hold."""
+    """Raised when a recording cannot be erased, because it is on hold; `hold` is the hold."""
 
     def __init__(self, hold: Hold) -> None:
         super().__init__("the recording is on hold")
@@ -217,8 +217,8 @@ class Catalogue:
     ) -> Row | None:
         """Close the row to all other writers and return it, or `None` if it is missing.
 
-        The write fails if a hold is set meanwhile, so a hold comes either before the erasure or too
-        late. Raises `HeldError` and `ConflictError`.
+        The write fails if a hold is set meanwhile, so a hold either prevents the erasure or comes
+        too late. Raises `HeldError` and `ConflictError`.
         """
         for _ in range(_MAX_TRIES):
             row = self.get(recording_id)

@@ -53,7 +53,7 @@ class Table:
     def get_many(
         self, keys: Sequence[Mapping[str, str]], attributes: Sequence[str] = ()
     ) -> list[Item]:
-        """Return the rows that exist of up to 100, unordered, as they are or were a moment ago.
+        """Return the existing rows of up to 100 keys, unordered, as they are or were a moment ago.
 
         Only these `attributes` are returned, or all by default.
         """
@@ -144,8 +144,8 @@ class Table:
         """Read up to `limit` rows of an index under a key condition, in the order of its sort key.
 
         Return the rows of these for which `where` holds, and the key of the last row read, to go on
-        `after` it. The key is `None` at the end of the index. `names` has attributes whose own
-        names an expression cannot spell, by the name that `where` uses.
+        `after` it. The key is `None` at the end of the index. `names` maps a
+        name that `where` uses to the attribute's own, for names that an expression cannot contain.
         """
         options: Any = {"FilterExpression": where} if where else {}
         if after:

@@ -90,7 +90,7 @@ def derive_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list
 
 
 def _erased_event(before: Mapping[str, Any], tombstone: Mapping[str, Any]) -> Event:
-    """Return the event of an erasure. The labels are the last that the owner hears of them."""
+    """Return the event of an erasure, with the labels, which the row has no longer."""
     labels = {"labels": before["labels"]} if "labels" in before else {}
     reason = tombstone.get("erasure_reason", "request")
     return _event(EventType.ERASED, tombstone, **labels, reason=reason)

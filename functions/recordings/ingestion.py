@@ -52,9 +52,9 @@ SYNC_BEGUN = "sync_begun"
 FILES_MISSING = "session_files_missing"
 RECORDING_MISSING = "recording_missing"
 
-# A webhook reports the end of a meeting or of an upload. The check is for when it gets lost, and
-# costs one request to RealtimeKit and five write units: hourly for a meeting, which lasts; every
-# 300 s for an upload, which takes minutes.
+# A webhook reports the end of a meeting or of an upload. If it gets lost, a check finds the end. A
+# check costs one request to RealtimeKit and five write units, so it runs hourly during a meeting,
+# and every 300 s during an upload, which takes minutes.
 _LIVE_SECONDS = 3600
 _UPLOADING_SECONDS = 300
 # A meeting's list, newest first, has a session's recordings next to each other, apart from those of
@@ -129,7 +129,7 @@ class Ingestion:
             return self._ingest_reported(request, report, row)
 
     def _proves_app(self, report: StatusReport, hint: Hint) -> bool:
-        """Return True for a report of a new recording of our app that began within a day.
+        """Return True if a report proves that a recording is our app's, and began within a day.
 
         RealtimeKit describes a session's `organization_id` as the id of its app (its OpenAPI). An
         event that names our app's id is ours, because customers cannot choose that id.
@@ -142,7 +142,7 @@ class Ingestion:
     def _ingest_reported(
         self, request: RecordingRequest, report: StatusReport, row: Row
     ) -> Upserted:
-        """Catalogue what a webhook reports of a recording, and see that a check follows it.
+        """Catalogue a webhook's report of a recording, and make sure that a check follows.
 
         An old or repeated report fills gaps of the row. No report postpones a check, because the
         check may be for a later status, whose fetch failed.
@@ -168,8 +168,8 @@ class Ingestion:
     ) -> Upserted:
         """Fetch a recording and catalogue it; `known` is its row as just read, `{}` if missing."""
         fetched_at = self.now()
-        # A queue redelivers its message, and the API has no such second try: slow answers can
-        # outlast the function, so a sync leaves its check before it fetches.
+        # A queue redelivers a message, but a request to the API is not repeated if slow answers
+        # outlast the function. So a sync leaves its check before it fetches.
         is_left = request.source is Source.API and self.worklist.ensure(request, SYNC_BEGUN)
         try:
             recording = _hinted(realtimekit.recording(request.recording_id), request.hint)
@@ -330,12 +330,12 @@ class Ingestion:
     ) -> tuple[dict[str, Artifact | None], RealtimeKitError | None]:
         """Return RealtimeKit's answers by kind, None for no such file, and the first error.
 
-        A kind in trouble does not stop the others, unless they would meet the same.
+        An error of one kind does not stop the others, unless they would meet the same error.
         """
         answers: dict[str, Artifact | None] = {}
         failed: RealtimeKitError | None = None
         begun = self.now()
-        # Captions are asked for only where there is a transcript.
+        # Captions are fetched only if there is a transcript.
         certain = len(set(kinds) - {"captions"})
         if certain > 1:
             self.realtimekit.reserve(certain)
@@ -369,7 +369,7 @@ class Ingestion:
         try:
             return self.realtimekit.session(session_id).started_at
         except RealtimeKitError:
-            # The transcript is worth more without its beginning than later.
+            # A transcript without its start now is better than a whole one later.
             return None
 
     def _offer(
@@ -393,10 +393,10 @@ class Ingestion:
     def _note_absent(
         self, known: Sequence[Row], missing: Collection[str]
     ) -> tuple[set[str], set[str]]:
-        """Note the kinds that were looked for in vain in the rows of final recordings.
+        """Note missing kinds of files as absent in the rows of final recordings.
 
-        Return them, and the ids of the rows refused. A file that RealtimeKit has announced stays,
-        because its loss must be reported.
+        Return the kinds noted, and the ids of the rows refused. A file that RealtimeKit has
+        announced stays, because its loss must be reported.
         """
         noted: set[str] = set()
         unwritable: set[str] = set()

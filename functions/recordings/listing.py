@@ -2,8 +2,8 @@
 
 Each query reads an index that is sorted by time, so a page costs the same however many recordings
 there are. The filters by status and by archive state have no index. They read rows until the page
-is full or `MAX_ROWS_READ` is reached, so their pages may be short and still have a cursor. So does
-the filter by label, in an index that has only rows with labels.
+is full or `MAX_ROWS_READ` is reached, so their pages may be short and still have a cursor. The
+filter by label does the same, in an index that has only rows with labels.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ LISTED = (
 """The attributes of an item of the list that all indexes hold."""
 
 ADDED = ("labels", "hold", "invoked_at_from")
-"""The attributes that are read from the table, except by label: CloudFormation cannot add an
-attribute to an index that exists."""
+"""The attributes that only the index by label holds, and that else are read from the table.
+
+CloudFormation cannot add an attribute to an index that exists.
+"""
 
 _DIGEST_BYTES = 9
 _POSITION = re.compile(
@@ -235,5 +237,7 @@ def _parse_label(given: Mapping[str, str]) -> tuple[str, str] | None:
         return None
     name, _, text = given["label"].partition(":")
     if not is_label_name(name) or not is_label_text(text):
-        raise BadParameterError("label", "is not a label's name, a colon, and its text")
+        raise BadParameterError(
+            "label", "is not a label's name, a colon, and its text, such as order:4711"
+        )
     return name, text

@@ -1,4 +1,4 @@
-"""Messages of the queues, and the requests that they carry; the only place that spells them.
+"""Messages of the queues as JSON, and the requests that they carry.
 
 A message requests one recording, the recordings of an ended session, or the session's own files. On
 the archive queues it requests that a recording's files be archived, or erased:
@@ -18,8 +18,8 @@ The template's event rules write the same JSON, with "" for a field that an even
 does not promise to escape the values it puts in (AWS docs, EventBridge input transformation), so a
 value may end its own string and add keys of its choice. Therefore a message with a doubled or
 unknown key is malformed, and each task is accepted only from the sources that send it. A report is
-read only from a webhook's message, and lies in the hint because older versions skip what they do
-not know there.
+read only from a webhook's message, and lies in the hint because older versions skip unknown keys
+there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """A status that a verified webhook reports, never a final one; times are timestamps.
+    """An unfinished status that a verified webhook reports; times are timestamps.
 
     A final status has no report, so that the recording is always fetched.
     """
@@ -159,7 +159,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _HintedRequest(_Request):
-    """A request that passes on what a webhook said of the recordings."""
+    """A request that passes on a webhook's hint about the recordings."""
 
     hint: Hint = Hint()
 
@@ -263,7 +263,7 @@ _KINDS: Mapping[str, type[Request]] = {
 def merged(first: Request, second: Request) -> Request:
     """Merge two requests with one key. News outweighs `follow_up`, because it renews the check.
 
-    The second outweighs the first where both give a value.
+    If both give a value for a field, the second one's is kept.
     """
     source = second.source if first.source is Source.FOLLOW_UP else first.source
     if isinstance(first, RecordingRequest) and isinstance(second, RecordingRequest):
@@ -283,9 +283,9 @@ def _merged_hint(first: HintedRequest, second: HintedRequest) -> Hint:
 
 
 def _merged_report(first: StatusReport | None, second: StatusReport | None) -> StatusReport | None:
-    """Return the report that is further along; None if the recording must be fetched for one.
+    """Return the report that is further along; None if the recording must be fetched.
 
-    RECORDING and PAUSED take turns, so only a fetch tells which of them is the later one.
+    RECORDING and PAUSED alternate, so only a fetch tells which of them is the later one.
     """
     if first is None or second is None:
         return None

@@ -17,7 +17,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class PreconditionFailedError(Exception):
-    """Raised for a row that has none of the entity tags in `If-Match`; `etag` is the row's."""
+    """Raised when a row's entity tag is not in `If-Match`; `etag` is the row's."""
 
     def __init__(self, etag: str) -> None:
         super().__init__(etag)
@@ -105,7 +105,7 @@ def erased() -> Answer:
 
 
 def held(hold: Hold) -> Answer:
-    """Return a 409: nobody erases a recording on hold."""
+    """Return a 409, because a recording on hold cannot be erased."""
     since = f" since {hold['since']}" if "since" in hold else ""
     return problem(
         HTTPStatus.CONFLICT,

@@ -1,9 +1,9 @@
 """Retention: the owner's policy that erases recordings once they are older than `RetentionDays`.
 
 A run belongs to a day (UTC), and is a row of the work table for two months. It reads the recordings
-from the oldest on, and erases each as a request to the API does. Those on hold, not final, or of
-unknown age are passed by and counted. A step is saved before and after its erasures, so a run that
-is killed goes on where it stopped, and counts each recording once.
+from the oldest on, and erases each as a request to the API does. Recordings on hold, not final, or
+of unknown age are passed by and counted. A step is saved before and after its erasures, so a run
+that is killed goes on where it stopped, and counts each recording once.
 
 The first run after the policy was switched on, or made shorter, erases nothing: it announces what
 the next day's run would erase, and that run begins 24 hours later at the earliest.
@@ -30,7 +30,7 @@ from recordings.rows import Row, is_erased, is_of_known_age
 from recordings.worklist import Now, utcnow
 
 MAX_ERASED_PER_TICK = 60
-"""Erasures in a minute: some ten writes a second, where an on-demand table takes 4,000 (AWS)."""
+"""Erasures in a minute: about ten writes a second, and a table takes 4,000 (DynamoDB docs)."""
 
 MAX_EXAMPLES = 20
 MAX_RUNS_SHOWN = 30
@@ -58,7 +58,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """State of a run; one that stopped has left the rest to the next day's run."""
+    """State of a run; a stopped run leaves the rest to the next day's run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -71,7 +71,7 @@ class RunTakenError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One day's run. It is about the recordings that were invoked before `cutoff`.
+    """One day's run, which considers the recordings that were invoked before `cutoff`.
 
     `counts` has the number of recordings, and `examples` some ids, by what the run found:
 
@@ -173,10 +173,10 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """The worker that runs the policy of so many days.
+    """The worker that runs the policy; `days` is the age at which recordings are erased.
 
     `announce` publishes what the next run would erase; it may be called again for the same run.
-    `report` is called with each recording's id and what became of its erasure.
+    `report` is called with each recording's id and the outcome of its erasure.
     """
 
     erasure: Erasure
@@ -221,7 +221,7 @@ class Retention:
         )
 
     def work(self, run: Run, out_of_time: Callable[[], bool]) -> Run:
-        """Work on a run until its portion is done, or time runs out; return it as last saved.
+        """Work on a run until this tick's portion is done, or time runs out; return the saved run.
 
         An erasure that fails is left to its check, and its error is raised after the step is saved.
         Raises `RunTakenError`. AWS's other errors come through; saved steps stay.
@@ -242,13 +242,13 @@ class Retention:
         return run
 
     def _end_earlier(self, run: Run) -> None:
-        """Stop the run of the day before, if it did not end: today's begins with the oldest."""
+        """Stop yesterday's run if it did not end, because today's begins with the oldest again."""
         before = self.runs.get(date.fromisoformat(run.on) - timedelta(days=1))
         if before and before.is_running:
             self._stop(before, _DAY_OVER)
 
     def _stop(self, run: Run, cause: str) -> Run:
-        """End a run; what it erased before it could say so still counts."""
+        """Stop a run, and count the erasures that it made but could not save."""
         known = self.erasure.catalogue.get_many(run.erasing)
         ended = replace(run, state=State.STOPPED, cause=cause, erasing=(), ended_at=self.now())
         for identifier, row in known.items():
@@ -257,7 +257,7 @@ class Retention:
         return self.runs.save(ended)
 
     def _read_page(self, run: Run) -> Run:
-        """Judge the next recordings, and save which are to be erased, or that the run is over."""
+        """Judge the next recordings; save which are to be erased, or that the run is completed."""
         catalogue = self.erasure.catalogue
         size = MAX_ERASED_PER_TICK if run.kind is Kind.ERASURE else _PAGE
         ids, after = catalogue.invoked_before(run.cutoff, size, run.after)
@@ -302,7 +302,7 @@ class Retention:
         return run
 
     def _erase(self, recording_id: str, before: str) -> str | None:
-        """Erase a recording, if it is still due; return what became of it, `None` if it is gone."""
+        """Erase a recording if it is still due. Return the outcome, `None` if it has no row."""
         row = self.erasure.catalogue.get(recording_id)
         if row is None:
             return None
@@ -322,7 +322,7 @@ class Retention:
 def judge(row: Row, before: str) -> Verdict | None:
     """Return what the policy does with a recording; `None` if it is too new, erased or missing.
 
-    Unknown never means over: only a final recording whose age RealtimeKit has said is due.
+    An unknown age never counts as old: only a final recording whose age RealtimeKit named is due.
     """
     is_known = is_of_known_age(row)
     if not row or is_erased(row) or (is_known and row["invoked_at"] >= before):
@@ -335,7 +335,7 @@ def judge(row: Row, before: str) -> Verdict | None:
 
 
 def cutoff(on: date, days: int) -> str:
-    """Return the time before which recordings were invoked that a day's run erases."""
+    """Return the time before which a recording was invoked if that day's run erases it."""
     # UTC's midnight, so that what a day's run erases does not depend on the hour of the run.
     return timestamp(datetime.combine(on - timedelta(days=days), time.min, tzinfo=UTC))
 

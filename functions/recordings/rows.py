@@ -86,7 +86,7 @@ class Expired(TypedDict):
 
 
 class Absent(TypedDict):
-    """The state of a file that never was: RealtimeKit never offered it, or a text without words."""
+    """The state of a file that never existed, or of a session's text without words."""
 
     state: Literal["none"]
     noted_at: NotRequired[str]
@@ -121,8 +121,8 @@ class Row(TypedDict, total=False):
     """A recording's row as `stored.read` returns it; times are timestamps, sizes bytes.
 
     A tombstone has `recording_id`, `version` and `erased_at`, and `{}` stands for a missing row.
-    Without an `erasure_reason` somebody requested the erasure. `labelled` is the app's id, and only
-    rows with labels have it: it is the key of an index.
+    Without an `erasure_reason`, the erasure was requested through the API. `labelled` is the app's
+    id in rows with labels: the key of the index that has only them.
     """
 
     recording_id: str
@@ -159,7 +159,7 @@ class Row(TypedDict, total=False):
 
 
 def public(row: Row) -> Item:
-    """Return the row without what only the service needs, and without its artifacts' URLs."""
+    """Return the row without internal attributes, and without its artifacts' URLs."""
     shown = {name: value for name, value in row.items() if name not in _INTERNAL}
     artifacts = row.get("artifacts", {}).items()
     return {**shown, "artifacts": {name: _without_url(artifact) for name, artifact in artifacts}}
@@ -215,7 +215,7 @@ def is_erased(row: Mapping[str, Any]) -> bool:
 
 
 def is_of_known_age(row: Row) -> bool:
-    """Return True if RealtimeKit has said when the recording was invoked, and it can be true."""
+    """Return True if RealtimeKit has named a plausible time when the recording was invoked."""
     invoked_at = _time(row.get("invoked_at"))
     is_set = invoked_at is not None and row["invoked_at"] >= _FIRST_TIME
     return is_set and "invoked_at_from" not in row
@@ -240,14 +240,14 @@ def with_placeholder(row: Row) -> dict[str, ArtifactItem]:
 def unsettled(row: Row) -> dict[str, ArtifactItem]:
     """Return the artifacts, by name, that must still be archived, or looked for.
 
-    A recording's own files must be if it is uploaded; without any that is a placeholder. A file of
-    its session must be as soon as RealtimeKit has announced it. A file noted as external, expired
-    or never offered is unsettled again if RealtimeKit offers it after all.
+    A recording's own files are unsettled once it is uploaded; if it has none, a placeholder is. A
+    file of its session is unsettled as soon as RealtimeKit has announced it. A file noted as
+    external, expired or never offered is unsettled again if RealtimeKit offers it after all.
     """
     if is_erased(row):
         return {}
     is_uploaded = row.get("status") == RecordingStatus.UPLOADED
-    # An owner may have removed the session, without which its files can be neither named nor had.
+    # An owner may have removed the session, whose id names its files and their addresses.
     has_session = uuid(row.get("session_id")) is not None
     return {
         name: artifact
@@ -279,7 +279,7 @@ def settled(row: Row, states: Mapping[str, ArchiveState]) -> Item:
 
 
 def offered(row: Row, files: Sequence[Artifact], started_at: datetime | None = None) -> Item:
-    """Return the changes by which a row learns of files of its session, `{}` if it knows them.
+    """Return the changes that add files of its session to a row, `{}` if it has them.
 
     A file noted as never offered is to be archived after all. `started_at` is the session's start.
     """
@@ -298,7 +298,7 @@ def offered(row: Row, files: Sequence[Artifact], started_at: datetime | None = N
 
 
 def absent(row: Row, kinds: Sequence[str], at: datetime) -> Item:
-    """Return the changes that note kinds of a session's files as absent, unless the row has one."""
+    """Return the changes that note kinds of session files as absent, unless the row has them."""
     known = row.get("artifacts", {})
     state: Absent = {"state": "none", "noted_at": timestamp(at)}
     new: dict[str, ArtifactItem] = {
@@ -360,7 +360,7 @@ def deadline(row: Row) -> str | None:
 
 
 def said_expiry(artifact: ArtifactItem) -> str | None:
-    """Return when RealtimeKit says it deletes a file; `None` if it says no time or a wrong one."""
+    """Return when RealtimeKit says it deletes a file; `None` for no or a wrong time."""
     expires_at = artifact.get("url_expires_at", "")
     return expires_at if expires_at >= _FIRST_TIME else None
 
@@ -372,9 +372,9 @@ def expiry(row: Row) -> str:
 
 
 def expiry_of(row: Row, artifact: ArtifactItem) -> str:
-    """Return when a file is deleted. One without a stated expiry goes with the first of its kind.
+    """Return when RealtimeKit deletes a file; if it does not say, when it deletes the first alike.
 
-    A recording's own files are of one kind. Each file of its session is one of its own, because
+    A recording's own files are alike. Each file of its session stands for itself, because
     RealtimeKit may delete a chat after a day (Dyte docs, chat dump).
     """
     if expires_at := said_expiry(artifact):
@@ -388,7 +388,7 @@ def own(row: Row) -> Row:
 
 
 def _usual_expiry(row: Row) -> str:
-    """Return the time 7 days after the last time that the row says of its recording."""
+    """Return the time 7 days after the latest time that the row has of its recording."""
     latest = row.get("stopped_at") or _begin(row) or row.get("first_seen_at", _LAST)
     try:
         return timestamp(datetime.fromisoformat(latest) + RETENTION)
@@ -406,7 +406,7 @@ def archived(artifacts: Mapping[str, ArtifactItem]) -> Literal["yes", "partly", 
 
 
 def lacks(row: Row, kind: str) -> bool:
-    """Return True if it is unknown where a session's file is, and whether there is one."""
+    """Return True if a row has neither a URL nor an archive state of a session's file."""
     artifact = row.get("artifacts", {}).get(kind)
     return artifact is None or ("archive" not in artifact and "url" not in artifact)
 
@@ -414,8 +414,8 @@ def lacks(row: Row, kind: str) -> bool:
 def ended_at(row: Row) -> datetime | None:
     """Return when a final recording ended, `None` if it is not final, or no time can be read.
 
-    A recording that does not say when it stopped ended a day after its beginning at the latest.
-    Each ended before its row became final, whatever RealtimeKit says.
+    A recording without a stop time ended at most a day after its beginning. No recording ended
+    after its row became final, whatever RealtimeKit says.
     """
     if not is_final(row.get("status")):
         return None
@@ -433,7 +433,7 @@ def _begin(row: Row) -> str | None:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a timestamp as a time; `None` for the last year, a mistake that leaves no later time.
+    """Return a timestamp as a time; `None` for the year 9999, which leaves no later time.
 
     An owner may have written a history with other values.
     """
@@ -444,7 +444,7 @@ def _time(value: object) -> datetime | None:
 def next_look(row: Row, now: datetime) -> datetime | None:
     """Return when the files of a final recording's session are looked for next.
 
-    Return `None` if the time of the last look has come, also if the row names no time.
+    Return `None` once the time of the last look has come, or if the row names no time.
     """
     ended = ended_at(row)
     looks = [ended + FIRST_LOOK, ended + LAST_LOOK] if ended else []
@@ -460,11 +460,12 @@ def awaits_session_files(row: Row, kinds: Sequence[str], now: datetime) -> bool:
 
 
 def needs_fetch(row: Row, status: str, organization_id: str | None) -> bool:
-    """Return True if a reported status does not suffice for a known recording.
+    """Return True if a known recording must be fetched although a webhook reports its status.
 
-    It suffices if it is not final and further along than the row, or if the row is as far already:
-    an old or repeated report is no news. RECORDING and PAUSED take turns, so a report of the other
-    one may be old. A report that names another organisation is of another app.
+    A report is enough if its status is not final and further along than the row's. A report is
+    also enough if the row is further along or as far, because an old or repeated report is no news.
+    RECORDING and PAUSED alternate, so a report of the other one may be old. A report that names
+    another organisation is of another app.
     """
     known, reported = row.get("status_rank", 0), rank(status)
     is_ours = organization_id in (None, row.get("organization_id", organization_id))
@@ -506,7 +507,7 @@ def _status_changes(row: Row, status: str, fetched_at: datetime) -> Item:
 
 
 def next_version(row: Row) -> int:
-    """Return the version of the row's next write. Raises `UnwritableError` for a foreign one."""
+    """Return the version of the row's next write. Raises `UnwritableError` if it is no number."""
     version = row.get("version", 0)
     if not isinstance(version, int):
         raise UnwritableError("the row's version is no integer; another writer changed it")

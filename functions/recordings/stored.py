@@ -41,7 +41,7 @@ def read(item: Mapping[str, Any]) -> Row:
 
 
 def annotation(item: Mapping[str, Any]) -> Item:
-    """Return a stored row's labels and hold, as far as it has them, as the rules see them."""
+    """Return the labels and the hold of a stored row, each only if the row has it."""
     found: Item = {}
     labels = item.get("labels")
     if isinstance(labels, Mapping):
@@ -56,7 +56,7 @@ def annotation(item: Mapping[str, Any]) -> Item:
 
 
 def _hold(value: object) -> Hold:
-    """Return a hold of whatever form: an owner who wrote one by hand means that nothing goes."""
+    """Return a stored hold, even a malformed one, because its owner wants no erasure."""
     known = value if isinstance(value, Mapping) else {}
     hold: Hold = {"reason": known["reason"] if is_reason(known.get("reason")) else _HELD_BY_HAND}
     return {**hold, "since": known["since"]} if is_time(known.get("since")) else hold

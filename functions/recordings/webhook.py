@@ -264,7 +264,7 @@ def _recording_request(event: Mapping[str, Any]) -> RecordingRequest:
         title=recording.meeting_title,
         organization_id=recording.organization_id,
     )
-    # The report leaves out URLs, which are credentials, and what only a finished recording has.
+    # The report leaves out URLs, which are credentials, and attributes of finished recordings.
     report = {
         "status": recording.status,
         "started_at": _timestamp(recording.started_at),

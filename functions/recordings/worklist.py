@@ -29,8 +29,8 @@ PATIENCE = timedelta(days=8)
 # RealtimeKit may not know an id because it is new, or because it belongs to another app.
 PATIENCE_WITH_UNKNOWN = timedelta(hours=1)
 _KEPT_FOR = timedelta(days=30)
-# A check that is due a tenth of the wait sooner or later is not moved: a write of it costs three
-# units, and a read a fifth of one.
+# A check whose due time differs by at most a tenth of the wait is not moved: a write of the check
+# costs three units, and a read a fifth of one.
 _NEARLY = 0.1
 
 URGENT = timedelta(hours=48)
@@ -163,8 +163,8 @@ class Worklist:
         """Leave a check, due in so many seconds and then at growing intervals.
 
         A check that exists starts anew, because there is news of its subject; its hint stays if
-        `request` has none. It is left as it is if it has just begun with the same content, and is
-        due about then. Low-priority checks are queued only after all others.
+        `request` has none. A check that has just begun, with the same content and about the same
+        due time, is left as it is. Low-priority checks are queued only after all others.
         """
         now = self._now()
         hint = request.fields.get("hint")
@@ -183,10 +183,10 @@ class Worklist:
         )
 
     def _has_like(self, key: str, values: _NewCheck, hint: Mapping[str, Any]) -> bool:
-        """Return True if a check with this content exists that has just begun."""
+        """Return True if a check exists that has just begun, with this content and due time."""
         row = self._table.get({"work_id": _check_id(key)}) or {}
         hints = {**_mapping(row.get("hint")), **hint}
-        # So the check has no lease, was not given up, and was not repeated yet.
+        # Equal rows mean that the check has no lease, was not given up, and was not repeated yet.
         if _timeless(row) != _timeless({**values, "work_id": _check_id(key), "hint": hints}):
             return False
         due_at, wanted_at = _time(row.get("due_at")), _time(values["due_at"])
@@ -229,7 +229,7 @@ class Worklist:
         """
         values = _new_check(self._now(), seconds, request, cause, None, low_priority=False)
         row = self._table.get({"work_id": _check_id(request.key)}) or {}
-        # Most checks are left, and a condition that fails costs five times as much as a read.
+        # Most checks stay as they are, and a failed condition costs five times as much as a read.
         if "given_up_at" not in row and str(row.get("due_at", "~")) <= values["due_at"]:
             return
         with contextlib.suppress(ConditionFailedError):

@@ -257,7 +257,7 @@ def _add_annotations(app: Flask, api: Api) -> None:
     @app.post("/recordings/<uuid:recording_id>/hold")
     def hold(recording_id: UUID) -> dict[str, str]:
         _annotate(recording_id, {"hold": {"reason": str(_body().get("reason", ""))}})
-        return {"done": "The recording is on hold: nobody and no policy erases it."}
+        return {"done": "The recording is on hold, and cannot be erased until it is released."}
 
     @app.post("/recordings/<uuid:recording_id>/release")
     def release(recording_id: UUID) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Checks of a deployed stack: what only a real account can prove, in words that say what to do."""
+"""Checks of a deployed stack, which only a real account can prove; each says what to do."""

@@ -1,4 +1,4 @@
-"""Checks of the alarms: whether one is on, and whether anybody would hear of it."""
+"""Checks of the alarms: whether one is on, and whether each notifies somebody."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def heading(logical_id: str) -> str:
 
 
 def check_alarms(deployment: Deployment) -> Iterator[Finding]:
-    """Yield the alarms that are on or reach nobody, and whether anybody is subscribed."""
+    """Yield the alarms that are on or have no action, and whether the topic has subscribers."""
     yield from attempt("alarms", _alarms, deployment)
     yield from attempt("subscribers", _subscribers, deployment)
 
@@ -70,7 +70,7 @@ def _judge(logical_id: str, alarm: Any, deployment: Deployment) -> Iterator[Find
     elif alarm["StateValue"] == "ALARM":
         yield wrong(
             logical_id,
-            f"The alarm is on since {alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M}: "
+            f"The alarm has been on since {alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M}: "
             f"{alarm['AlarmDescription'].partition(' Runbook: ')[0]}",
             action="Follow the runbook.",
             heading=heading(logical_id),
@@ -78,7 +78,7 @@ def _judge(logical_id: str, alarm: Any, deployment: Deployment) -> Iterator[Find
     if not alarm["ActionsEnabled"] or topic not in alarm["AlarmActions"]:
         yield wrong(
             logical_id,
-            "The alarm has no action, so nobody hears of it.",
+            "The alarm notifies no one, because its action is disabled or missing.",
             action="Enable its actions; if it names no topic, undo the change: "
             f"aws cloudwatch enable-alarm-actions --alarm-names {alarm['AlarmName']}",
             heading=HEADING,
@@ -86,7 +86,7 @@ def _judge(logical_id: str, alarm: Any, deployment: Deployment) -> Iterator[Find
 
 
 def _is_new(alarm: Any) -> bool:
-    """Return True if an alarm that takes missing data for trouble was not there all its time."""
+    """Return True if an alarm that treats missing data as breaching is younger than its period."""
     watched = timedelta(seconds=alarm["Period"] * alarm["EvaluationPeriods"])
     age = datetime.now(UTC) - alarm["AlarmConfigurationUpdatedTimestamp"]
     return alarm.get("TreatMissingData") == "breaching" and bool(age < watched)
@@ -102,7 +102,7 @@ def _subscribers(check: str, deployment: Deployment) -> Iterator[Finding]:
     else:
         yield wrong(
             check,
-            "No confirmed subscriber hears of an alarm"
+            "The alarms' topic has no confirmed subscriber"
             + (f"; {pending} did not confirm yet." if pending else "."),
             action="Subscribe an address, and follow the link in the mail that it gets: "
             f"aws sns subscribe --topic-arn {topic} --protocol email "

@@ -49,7 +49,7 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "execute-api": ("Invoke",),
     "secretsmanager": ("GetSecretValue",),
 }
-"""The rights that the reading checks need, by service; docs/operations.md lists them."""
+"""The rights that the checks need without --probe, by service; docs/operations.md has them."""
 
 # Rights that are not named like the operation (S3's "Required permissions for API operations").
 _RIGHT_OF_OPERATION = {
@@ -79,7 +79,7 @@ def attempt(
     except (StackError, BotoCoreError, ClientError, OSError) as error:
         yield cannot_tell(check, _reason(error))
     except Exception as error:
-        # No answer of AWS was seen by those who wrote the checks, so an answer may surprise them.
+        # The checks were written without a real account, so AWS may answer in an unexpected form.
         yield cannot_tell(check, f"The check itself failed: {type(error).__name__}.")
 
 

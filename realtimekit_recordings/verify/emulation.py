@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .finding import Finding, Verdict, cannot_tell
 
-_NOT_TAKEN = "The emulator does not take it from the template."
+_NOT_TAKEN = "The emulator ignores this part of the template."
 
 GAPS: Mapping[str, str] = {
     "backups of RecordingsTable": _NOT_TAKEN,
@@ -14,9 +14,9 @@ GAPS: Mapping[str, str] = {
     "bucket's lifecycle": _NOT_TAKEN,
     "bucket without TLS": "The emulator speaks only http.",
     "role of publish_changes": "The emulator does not know the condition on events:source.",
-    "subscribers": "Nobody is subscribed to a local stack, where no alarm goes off.",
+    "subscribers": "A local stack has no subscribers, because its alarms never go off.",
 }
-"""Why a check that finds something wrong means nothing there, by the check's name."""
+"""The reason why a finding says nothing about the stack there, by the check's name."""
 
 
 def without_gap(finding: Finding) -> Finding:

@@ -18,9 +18,9 @@ class Verdict(StrEnum):
 class Finding:
     """The result of one check.
 
-    `check` names what was looked at ("rule of follow_up"), `detail` says what was found or why
-    nothing was. If something is wrong, `action` says what to do, and `heading` is the heading of
-    docs/operations.md that helps. No text holds a secret.
+    `check` names the part that was checked ("rule of follow_up"). `detail` says what was found, or
+    why nothing was found out. If something is wrong, `action` says what to do, and `heading` is the
+    heading of docs/operations.md that helps. No text holds a secret.
     """
 
     check: str

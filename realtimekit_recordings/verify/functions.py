@@ -1,4 +1,4 @@
-"""Checks of the functions: whether they start, what they need, and how they ran of late."""
+"""Checks of the functions: whether they start, what they need, and how their last day went."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _state(check: str, deployment: Deployment, name: str) -> Iterator[Finding]:
         reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "no reason"
         yield wrong(
             check,
-            f"Lambda cannot run it: {reason}.",
+            f"Lambda cannot run the function: {reason}.",
             action="Deploy the stack again.",
             heading=HEADINGS[check],
         )
@@ -198,15 +198,15 @@ def _starts(check: str, deployment: Deployment, group: str) -> Iterator[Finding]
     if not runs.count:
         yield cannot_tell(
             check,
-            "Its log has no REPORT line of the last 24 h: it did not run, or Lambda leaves these "
-            "lines out of its log, as template.yaml has it for the three busiest functions.",
+            "Its log has no REPORT line of the last 24 h: it did not run, or its log leaves these "
+            "lines out, as template.yaml sets for the three busiest functions.",
         )
     elif not runs.used:
         yield cannot_tell(check, "The log's REPORT lines say nothing of memory or initialisation.")
     elif runs.used >= MAX_MEMORY_FRACTION * runs.size:
         yield wrong(
             check,
-            f"{memory}: Lambda kills it when it needs more.",
+            f"{memory}: Lambda kills the function when it needs more.",
             action="Raise the function's MemorySize in template.yaml, and deploy.",
             heading=HEADINGS[module],
         )

@@ -1,4 +1,4 @@
-"""Checks of what brings work to the functions: queues, rules, schedules and event sources."""
+"""Checks of the queues, rules, schedules and event sources that bring work to the functions."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _dead_letters(check: str, deployment: Deployment, queue: str) -> Iterator[Fi
     if waiting:
         yield wrong(
             check,
-            f"{waiting:,} messages could not be worked on.",
+            f"{waiting:,} messages could not be processed.",
             action="See what they are about: realtimekit-recordings dead-letters list",
             heading=DEAD_LETTERS[queue],
         )
@@ -133,7 +133,7 @@ def _queue_arn(deployment: Deployment, queue: str) -> str:
 def _policy(check: str, deployment: Deployment, queue: str) -> Iterator[Finding]:
     """Look for statements that let EventBridge send from each of the rules."""
     policy = json.loads(_attributes(deployment, queue).get("Policy", "{}"))
-    allowed = {rule for one in policy.get("Statement", ()) for rule in _allowed_rules(one)}
+    allowed = {rule for part in policy.get("Statement", ()) for rule in _allowed_rules(part)}
     refused = [
         rule for rule in RULES if _rule_arn(deployment, rule) not in allowed and "*" not in allowed
     ]
@@ -193,7 +193,7 @@ def _rule(check: str, deployment: Deployment, rule: str) -> Iterator[Finding]:
     trouble = ""
     action = UNDO_CHANGE
     if found["State"] != "ENABLED":
-        trouble = f"The rule is disabled, so events {RULES[rule]} on the bus queue nothing."
+        trouble = f"The rule is disabled, so events {RULES[rule]} on the bus are not queued."
         action = (
             f"Enable it: aws events enable-rule --name {name} "
             f"--event-bus-name {place['EventBusName']}"
@@ -239,7 +239,7 @@ def _may_invoke(deployment: Deployment, function: str, rule_arn: str) -> bool:
     except functions.exceptions.ResourceNotFoundException:
         return False
     # SAM writes one statement for each rule, which names the rule's ARN.
-    return any(rule_arn in json.dumps(one) for one in json.loads(policy)["Statement"])
+    return any(rule_arn in json.dumps(part) for part in json.loads(policy)["Statement"])
 
 
 def _source(check: str, deployment: Deployment, source: str) -> Iterator[Finding]:
@@ -248,7 +248,7 @@ def _source(check: str, deployment: Deployment, source: str) -> Iterator[Finding
     if found["State"] in ("Disabled", "Disabling"):
         yield wrong(
             check,
-            "Lambda does not read it, because the event source mapping is disabled.",
+            "Lambda does not read the source, because the event source mapping is disabled.",
             action="Enable it: "
             f"aws lambda update-event-source-mapping --uuid {found['UUID']} --enabled",
             heading=SOURCES[source],
@@ -256,8 +256,8 @@ def _source(check: str, deployment: Deployment, source: str) -> Iterator[Finding
     elif result.startswith("PROBLEM"):
         yield wrong(
             check,
-            f"Lambda cannot read it: {result.removeprefix('PROBLEM:').strip()}",
-            action="If the reason is access, see the findings about the function's role.",
+            f"Lambda cannot read the source: {result.removeprefix('PROBLEM:').strip()}",
+            action="If access is denied, see the finding about the function's role.",
             heading=SOURCES[source],
         )
     else:

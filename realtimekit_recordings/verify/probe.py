@@ -1,4 +1,4 @@
-"""Checks that write: an event, a file and a dead letter are sent through the stack, and removed."""
+"""Checks that send events, a file and a dead letter through the stack, and remove the traces."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REDRIVE = "dead letter sent again"
 MOVE_TASK = "SQS's own redrive"
 
 FOLDER = "verify-probe"
-"""The folder in the archive bucket that no recording uses, because its files begin with the app."""
+"""The probe's folder in the archive bucket; files of recordings are in the folder of their app."""
 
 # A value that is valid in the message whether EventBridge escapes it or not.
 _QUOTED = 'probe","title":"{probe}'
@@ -50,9 +50,9 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError")
 def probe(deployment: Deployment, clock: Clock | None = None) -> Iterator[Finding]:
     """Send made-up events, a file and a dead letter through the stack, and remove their traces.
 
-    No finding is yielded while something is left to be removed, so the caller may stop at any.
+    Each finding is yielded after the traces are removed, so the caller may stop at any finding.
     """
-    # An emulator's functions start slowly on a busy machine, and nobody's alarm waits for them.
+    # An emulator's functions start slowly on a busy machine, and no operator waits for its answer.
     clock = clock or Clock(seconds=300 if deployment.is_emulated else 30)
     yield from _guarded((EVENT, QUOTES), partial(_probe_events, deployment, clock))
     yield from _guarded((UPLOAD, CHECKSUM, LINK, ERASURE), partial(_probe_archive, deployment))
@@ -127,7 +127,7 @@ def _undelivered(deployment: Deployment, checks: Checks) -> int:
 
 
 def _hint(check: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the event said besides the recording's id, by the names in the message."""
+    """Return the event's values, except for the id, by their names in the message."""
     hint = check.get("hint", {}).get("M", {})
     return {name: value.get("S", "") for name, value in hint.items()}
 
@@ -158,7 +158,7 @@ def _quoted_event(check: str, hint: Mapping[str, str]) -> Finding:
 def _lost_event(
     deployment: Deployment, clock: Clock, check: str, recording_id: str, undelivered: int
 ) -> Finding:
-    """Return what it means that an event left no check in time."""
+    """Return the finding about an event that left no check in time."""
     if undelivered:
         detail = "EventBridge could not deliver the event to the ingest queue."
         action = "Restore the policy of the ingest queue."
@@ -171,7 +171,7 @@ def _lost_event(
 
 
 def _not_seen(deployment: Deployment, clock: Clock, check: str, subject: str, late: str) -> Finding:
-    """Return what it means that `ingest_recording` did not handle a message in time."""
+    """Return the finding about a message that `ingest_recording` did not handle in time."""
     seconds = f"{clock.seconds:g} seconds"
     waiting = _waiting(deployment)
     if waiting:
@@ -193,7 +193,7 @@ def _waiting(deployment: Deployment) -> int:
 
 
 def _about_aws(deployment: Deployment, finding: Finding) -> Finding:
-    """Return *cannot tell* for what is right on an emulator, but is a promise of AWS's."""
+    """Return *cannot tell* for a good finding on an emulator, because only AWS can prove it."""
     if deployment.is_emulated and finding.verdict is Verdict.OK:
         return cannot_tell(
             finding.check, f"Only AWS can prove this. On the emulator: {finding.detail}"
@@ -229,7 +229,7 @@ def _probe_archive(deployment: Deployment, left: list[str]) -> list[Finding]:
 
 
 def _tried(check: str, look: Callable[[str], Finding]) -> Finding:
-    """Return a finding about the bucket; an error other than a refused right is a fault of it."""
+    """Return a finding about the bucket; an error of S3 is wrong, unless it is a refused right."""
     try:
         return look(check)
     except ClientError as error:
@@ -277,7 +277,7 @@ class _Bucket:
         return None
 
     def upload(self, check: str) -> Finding:
-        """Upload a file in two parts, with a look at the first as before an interrupted copy."""
+        """Upload a file in two parts; list the first one, as the resumption of a copy does."""
         upload = self._begin("file.bin")
         first = self._send(upload, 1, self._parts[0])
         listed = self._s3.list_parts(**upload).get("Parts", [])
@@ -445,7 +445,7 @@ def _message(recording_id: str) -> str:
 
 
 def _move_task(letters: DeadLetters, others: int, clock: Clock) -> Finding:
-    """Let SQS move the queue's only message; it must not move those of others."""
+    """Let SQS move the probe's message, unless the queue has other dead letters."""
     if others:
         reason = "The task moves all messages, and the queue holds other dead letters."
         return cannot_tell(MOVE_TASK, reason)
@@ -468,7 +468,7 @@ def _move_task(letters: DeadLetters, others: int, clock: Clock) -> Finding:
 
 
 def _send_again(letters: DeadLetters, recording_id: str) -> None:
-    """Send the probe's message again; the others stay."""
+    """Send the probe's message again, and leave the other dead letters."""
     with letters:
         for batch in letters.batches():
             ours = [

@@ -199,7 +199,7 @@ def _arn(deployment: Deployment, resource: str) -> str:
 
 
 def _stream(deployment: Deployment, table: str, rest: str) -> str:
-    """Return the ARN of the table's stream if it is meant, and nothing otherwise."""
+    """Return the ARN of the table's stream if `rest` names the stream, or else ""."""
     if rest != "stream":
         return ""
     description = deployment.client("dynamodb").describe_table(TableName=table)["Table"]

@@ -1,4 +1,4 @@
-"""Checks of the running service, which only read: its API, its webhook, RealtimeKit behind it."""
+"""Read-only checks of the running service: its API, its webhook, and RealtimeKit behind it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC
 
 
 def check_service(deployment: Deployment) -> Iterator[Finding]:
-    """Check what the service answers, its token, and RealtimeKit's webhook and key.
+    """Check the API's answers, the API token, and RealtimeKit's webhook and key.
 
     The check of the webhook's route leaves one line in its function's log, `webhook refused`.
     """
@@ -70,7 +70,7 @@ def webhook_url(deployment: Deployment) -> str:
 
 
 def guarded(check: str, look: Callable[[], Finding]) -> Finding:
-    """Return what a check found, or *cannot tell* with the trouble that stopped it."""
+    """Return what a check found, or *cannot tell* with the error that stopped it."""
     try:
         return look()
     except (StackError, ApiError, RealtimeKitError) as error:
@@ -78,9 +78,9 @@ def guarded(check: str, look: Callable[[], Finding]) -> Finding:
     except (ClientError, BotoCoreError) as error:
         return cannot_tell(check, f"AWS request failed: {aws_reason(error)}.")
     except urllib3.exceptions.HTTPError as error:
-        return cannot_tell(check, f"There is no answer: {type(error).__name__}.")
+        return cannot_tell(check, f"No answer was received: {type(error).__name__}.")
     except Exception as error:
-        # The error's text may hold anything, its type tells no secret.
+        # The error's text may hold a secret; its type does not.
         return cannot_tell(check, f"The check itself failed: {type(error).__name__}.")
 
 
@@ -137,7 +137,7 @@ def _cause(part: Mapping[str, Any]) -> str:
 
 
 def _api_trouble(check: str, error: ApiError) -> Finding:
-    """Return what an error of the API means: a 403 is the caller's trouble, others the stack's."""
+    """Return the finding about an API error: a 403 is the caller's, other errors the stack's."""
     if error.status == 403 or (error.status == 0 and not error.transient):
         return cannot_tell(check, str(error))
     action = "Look at the function's log, and at the network if nothing answers."

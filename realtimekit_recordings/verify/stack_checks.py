@@ -96,7 +96,7 @@ def _drift(check: str, deployment: Deployment) -> Iterator[Finding]:
 
 
 def _detect_drift(deployment: Deployment) -> dict[str, Any]:
-    """Start CloudFormation's comparison, and return its state at the end, or when it takes long."""
+    """Start CloudFormation's comparison; return its state at the end, or at `MAX_DRIFT_SECONDS`."""
     cloudformation = deployment.client("cloudformation")
     identifier = cloudformation.detect_stack_drift(StackName=deployment.stack.name)[
         "StackDriftDetectionId"

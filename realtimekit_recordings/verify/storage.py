@@ -1,4 +1,4 @@
-"""Checks of what is kept: the archive's bucket, the tables, and the functions' logs."""
+"""Checks of the storage: the archive's bucket, the tables, and the functions' logs."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _plain_http(check: str, deployment: Deployment, bucket: str) -> Iterator[Fin
             heading=UNDO,
         )
     else:
-        yield ok(check, "your bucket answers a request; the functions send none")
+        yield ok(check, "your bucket answers a request without TLS; the functions send none")
 
 
 def _lifecycle(check: str, deployment: Deployment, bucket: str) -> Iterator[Finding]:

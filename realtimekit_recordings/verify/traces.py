@@ -93,7 +93,7 @@ def remove_letters(letters: DeadLetters, recording_ids: Sequence[str]) -> int:
 def removed(remove: Callable[[], Iterator[str]], left: list[str]) -> Iterator[None]:
     """Remove the traces at the end of the `with`, also after an error or Ctrl-C.
 
-    Add to `left` what could not be removed. After Ctrl-C nobody reads that list, so it is printed.
+    Add to `left` what could not be removed; print it after Ctrl-C, when no finding is reported.
     """
     is_interrupted = True
     try:

@@ -59,7 +59,7 @@ def probe(run, aws):
 
 
 def faults_in(result: Any) -> dict[tuple[str, str], str]:
-    """Return the verdicts on the fields that are not as known."""
+    """Return the verdicts on the fields that are unknown, missing or of another form."""
     fields = json.loads(result.stdout)["fields"]
     return {
         (row["answer"], row["field"]): row["verdict"] for row in fields if row["verdict"] != "known"
@@ -152,7 +152,7 @@ def test_unknown_fields_are_named_and_their_values_are_not(probe, realtimekit):
         ["!", "recording", "data.signed"],
         ["!", "recording", "data.(name"],
     ]
-    assert table[-1].startswith("Not as known: 3 of ")
+    assert table[-1].startswith("Unknown, missing or different: 3 of ")
 
 
 @pytest.fixture

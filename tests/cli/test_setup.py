@@ -212,7 +212,7 @@ def test_the_webhook_is_left_out_for_those_who_have_their_own_receiver(setup, re
     result = setup("--no-webhook")
 
     assert steps(result) == STEPS
-    assert "2. Register the webhook with RealtimeKit.\nLeft out.\n" in result.stdout
+    assert "with RealtimeKit.\nSkipped, because of --no-webhook.\n" in result.stdout
     assert realtimekit.requests == []
 
 

@@ -1,4 +1,4 @@
-"""`verify` on a stack that the emulator deployed from template.yaml: what it finds, and says."""
+"""`verify` on a stack that the emulator deployed from template.yaml: findings and output."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ GAPS = ["role of publish_changes", "bucket without TLS"]
 
 @pytest.fixture(scope="module")
 def local(realtimekit_server: Simulator) -> Iterator[LocalStack]:
-    """Deploy template.yaml, make right what the emulator does not take from it, and let AWS's SDK
-    find it by the variables that `make up` prints."""
+    """Deploy template.yaml, and add the settings that the emulator ignores.
+
+    AWS's SDK finds the stack by the variables that `make up` prints.
+    """
     with (
         LocalStack(parameters(realtimekit_server), DEFAULT_TOKEN) as stack,
         pytest.MonkeyPatch.context() as environment,
@@ -58,7 +60,7 @@ def local(realtimekit_server: Simulator) -> Iterator[LocalStack]:
         environment.setenv("AWS_ACCESS_KEY_ID", described["aws_access_key_id"])
         environment.setenv("AWS_SECRET_ACCESS_KEY", described["aws_secret_access_key"])
         environment.setenv("AWS_MAX_ATTEMPTS", "1")
-        # Without it the API, which would start functions here, is not found.
+        # Without this variable the checks do not find the API, which would start functions here.
         environment.delenv("REALTIMEKIT_RECORDINGS_API_URL", raising=False)
         complete(stack)
         yield stack
@@ -202,7 +204,7 @@ def test_nothing_is_wrong_with_a_healthy_stack(healthy: Result) -> None:
 
 @pytest.fixture(scope="module")
 def broken(local: LocalStack, healthy: Result) -> Deployment:
-    """Break all that a healthy stack has, once what the healthy one says is known."""
+    """Break all parts of the stack, after `healthy` has verified the healthy stack."""
     deployment = deployed()
     outputs = dict(deployment.stack.outputs)
     # A stack of an older version, and a package that was built for another runtime.
@@ -363,7 +365,7 @@ def test_the_table_says_what_to_do_within_80_columns(
     name = broken.resource("MeetingEndedRule")
     assert (
         "! wrong        MeetingEndedRule: The rule is disabled, so events meeting.ended\n"
-        "               on the bus queue nothing.\n"
+        "               on the bus are not queued.\n"
         "               Do: Enable it:\n"
         f"                 aws events enable-rule --name {name} --event-bus-name"
         " realtimekit-recordings\n"
@@ -525,7 +527,7 @@ def test_what_aws_says_of_its_own_trouble_is_told(deployment: Deployment) -> Non
     subscribers = only("subscribers", alarms.check_alarms(deployment))
 
     assert source.detail == "Lambda cannot read it: Lambda cannot receive messages."
-    assert state.detail == "Lambda cannot run it: The key is gone."
+    assert state.detail == "Lambda cannot run the function: The key is gone."
     assert (drift.verdict, drift.detail) == (Verdict.CANNOT_TELL, "A right is missing.")
     assert only("WorkTable", stored).detail == "Not ready: due is CREATING."
     assert only("time to live", stored).detail == "The check itself failed: KeyError."
@@ -628,7 +630,7 @@ def test_a_bucket_in_another_region_or_without_a_place_is_wrong(own_bucket: Depl
     assert region("gone").detail == "There is no bucket gone."
 
 
-# What the checks expect is what template.yaml and docs/operations.md say.
+# The checks expect what template.yaml and docs/operations.md say.
 
 
 def test_the_checks_expect_what_the_template_says(template: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The probes on the emulator's services: what they find, and that nothing of theirs is left."""
+"""The probes on the emulator's services: their findings, and that they leave no traces."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class Probing:
         return {finding.check: finding for finding in findings}
 
     def unwell(self, only: int | None = None) -> dict[str, str]:
-        """Return what is not ok, besides SQS's task, which the emulator has not."""
+        """Return the findings that are not ok, except for SQS's task, which the emulator lacks."""
         return {
             check: f"{finding.verdict}: {finding.heading}".removesuffix(": ")
             for check, finding in self.run(only).items()

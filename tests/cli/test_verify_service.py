@@ -1,4 +1,4 @@
-"""The checks of the running service, each broken in turn: the others still say what they find."""
+"""The checks of the running service: each part is broken in turn, and only its check fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Change = Callable[["Service"], object]
 
 
 class Service:
-    """A stack that is as it should be, until a test changes a part of it."""
+    """A healthy stack, until a test changes a part of it."""
 
     def __init__(self, api: Upstream, realtimekit: Simulator) -> None:
         self.api = api
@@ -182,7 +182,7 @@ def parameter(name: str, value: str) -> Change:
 
 UNWELL = {"archive": {"status": "failing", "cause": "NoSuchBucket"}}
 NO_KEY = "http://127.0.0.1:9/key"
-# Each round breaks several things at once, of which each is told by its own check only.
+# Each round breaks several parts at once; each is reported by its own check only.
 ROUNDS: dict[str, tuple[list[Change], dict[str, str]]] = {
     "secret emptied, anybody may read, another rate": (
         [

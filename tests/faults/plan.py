@@ -163,7 +163,7 @@ ERASED, SYNCED, HELD, HELD_LATE, LABELLED = 5, 2, 3, 1, 0
 """The numbers, of each six recordings, of the one that is erased, synced, held, …"""
 RETENTION_DAYS = 30
 AGE_DAYS = 40
-"""The age of the recordings when the retention policy is let run over them."""
+"""The age of the recordings when the retention policy runs."""
 KEPT_CONNECTIONS = 5
 """So many kept connections break at their next use, beginning with the first."""
 
@@ -221,7 +221,7 @@ class Plan:
 
     @property
     def names_organization(self) -> bool:
-        """True if the stack is told its organisation, so that it drops other apps' events."""
+        """True if the stack knows its organisation, so that it drops other apps' events."""
         return self.seed % 4 < 2
 
     @property

@@ -232,7 +232,7 @@ def test_only_what_realtimekit_signed_is_accepted(simulated: Simulation) -> None
 
 
 def test_an_erasure_is_accepted_in_the_end(simulated: Simulation) -> None:
-    """Now or later; until then it is said to be unknown yet, or is put off. So is a sync.
+    """A recording may be unknown at first, or its erasure put off. The same holds for a sync.
 
     Labels, holds and releases are accepted, too, and the erasure of a held recording is refused.
     """
@@ -495,7 +495,7 @@ def writable(simulated: Simulation) -> list[Recording]:
 
 
 def erased(simulated: Simulation) -> set[str]:
-    """Return the ids of the recordings that the API was asked to erase, and that nobody held."""
+    """Return the ids of the recordings whose erasure was requested, and that were not held."""
     asked = [request for request, _ in simulated.api_answers]
     ids = {request.recording_id for request in asked if request.method == "DELETE"}
     return {identifier for identifier in ids if not is_held(simulated, identifier)}
@@ -528,7 +528,7 @@ def owners_word(row: Row) -> Row:
 
 
 def planned_patches(simulated: Simulation) -> Iterator[str]:
-    """Yield each patch that a caller is to send, also after another."""
+    """Yield each planned patch, and those that follow it."""
     for planned in simulated.plan.annotations(simulated.simulator.world):
         request: ApiRequest | None = planned
         while request:

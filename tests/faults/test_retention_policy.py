@@ -1,4 +1,4 @@
-"""With faults and without: the retention policy erases what it announced, and nothing on hold."""
+"""The retention policy, with and without faults: it erases what it announced, except holds."""
 
 from __future__ import annotations
 

@@ -421,7 +421,7 @@ def test_an_event_of_the_bus_without_a_title_gets_it_from_the_session(
 def test_a_webhook_that_names_the_meeting_without_a_title_does_not_fetch_the_session(
     handle: Handle, simulator: Simulator
 ) -> None:
-    """It is a V1 meeting's, whose session has only a room's name."""
+    """A V1 meeting's session has only a room's name."""
     recording = simulator.world.record_meeting()
 
     handle(about(recording.id, meeting_id=recording.session.meeting.id))

@@ -1,4 +1,4 @@
-"""Labels and holds: PATCH a recording, and what keeps or erases what the owner said of it."""
+"""Labels and holds: the changes that PATCH makes, and the writers that must keep them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def call(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
-    """Catalogue a recording, and call a route; what it answers must be documented."""
+    """Catalogue a recording, and call a route; the OpenAPI document must have its answer."""
     ingestion = replace(serve_catalogue.ingestion, catalogue=catalogue, worklist=worklist)
     monkeypatch.setattr(serve_catalogue, "ingestion", ingestion)
     monkeypatch.setattr(serve_catalogue, "catalogue", catalogue)
@@ -296,7 +296,7 @@ def test_an_erasure_that_is_repeated_meets_the_hold_and_is_done(
     monkeypatch: pytest.MonkeyPatch,
     handler: Any,
 ) -> None:
-    """Its caller died before the row was closed, and somebody set a hold."""
+    """The erasure's caller died before the row was closed, and somebody set a hold."""
     stores = {"catalogue": catalogue, "worklist": worklist}
     name = "archiver" if handler is archive_recording else "ingestion"
     monkeypatch.setattr(handler, name, replace(getattr(handler, name), **stores))

@@ -668,7 +668,7 @@ def test_while_the_bus_is_down_files_are_asked_for_once(
 def test_a_finished_recording_without_a_time_of_its_own_is_counted_once(
     handle: Handle, published: Published, logged: Callable[[], str]
 ) -> None:
-    """A row made from a webhook has no such time until RealtimeKit is asked."""
+    """A row made from a webhook has no such time until the recording is fetched."""
     reported = record(1, RECORDING_ID, "INVOKED")
     final = record(2, RECORDING_ID, "ERRORED", "INVOKED")
     changed = record(3, RECORDING_ID, "ERRORED", "ERRORED")

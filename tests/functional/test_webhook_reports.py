@@ -1,4 +1,4 @@
-"""What a webhook reports, and when RealtimeKit is asked: bodies by the simulator, rows by moto."""
+"""Webhooks' reports, and when a recording is fetched: bodies by the simulator, rows by moto."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def stage(
 
 
 def test_an_ordinary_life_costs_two_requests(stage: Stage) -> None:
-    """The first has the details that webhooks lack, the last what matters in the end."""
+    """The first fetch gets the details that webhooks lack, the last the final attributes."""
     recording = stage.simulator.world.record_meeting()
     bodies = stage.bodies(recording)
     stage.simulator.faults.add(Stale(Status.INVOKED))
@@ -347,7 +347,7 @@ def test_a_report_of_another_organisation_about_a_known_recording_is_not_believe
 
 
 def test_a_row_that_is_not_ours_proves_nothing(stage: Stage, recordings_table: Table) -> None:
-    """An owner made it, or another app's stack that once shared the table."""
+    """The row was made by an owner, or by another app's stack that once shared the table."""
     recording = stage.simulator.world.record_meeting()
     key = {"recording_id": recording.id}
     recordings_table.update(key, "SET #app_id = :app_id", {"app_id": ANOTHER_APP})

@@ -113,7 +113,7 @@ def test_a_hint_that_makes_no_sense_is_no_hint(hint: object) -> None:
     ],
 )
 def test_a_report_without_an_unfinished_status_is_no_report(report: object) -> None:
-    """So the recording is fetched."""
+    """Without a report, the recording is fetched."""
     hint = {"title": "Weekly sync", "report": report}
     body = {"v": 1, "source": "webhook", "recording_id": RECORDING_ID, "hint": hint}
 
@@ -170,7 +170,7 @@ def test_a_check_keeps_no_report_and_so_always_fetches() -> None:
         ("RECORDING", "UPLOADING", "UPLOADING"),
         ("UPLOADING", "INVOKED", "UPLOADING"),
         ("PAUSED", "PAUSED", "PAUSED"),
-        # Which of the two is later only a fetch tells; a message without a report wants one.
+        # Only a fetch tells which of the two is later; a message without a report requests a fetch.
         ("PAUSED", "RECORDING", None),
         ("RECORDING", None, None),
         (None, "UPLOADING", None),

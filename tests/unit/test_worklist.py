@@ -179,7 +179,7 @@ def test_a_check_is_hastened_and_never_postponed(worklist: Worklist, clock: Cloc
 
 
 def test_hastening_leaves_a_check_where_none_waits(worklist: Worklist, clock: Clock) -> None:
-    """One that was given up waits no more."""
+    """A check that was given up waits no more."""
     worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=60)
     clock.advance(60)
     [check] = due(worklist)

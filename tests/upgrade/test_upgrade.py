@@ -1,4 +1,4 @@
-"""An update of a stack of version 0.1.0 to the present template: nothing is lost or replaced.
+"""An update of a stack of version 0.1.0 to the present template, which loses nothing.
 
 `template-0.1.0.yaml` is the template of that version, and `data-0.1.0.json` has rows that its
 functions wrote, with a due time and a time to live that are far away.
