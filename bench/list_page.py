@@ -254,6 +254,7 @@ def _environment(origin: str, package: Path) -> dict[str, str]:
         "UPSTREAM_REQUESTS_PER_5_MINUTES": "1000",
         "ARCHIVE_BUCKET": "",
         "RETENTION_DAYS": "0",
+        "ALLOWED_ORIGINS": "",
         "QUEUE_URLS": "ingest=http://127.0.0.1",
     }
 

@@ -115,8 +115,9 @@ def _download_name(row: Mapping[str, Any], artifact: Mapping[str, Any], words: l
     stem, suffix = _split_suffix(file_name(artifact))
     suffix = f".{suffix}" if suffix else ""
     title = row.get("meeting_title")
-    if not _safe(title) and "file_name" in artifact and not _MEANINGLESS.fullmatch(stem):
-        return _safe(stem, MAX_NAME_BYTES - len(suffix)) + suffix
+    own_name = _safe(stem, MAX_NAME_BYTES - len(suffix)) if "file_name" in artifact else ""
+    if own_name and not _safe(title) and not _MEANINGLESS.fullmatch(stem):
+        return own_name + suffix
     time = _TIME.match(str(row.get("invoked_at")))
     words = [f"{time[1]} {time[2]}.{time[3]}" if time else "", *words]
     end = " ".join(filter(None, words)) + suffix

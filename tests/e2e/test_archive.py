@@ -179,8 +179,8 @@ def test_an_expired_url_is_cured_by_a_new_one(archiving: Deployment) -> None:
     expect_whole_and_once(archiving, recording)
     path = f"/recordings/{recording.id}"
     asked = [r for r in archiving.simulator.requests if r.path.endswith(path)]
-    # For the sync, before the copy, and for a new URL.
-    assert len(asked) == 3
+    # For the sync, whose URL the copy begins with, and for a new URL.
+    assert len(asked) == 2
 
 
 def test_a_kill_in_the_middle_of_a_copy_costs_only_the_parts_under_way(

@@ -35,6 +35,7 @@ SETTINGS = {
     "ARCHIVING": "on",
     "SESSION_FILES": "transcript,captions,summary,chat",
     "RETENTION_DAYS": "0",
+    "ALLOWED_ORIGINS": "",
     "QUEUE_URLS": "ingest=https://sqs.eu-central-1.amazonaws.com/123456789012/IngestQueue",
     "ARCHIVE_PART_MIB": "5",
     "MEDIA_HOSTS": "storage.googleapis.com",

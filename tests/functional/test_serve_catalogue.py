@@ -934,18 +934,20 @@ def test_one_file_without_a_link_does_not_hide_the_others(
     assert (missing["name"], missing["reason"]) == ("video", "archive_unreachable")
 
 
-def test_a_file_in_a_bucket_out_of_reach_is_realtimekits_while_it_has_it(
+def test_a_file_in_a_bucket_out_of_reach_has_no_link(
     api: Call, archived: Callable[..., Recording], catalogue: Catalogue
 ) -> None:
+    """RealtimeKit may still have the file, but a row keeps no URL of what is archived."""
     recording = archived()
     row = catalogue.get(recording.id)
     assert row
     elsewhere = {**row["artifacts"]["video"]["archive"], "bucket": "former-bucket"}
     catalogue.record_archive(recording.id, {"video": elsewhere})
 
-    [link] = api("GET", LINKS, recording.id).body["links"]
+    reply = api("GET", LINKS, recording.id)
 
-    assert (link["source"], link["expires_at"]) == ("realtimekit", "2026-06-10T10:29:40.000Z")
+    assert reply.status == 409
+    assert "archive_unreachable" in json.dumps(reply.body)
 
 
 @pytest.mark.parametrize("seconds", ["59", "3601", "0", "-60", "an hour", ""])

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recordings.dispositions import (
@@ -136,6 +136,7 @@ def test_tracks_of_long_names_keep_their_numbers() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.booleans())
+@example(title="", file_name="\r", participant="", is_one_of_two=False)
 def test_whatever_it_is_called_a_name_is_short_one_line_and_no_path(
     title: str, file_name: str, participant: str, is_one_of_two: bool
 ) -> None:
