@@ -214,7 +214,8 @@ def retain(run: Run, context: LambdaContext) -> list[Exception]:
     logger.info(f"retention {worked.state}", **worked.report())
     if not worked.is_running:
         metrics.add_metric("RetentionErased", MetricUnit.Count, worked.counts.get("erased", 0))
-        announced = int(worked.kind is Kind.ANNOUNCEMENT)
+        # A run that stopped because the policy changed has announced nothing.
+        announced = int(worked.kind is Kind.ANNOUNCEMENT and worked.cause is None)
         metrics.add_metric("RetentionAnnounced", MetricUnit.Count, announced)
     return []
 

@@ -80,8 +80,14 @@ from recordings.worklist import Worklist
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile(
-    "shared", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "shared",
+    deadline=None,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
+# For `make coverage`, which the hosted CI runs.
+settings.register_profile("thorough", settings.get_profile("shared"), max_examples=200)
 # For a second run, on another Python: what the examples find does not depend on it.
 settings.register_profile("quick", settings.get_profile("shared"), max_examples=10)
 settings.load_profile("shared")

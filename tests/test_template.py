@@ -870,6 +870,8 @@ LAMBDAS_OWN_LINES = [
     "INIT_REPORT Init Duration: 92.30 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError",
     '{"time":"…","type":"platform.report","record":{"requestId":"8f507cfc","status":"timeout"}}',
     '{"time":"…","type":"platform.initRuntimeDone","record":{"phase":"init","status":"error"}}',
+    # The runtime client's line of an uncaught error, if the log's format is JSON.
+    '{"timestamp": "…", "log_level": "ERROR", "errorMessage": "no such thing"}',
 ]
 LAMBDAS_QUIET_LINES = [
     "INIT_START Runtime Version: python:3.13.v64\tRuntime Version ARN: arn:aws:lambda:…",

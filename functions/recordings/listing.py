@@ -156,7 +156,9 @@ class Listing:
             return "by_meeting", "meeting_id", query.meeting_id
         return "by_time", "app_id", self._app_id
 
-    def _page(self, query: Query, rows: Sequence[Item], last: Position | None) -> Page:
+    def _page(self, query: Query, read: Sequence[Item], last: Position | None) -> Page:
+        # A row whose time changes while the page is read may come twice.
+        rows = list({row["recording_id"]: row for row in read}.values())
         more = {row["recording_id"]: row for row in (rows if query.label else self._added(rows))}
         items = []
         for row in rows:

@@ -465,11 +465,13 @@ def needs_fetch(row: Row, status: str, organization_id: str | None) -> bool:
     A report is enough if its status is not final and further along than the row's. A report is
     also enough if the row is further along or as far, because an old or repeated report is no news.
     RECORDING and PAUSED alternate, so a report of the other one may be old. A report that names
-    another organisation is of another app.
+    another organisation is of another app. A row that an owner wrote
+    may lack what each row has, and a report cannot fill that in.
     """
     known, reported = row.get("status_rank", 0), rank(status)
     is_ours = organization_id in (None, row.get("organization_id", organization_id))
-    if is_final(status) or reported is None or not is_ours:
+    is_whole = {"status", "first_seen_at"} <= row.keys()
+    if is_final(status) or reported is None or not (is_ours and is_whole):
         return True
     return reported == known and status != row.get("status")
 

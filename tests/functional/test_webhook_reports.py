@@ -359,6 +359,24 @@ def test_a_row_that_is_not_ours_proves_nothing(stage: Stage, recordings_table: T
     assert stage.checks() == {f"recording#{recording.id}": "not_found"}
 
 
+@pytest.mark.parametrize("lost", ["first_seen_at", "status"])
+def test_a_row_that_an_owner_damaged_is_fetched_for_an_old_webhook(
+    stage: Stage, recordings_table: Table, lost: str
+) -> None:
+    """A report would fill the gap with a time before all others, by which files expire."""
+    recording = stage.simulator.world.record_meeting()
+    bodies = stage.bodies(recording)
+    stage.handle(bodies["UPLOADED"])
+    key = {"recording_id": recording.id}
+    before = recordings_table.get(key) or {}
+    recordings_table.set_attributes(key, {"note": "by hand"}, remove=[lost, "meeting_title"])
+
+    assert stage.handle(bodies["RECORDING"]) == []
+
+    assert (recordings_table.get(key) or {})[lost] == before[lost]
+    assert stage.fetched() == [recording.id, recording.id]
+
+
 @pytest.mark.parametrize("source", ["eventbridge", "follow_up", "sweep"])
 def test_only_a_webhooks_message_may_report(stage: Stage, source: str) -> None:
     recording = stage.simulator.world.record_meeting()

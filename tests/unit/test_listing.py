@@ -150,6 +150,21 @@ def test_a_rare_status_does_not_read_the_whole_index_for_one_page(
     assert page.next_cursor is None
 
 
+def test_a_row_whose_time_changes_while_a_page_is_read_does_not_break_the_page(
+    recordings_table: Table, put: Put, dynamodb: Any
+) -> None:
+    """RealtimeKit's own time replaces the stand-in of a row that a webhook made."""
+    for number in range(10):
+        put(number, (10 + number, 0, 1))
+    put(10, (20, 0, 0))
+    # The first query reads eight rows, from the newest on.
+    dynamodb.meta.events.register("after-call.dynamodb.Query", lambda **_: put(10, (1, 0, 0)))
+
+    page = Listing(recordings_table, APP_ID).page(Query(status="UPLOADED"), 2, None)
+
+    assert [item["recording_id"] for item in page.items] == [recording_id(10)]
+
+
 def test_a_page_that_is_full_at_the_end_is_the_last(recordings_table: Table, put: Put) -> None:
     for number in range(4):
         put(number, (number, 0, 0))
