@@ -526,7 +526,7 @@ def test_what_aws_says_of_its_own_trouble_is_told(deployment: Deployment) -> Non
     stored = list(storage.check_storage(deployment))
     subscribers = only("subscribers", alarms.check_alarms(deployment))
 
-    assert source.detail == "Lambda cannot read it: Lambda cannot receive messages."
+    assert source.detail == "Lambda cannot read the source: Lambda cannot receive messages."
     assert state.detail == "Lambda cannot run the function: The key is gone."
     assert (drift.verdict, drift.detail) == (Verdict.CANNOT_TELL, "A right is missing.")
     assert only("WorkTable", stored).detail == "Not ready: due is CREATING."

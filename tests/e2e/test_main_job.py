@@ -76,7 +76,12 @@ def test_a_status_update_on_the_event_bus_becomes_a_row_with_what_only_the_event
 
     deployed.put_event("recording.statusUpdate", updated(recording))
 
-    row = wait_for(has(deployed, recording, "UPLOADED"))
+    def completed() -> dict[str, Any] | None:
+        # The title is its session's, which is fetched after the row is written.
+        row = has(deployed, recording, "UPLOADED")()
+        return row if row and "meeting_title" in row else None
+
+    row = wait_for(completed)
     assert row["meeting_title"] == title
     assert row["organization_id"] == "c94c437b-592a-4a39-b9e2-47ef1451e43b"
     assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
