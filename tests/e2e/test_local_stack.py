@@ -215,13 +215,14 @@ def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[s
             environment, "invoke", "ingest_recording", "ingest-recording.recording-status-update"
         )
         assert json.loads(invoked.stdout) == {"batchItemFailures": []}
-        # The session ended 20 s ago, so its transcript is announced in 2 s.
-        order = {"title": "Live", "session_files": {"transcript": {"available_after": 22}}}
-        made = urllib3.request(
-            "POST", f"{described['realtimekit_url']}/_simulator/recordings", json=order
-        )
+        order = {"title": "Live", "session_files": {"transcript": {"available_after": 600}}}
+        simulator = f"{described['realtimekit_url']}/_simulator"
+        made = urllib3.request("POST", f"{simulator}/recordings", json=order)
         [live] = made.json()["recordings"]
         path = f"/recordings/{live['recording_id']}"
+        # The files of a session whose recording is not known yet are looked for an hour later.
+        wait_for(lambda: run(environment, "request", "GET", path).returncode == 0)
+        urllib3.request("POST", f"{simulator}/clock", json={"advance": 600})
 
         def has_captions() -> bool:
             answer = run(environment, "request", "GET", path)
