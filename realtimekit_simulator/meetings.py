@@ -144,7 +144,7 @@ class Meeting:
     def active_recordings(self, at: datetime) -> list["Recording"]:
         """Return the recordings that have begun and not stopped, the newest last."""
         recordings = (rec for session in self.sessions for rec in session.recordings)
-        return [rec for rec in recordings if rec.exists(at) and rec.at(at).status in ACTIVE]
+        return [rec for rec in recordings if rec.exists(at) and rec.status_at(at) in ACTIVE]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -223,6 +223,11 @@ class Recording:
             duration=self.duration if stopped_at else None,
             expires_at=stopped_at + RETENTION if kept and stopped_at else None,
         )
+
+    def status_at(self, moment: datetime) -> Status:
+        """Return the status at a moment; raise ValueError before the invocation."""
+        last = self.steps[-1]
+        return last.status if last.at <= moment else self.at(moment).status
 
     def steps_until(self, moment: datetime) -> tuple[Step, ...]:
         """Return the steps up to and including that moment."""

@@ -246,7 +246,7 @@ def test_a_queue_that_is_down_does_not_starve_the_others(
 ) -> None:
     """More checks are due than a tick takes."""
     queues = {"IngestQueue": queue, **archive_queues}
-    for n in range(60):
+    for n in range(48):
         check_in(worklist, number(n))
         for name, deadline in (("a", SOON), ("b", DEADLINE)):
             request = {**ARCHIVE, "recording_id": number(n), "deadline": deadline}
