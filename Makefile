@@ -52,8 +52,9 @@ help: ## List the targets
 demo: $(LOCAL) ## Show a recording being catalogued and archived (needs no AWS account, no Docker)
 	@.venv/bin/python -m local.demo
 
-up: $(LOCAL) ## Run the local stack until Ctrl-C [PORT= REALTIMEKIT_PORT= SPEED=]
-	@.venv/bin/python -m local up --port $(PORT) --realtimekit-port $(REALTIMEKIT_PORT) --speed $(SPEED)
+up: $(LOCAL) ## Run the local stack until Ctrl-C [PORT= REALTIMEKIT_PORT= SPEED= PARAMETERS="RetentionDays=30"]
+	@.venv/bin/python -m local up --port $(PORT) --realtimekit-port $(REALTIMEKIT_PORT) --speed $(SPEED) \
+		$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)')
 
 # These variables are passed unexpanded in the environment, so that make and the shell treat a & or a '
 # in them as a plain character.

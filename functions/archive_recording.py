@@ -29,7 +29,7 @@ from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, HeldError
 from recordings.copier import S3_CONFIG, Copier
 from recordings.dynamodb import Table, UnwritableError
-from recordings.erasure import ArchiveUnreachableError, Erasure
+from recordings.erasure import ArchiveUnreachableError, Erasure, LapsedError
 from recordings.media import Media
 from recordings.messages import ArchiveRequest, EraseRequest, MalformedMessageError
 from recordings.model import SESSION_FILES
@@ -142,6 +142,9 @@ def erase(request: EraseRequest) -> None:
         row = erasure.erase(request)
     except HeldError:
         logger.warning("erasure refused: on hold", recording_id=request.recording_id)
+        return
+    except LapsedError:
+        logger.info("erasure left to the policy's next run", recording_id=request.recording_id)
         return
     except (ArchiveUnreachableError, NotErasedError, ClientError, BotoCoreError):
         logger.exception("recording not erased", recording_id=request.recording_id)

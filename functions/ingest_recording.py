@@ -21,7 +21,7 @@ from recordings import __version__, messages
 from recordings.budget import UpstreamBudget
 from recordings.catalogue import Catalogue, HeldError
 from recordings.dynamodb import Table, UnwritableError
-from recordings.erasure import ArchiveUnreachableError, Erasure
+from recordings.erasure import ArchiveUnreachableError, Erasure, LapsedError
 from recordings.ingestion import Ingestion
 from recordings.messages import (
     ArchiveRequest,
@@ -153,6 +153,8 @@ def erase(request: EraseRequest) -> None:
         erasure.erase(request)
     except HeldError:
         logger.warning("erasure refused: on hold", recording_id=request.recording_id)
+    except LapsedError:
+        logger.info("erasure left to the policy's next run", recording_id=request.recording_id)
     except ArchiveUnreachableError:
         logger.exception("files out of reach", key=request.key)
     else:

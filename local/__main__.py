@@ -59,7 +59,11 @@ def up(arguments: argparse.Namespace) -> int:
             delivery_rules=DeliveryRules(timeout=10),
             delivers_live=True,
         ) as simulator,
-        LocalStack(stack.parameters(simulator), DEFAULT_TOKEN, port=arguments.port) as local,
+        LocalStack(
+            stack.parameters(simulator) | dict(arguments.parameter),
+            DEFAULT_TOKEN,
+            port=arguments.port,
+        ) as local,
     ):
         # The recording ended before the webhook was registered, so RealtimeKit never announces it.
         recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
@@ -181,6 +185,14 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="Record and announce some meetings, so that the catalogue is not empty. Default: yes.",
     )
+    command.add_argument(
+        "--parameter",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Set a parameter of the template, such as RetentionDays=30. May be repeated.",
+    )
     command.set_defaults(run=up)
     command = commands.add_parser("invoke", help="Invoke a function with a sample event.")
     command.add_argument("function", help="Name of the function, for example ingest_recording.")
@@ -195,6 +207,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("body", nargs="?", help="JSON body, for routes that take one.")
     command.set_defaults(run=request)
     return parser
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    """Return the name and the value of a template's parameter. Raises `ArgumentTypeError`."""
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as RetentionDays=30")
+    return name, value
 
 
 def _description_or_exit() -> dict[str, Any]:

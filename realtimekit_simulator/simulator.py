@@ -141,7 +141,7 @@ class _Route(Rule):
 
 
 def _build_no_url(*_: object) -> tuple[str, str]:
-    raise NotImplementedError("the simulator's routes have no URL builder")
+    raise RuntimeError("the simulator's routes have no URL builder")
 
 
 def _error(error: HTTPException) -> Response:

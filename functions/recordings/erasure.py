@@ -31,6 +31,13 @@ class ArchiveUnreachableError(Exception):
     """Raised if files are in a bucket that this stack cannot access (any more)."""
 
 
+class LapsedError(Exception):
+    """Raised when an erasure by policy is repeated that never began; nothing was erased.
+
+    The policy may have changed meanwhile, and its next run judges the recording again.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class _FilesToErase:
     """The check of a recording's files, claimed so that no archiver works on them meanwhile."""
@@ -62,9 +69,9 @@ class Erasure:
         """Erase a recording and return its tombstone, or None if there is no such recording.
 
         While its files are being archived, the row returned has only `erasing_since`, and a check
-        repeats the erasure. Raises `HeldError` and `ArchiveUnreachableError` before anything is
-        erased, and `NotErasedError`; the check, if there is one, keeps the cause. AWS's errors come
-        through.
+        repeats the erasure. Raises `HeldError`, `LapsedError` and `ArchiveUnreachableError` before
+        anything is erased, and `NotErasedError`; the check, if there is one, keeps the cause. AWS's
+        errors come through.
         """
         row = self.catalogue.get(request.recording_id)
         if row is None:
@@ -75,7 +82,7 @@ class Erasure:
             return row
         try:
             row = self._begin(request, row)
-        except HeldError:
+        except (HeldError, LapsedError):
             self.worklist.settle(request.key)
             raise
         if "erased_at" in row:
@@ -96,9 +103,12 @@ class Erasure:
         return tombstone
 
     def _begin(self, request: EraseRequest, row: Row) -> Row:
-        """Leave a check, close the row, and return it. Raises `HeldError`."""
+        """Leave a check, close the row, and return it. Raises `HeldError` and `LapsedError`."""
         if "hold" in row and not is_erased(row):
             raise HeldError(row["hold"])
+        is_repeated = request.source is Source.FOLLOW_UP
+        if is_repeated and request.reason == "retention" and not is_erased(row):
+            raise LapsedError
         self._require_access(request, row)
         self._leave_check(request)
         begin = self.catalogue.begin_erasure

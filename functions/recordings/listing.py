@@ -111,18 +111,8 @@ class Listing:
         """
         index, key, value = self._index(query)
         condition = f"#{key} = :{key} AND #invoked_at BETWEEN :since AND :until"
-        values = {key: value, "since": query.since, "until": query.until}
-        filters = {
-            name: getattr(query, name)
-            for name in _FILTERS
-            if name != key and getattr(query, name) is not None
-        }
-        conditions = [f"#{name} = :{name}" for name in filters]
-        names = {}
-        if query.label:
-            names["label"], filters["label"] = query.label
-            conditions.append("#labels.#label = :label")
-        where = " AND ".join(conditions)
+        where, filters, names = _filter(query, key)
+        values = {key: value, "since": query.since, "until": query.until, **filters}
         listed: list[Item] = []
         read = 0
         while True:
@@ -131,7 +121,7 @@ class Listing:
             rows, last = self._table.query(
                 index,
                 condition,
-                {**values, **filters},
+                values,
                 size,
                 after={key: value, **asdict(after)} if after else None,
                 where=where,
@@ -172,6 +162,21 @@ class Listing:
         """Return the attributes of `ADDED` of a page's rows."""
         keys = [{"recording_id": row["recording_id"]} for row in rows]
         return self._table.get_many(keys, ("recording_id", *ADDED)) if keys else []
+
+
+def _filter(query: Query, key: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the filter of an index's rows, with its values and names; `key` is the index's key."""
+    values = {
+        name: getattr(query, name)
+        for name in _FILTERS
+        if name != key and getattr(query, name) is not None
+    }
+    conditions = [f"#{name} = :{name}" for name in values]
+    names = {}
+    if query.label:
+        names["label"], values["label"] = query.label
+        conditions.append("#labels.#label = :label")
+    return " AND ".join(conditions), values, names
 
 
 def _position(row: Mapping[str, Any]) -> Position:

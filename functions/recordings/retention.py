@@ -12,7 +12,7 @@ the next day's run would erase, and that run begins 24 hours later at the earlie
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -192,8 +192,7 @@ class Retention:
         run = self.runs.get(today)
         if run is not None:
             return run if run.is_running else None
-        earlier = [self.runs.get(today - timedelta(days=ago + 1)) for ago in range(_MAX_PAUSE_DAYS)]
-        last = next((run for run in earlier if run), None)
+        last = next(self._earlier(today), None)
         if not self._is_announced(last):
             return self._new(Kind.ANNOUNCEMENT, today)
         if last and last.kind is Kind.ANNOUNCEMENT and not self._is_notice_over(last):
@@ -227,8 +226,8 @@ class Retention:
         Raises `RunTakenError`. AWS's other errors come through; saved steps stay.
         """
         if run.version == 0:
-            run = self.runs.save(run)
             self._end_earlier(run)
+            run = self.runs.save(run)
         if run.days != self.days:
             return self._stop(run, _DAYS_CHANGED)
         erased = 0
@@ -241,11 +240,17 @@ class Retention:
                 run = self._read_page(run)
         return run
 
+    def _earlier(self, on: date) -> Iterator[Run]:
+        """Yield the runs of the days before, as long as a pause may be, the latest first."""
+        for days in range(1, _MAX_PAUSE_DAYS + 1):
+            if run := self.runs.get(on - timedelta(days=days)):
+                yield run
+
     def _end_earlier(self, run: Run) -> None:
-        """Stop yesterday's run if it did not end, because today's begins with the oldest again."""
-        before = self.runs.get(date.fromisoformat(run.on) - timedelta(days=1))
-        if before and before.is_running:
-            self._stop(before, _DAY_OVER)
+        """Stop earlier runs that did not end, because today's begins with the oldest again."""
+        for before in self._earlier(date.fromisoformat(run.on)):
+            if before.is_running:
+                self._stop(before, _DAY_OVER)
 
     def _stop(self, run: Run, cause: str) -> Run:
         """Stop a run, and count the erasures that it made but could not save."""

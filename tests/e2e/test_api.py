@@ -222,7 +222,7 @@ def test_old_recordings_are_announced_and_erased_the_day_after_unless_they_are_h
     assert passed_by == {"held": 1}
 
     with api.without_schedules():
-        # Whatever ran before there were old recordings.
+        # Earlier ticks ran the policy before any recording was old, so their runs count for other days.
         api.move_runs(10)
         api.invoke("SweepRecordingsFunction", "sweep-recordings.tick")
         announced = get(api, "/retention")

@@ -1430,6 +1430,16 @@ def refuse(**_: Any) -> tuple[Any, dict[str, Any]]:
     return SimpleNamespace(status_code=200), {"Errors": [{"Key": "k", "Code": "AccessDenied"}]}
 
 
+def test_an_erasure_by_policy_that_never_began_is_left_to_the_policy(stage: Stage) -> None:
+    recording = stage.record()
+    request = EraseRequest(recording_id=recording.id, source=Source.FOLLOW_UP, reason="retention")
+
+    assert stage.handle(messages.body(request)) == []
+
+    assert stage.row(recording)["status"] == "UPLOADED"
+    assert "erasure left to the policy's next run" in stage.logged()
+
+
 def test_an_erasure_that_cannot_finish_is_tried_ever_more_rarely_and_given_up(stage: Stage) -> None:
     """The message does not fail, and the files, long archived, are not at risk."""
     recording = stage.record()

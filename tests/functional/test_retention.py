@@ -22,7 +22,8 @@ from recordings import annotation, retention
 from recordings.archive import Archive
 from recordings.catalogue import Catalogue
 from recordings.dynamodb import Table
-from recordings.erasure import Erasure
+from recordings.erasure import Erasure, LapsedError
+from recordings.messages import EraseRequest, Source
 from recordings.model import Artifact, Recording, timestamp
 from recordings.retention import Kind, Retention, Run, Runs, RunTakenError, State
 from recordings.sweeps import Sweeps
@@ -360,6 +361,24 @@ def test_a_run_that_the_day_was_too_short_for_is_stopped_and_the_next_takes_the_
     assert before is not None
     assert (before.state, before.cause, before.counts["erased"]) == ("stopped", "day_over", 1)
     assert {stage.state(one) for one in ids} == {"erased"}
+
+
+def test_an_erasure_that_never_began_is_left_to_the_next_run_which_judges_anew(
+    stage: Stage, checks: Checks
+) -> None:
+    """The tick died between its check and the row; since then the policy may be off."""
+    old = stage.catalogued(1, MAY_4 - timedelta(days=40))
+    request = EraseRequest(recording_id=old, source=Source.FOLLOW_UP, reason="retention")
+    stage.worklist.check_in(request, "erasing")
+
+    with pytest.raises(LapsedError):
+        stage.policy.erasure.erase(request)
+
+    assert (stage.state(old), checks()) == ("kept", {})
+    stage.run_day()
+    stage.next_day()
+    stage.run_day()
+    assert stage.state(old) == "erased"
 
 
 def test_files_out_of_reach_are_reported_and_stop_no_other_erasure(stage: Stage) -> None:

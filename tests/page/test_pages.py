@@ -473,7 +473,7 @@ def test_a_sync_makes_the_next_page_fetch_its_links_anew(
     assert len([call for call in outside.calls if "/links" in call]) == 2
 
 
-# What the owner says of a recording
+# --- labels and holds ---
 
 HOLD = {"reason": f"Case 12 {MARKUP}", "since": "2026-06-03T11:00:00.000Z"}
 
