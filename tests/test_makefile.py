@@ -82,6 +82,7 @@ def test_a_request_reaches_the_api_as_it_was_typed(
     checkout: Path, variables: dict[str, str], arguments: list[str]
 ) -> None:
     script(checkout / ".venv/bin/python", SHOW)
+    script(checkout / ".venv-uv/bin/uv", "")
     (checkout / ".venv/.local").touch()
 
     made = make(checkout, "request", *(f"{name}={value}" for name, value in variables.items()))
@@ -138,7 +139,13 @@ def test_the_package_is_built_for_the_tests_that_use_it(
 
 
 def test_a_package_is_not_built_again_from_the_same_sources(checkout: Path) -> None:
-    for ready in (".venv/.local", ".venv/.tests", ".venv-sam/.ready", ".venv-runtime/.ready"):
+    for ready in (
+        ".venv-uv/bin/uv",
+        ".venv/.local",
+        ".venv/.tests",
+        ".venv-sam/.ready",
+        ".venv-runtime/.ready",
+    ):
         script(checkout / ready, "")
     script(checkout / ".local/build/.ready", "")
 
