@@ -21,6 +21,8 @@ MEETINGS ?= 2000
 MODULE ?= worklist
 CONFIG_ENV ?= default
 
+# Without bytecode on disk, each of the many processes that the tests start compiles all its libraries.
+unexport PYTHONDONTWRITEBYTECODE
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

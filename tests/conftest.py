@@ -123,15 +123,16 @@ _TABLE_PROPERTIES = (
 
 
 @pytest.fixture
-def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
+def dynamodb(template: Mapping[str, Any], request: pytest.FixtureRequest) -> Iterator[Any]:
     """DynamoDB with the template's tables, under their logical names; all of AWS is moto's.
 
     With `--dynamodb-endpoint` the tables are there, made anew for each test.
     """
+    is_moto = not request.config.getoption("--dynamodb-endpoint")
     # A session reads AWS's service models once: moto would have a new one for each test.
     with mock_aws(config={"core": {"reset_boto3_session": False}}):
         client = boto3.client("dynamodb")
-        for name in client.list_tables()["TableNames"]:
+        for name in [] if is_moto else client.list_tables()["TableNames"]:
             client.delete_table(TableName=name)
             _wait(client, "table_not_exists", name)
         for name, resource in template["Resources"].items():
@@ -142,7 +143,8 @@ def dynamodb(template: Mapping[str, Any]) -> Iterator[Any]:
                     if key in _TABLE_PROPERTIES
                 }
                 client.create_table(TableName=name, **properties)
-                _wait(client, "table_exists", name)
+                if not is_moto:
+                    _wait(client, "table_exists", name)
         yield client
 
 
