@@ -224,7 +224,7 @@ def test_a_dry_run_reports_and_changes_nothing(
 
 
 @pytest.mark.parametrize("first_page", [0, 1])
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
 def test_pages_may_count_from_0_or_from_1_and_be_smaller_than_asked_for(
     tick: Tick,
     request_sweep: Ask,
@@ -233,7 +233,7 @@ def test_pages_may_count_from_0_or_from_1_and_be_smaller_than_asked_for(
     first_page: int,
     count: int,
 ) -> None:
-    in_pages_of(simulator, 5, first_page=first_page)
+    in_pages_of(simulator, 3, first_page=first_page)
     recorded(simulator, count)
     sweep = request_sweep()
 
@@ -244,7 +244,7 @@ def test_pages_may_count_from_0_or_from_1_and_be_smaller_than_asked_for(
     assert (report.counts.seen, report.counts.repaired) == (count, count)
 
 
-@pytest.mark.parametrize(("since", "until"), [(0, 24), (4, 8), (12, 13), (22, 24), (23, 36)])
+@pytest.mark.parametrize(("since", "until"), [(0, 10), (2, 4), (5, 6), (8, 10), (9, 22)])
 def test_only_the_window_is_swept_and_all_of_it(
     tick: Tick,
     request_sweep: Ask,
@@ -254,8 +254,8 @@ def test_only_the_window_is_swept_and_all_of_it(
     since: int,
     until: int,
 ) -> None:
-    in_pages_of(simulator, 4)
-    recordings = recorded(simulator, 24)
+    in_pages_of(simulator, 2)
+    recordings = recorded(simulator, 10)
     minute = timedelta(minutes=1)
     sweep = request_sweep(since=FIRST + since * minute, until=FIRST + until * minute)
 
@@ -264,7 +264,7 @@ def test_only_the_window_is_swept_and_all_of_it(
     report = done(sweeps, sweep)
     assert (report.state, report.complete) == (State.COMPLETED, True)
     catalogued = [n for n, one in enumerate(recordings) if catalogue.get(one.id)]
-    assert catalogued == list(range(since, min(until, 24)))
+    assert catalogued == list(range(since, min(until, 10)))
     assert report.counts.catalogued == len(catalogued)
 
 
@@ -339,8 +339,8 @@ def test_a_wrong_total_loses_nothing(
     catalogue: Catalogue,
     total: object,
 ) -> None:
-    in_pages_of(simulator, 5)
-    recordings = recorded(simulator, 12)
+    in_pages_of(simulator, 3)
+    recordings = recorded(simulator, 7)
     paging = {"total_count": total, "start_offset": 0, "end_offset": 0}
     simulator.faults.add(OverlayPaging(paging), times=None)
     sweep = request_sweep()
@@ -349,7 +349,7 @@ def test_a_wrong_total_loses_nothing(
 
     report = done(sweeps, sweep)
     assert (report.state, report.complete) == (State.COMPLETED, None)
-    assert report.counts.repaired == 12
+    assert report.counts.repaired == 7
     assert all(catalogue.get(one.id) for one in recordings)
 
 
