@@ -37,6 +37,10 @@ DESCRIPTION_FILE = WORK_DIR / "stack.json"
 EVENTS = ROOT / "events"
 
 
+# The examples are announced all at once. With the default, some would have to wait for minutes.
+_LARGE_BUDGET = {"UpstreamRequestsPer5Minutes": "3500"}
+
+
 def up(arguments: argparse.Namespace) -> int:
     """Run the local stack until Ctrl-C, SIGTERM, or the end of the terminal.
 
@@ -60,7 +64,7 @@ def up(arguments: argparse.Namespace) -> int:
             delivers_live=True,
         ) as simulator,
         LocalStack(
-            stack.parameters(simulator) | dict(arguments.parameter),
+            stack.parameters(simulator) | _LARGE_BUDGET | dict(arguments.parameter),
             DEFAULT_TOKEN,
             port=arguments.port,
         ) as local,

@@ -120,11 +120,13 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 @contextlib.contextmanager
-def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[str, Any]]:
+def running(
+    environment: dict[str, str], stop: signal.Signals, *arguments: str
+) -> Iterator[dict[str, Any]]:
     """Yield the description of a running `up`; then stop it, and assert that its folder is empty."""
     assert not DESCRIPTION_FILE.exists(), "stop `make up` first: these tests start one of their own"
     up = subprocess.Popen(
-        [sys.executable, "-m", "local", "up"],
+        [sys.executable, "-m", "local", "up", *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -152,7 +154,7 @@ def running(environment: dict[str, str], stop: signal.Signals) -> Iterator[dict[
 
 @one_stack_at_a_time
 def test_up_runs_until_it_is_stopped(environment: dict[str, str]) -> None:
-    with running(environment, signal.SIGHUP) as described:
+    with running(environment, signal.SIGHUP, "--no-examples") as described:
         assert listens(int(described["aws_endpoint_url"].rpartition(":")[2]))
 
 
@@ -163,7 +165,7 @@ def test_verify_finds_nothing_wrong_and_cannot_tell_what_the_emulator_lacks(
     gaps = (ROOT / "docs" / "local-stack.md").read_text().partition("## Gaps of the emulator")[2]
     listed = re.findall(r"^\| `([^`]+)` \|", gaps.partition("\n## ")[0], re.MULTILINE)
 
-    with running(environment, signal.SIGTERM) as described:
+    with running(environment, signal.SIGTERM, "--no-examples") as described:
         # The schedules fire for the first time after a minute.
         tick(described, "FollowUpFunction", "follow-up.schedule-tick")
         tick(described, "SweepRecordingsFunction", "sweep-recordings.tick")
@@ -205,7 +207,9 @@ def variables(described: Mapping[str, Any]) -> dict[str, str]:
 
 @one_stack_at_a_time
 def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[str, str]) -> None:
-    with running(environment, signal.SIGINT) as described:
+    with running(environment, signal.SIGINT, "--parameter", "RetentionDays=30") as described:
+        retention = run(environment, "request", "GET", "/retention")
+        assert json.loads(retention.stdout)["days"] == 30
         recording_id = "e4b06ce6-0741-47a8-bce4-2c8218072e8c"
         path = f"/recordings/{recording_id}"
         assert run(environment, "request", "GET", path).returncode == 1
@@ -233,6 +237,9 @@ def test_up_runs_until_ctrl_c_and_the_other_commands_find_it(environment: dict[s
         second = run(environment, "up")
         assert second.returncode == 1
         assert "already running" in second.stderr
+        wrong = run(environment, "up", "--parameter", "RetentionDays")
+        assert wrong.returncode == 2
+        assert "'RetentionDays' is not NAME=VALUE" in wrong.stderr
         assert run(environment, "invoke", "no_such", "follow-up.schedule-tick").returncode == 1
         assert run(environment, "invoke", "follow_up", "no-such-event").returncode == 1
         wrong = run(environment, "put-event", "follow-up.schedule-tick")
