@@ -161,25 +161,30 @@ def test_a_check_is_sent_once_and_again_after_twice_the_time(
 
 
 def test_a_tick_takes_as_many_as_the_budget_lets_through_spread_over_the_minute(
-    tick: Callable[[], None], worklist: Worklist, clock: Clock, queue: Any
+    tick: Callable[[], None],
+    worklist: Worklist,
+    clock: Clock,
+    queue: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(follow_up, "MAX_CHECKS", 60)
     delays: list[int] = []
 
     def note_delays(params: dict[str, Any], **_: Any) -> None:
         delays.extend(entry["DelaySeconds"] for entry in params["Entries"])
 
-    for n in range(185):
+    for n in range(65):
         check_in(worklist, number(n))
     clock.advance(60)
     events = follow_up.sqs.meta.events
     events.register("before-parameter-build.sqs.SendMessageBatch", note_delays)
     try:
         tick()
-        assert len(delays) == 180
+        assert len(delays) == 60
         assert delays == sorted(delays)
-        assert (delays[0], delays[-1]) == (0, 51)
+        assert (delays[0], delays[-1]) == (0, 45)
         tick()
-        assert delays[180:] == [0] * 5
+        assert delays[60:] == [0] * 5
     finally:
         events.unregister("before-parameter-build.sqs.SendMessageBatch", note_delays)
 
@@ -411,9 +416,11 @@ def test_files_whose_deadline_has_come_near_go_before_all_others_and_are_warned_
     received: Received,
     archive_queues: dict[str, Any],
     logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They were filed when they had days, behind others that still have."""
-    for n in range(70):
+    monkeypatch.setattr(follow_up, "MAX_CHECKS", 40)
+    for n in range(20):
         request = {**ARCHIVE, "recording_id": number(n), "deadline": DEADLINE}
         worklist.check_in(AnyRequest(f"archive#{n}", request), "pending", deadline=DEADLINE)
     clock.advance(1)
@@ -421,7 +428,7 @@ def test_files_whose_deadline_has_come_near_go_before_all_others_and_are_warned_
     request = {**ARCHIVE, "deadline": nearer}
     worklist.check_in(AnyRequest(f"archive#{FIRST}", request), "pending", deadline=nearer)
     clock.advance(DAY + 1)
-    for n in range(60):
+    for n in range(20):
         check_in(worklist, number(n))
     clock.advance(60)
 
@@ -437,15 +444,17 @@ def test_what_a_backfill_leaves_gets_half_of_a_tick(
     clock: Clock,
     queue: Any,
     archive_queues: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A tick queues as many as half of the budget allows, spread over the minute."""
+    monkeypatch.setattr(follow_up, "MAX_CHECKS", 60)
     delays: list[int] = []
 
     def note_delays(params: dict[str, Any], **_: Any) -> None:
         if params["QueueUrl"].endswith("/ArchiveQueue"):
             delays.extend(entry["DelaySeconds"] for entry in params["Entries"])
 
-    for n in range(95):
+    for n in range(35):
         request = {**ARCHIVE, "recording_id": number(n)}
         worklist.check_in(AnyRequest(f"archive#{n}", request), "budget_spent", deadline=DEADLINE)
         request = {"recording_id": number(n)}
@@ -460,8 +469,8 @@ def test_what_a_backfill_leaves_gets_half_of_a_tick(
     finally:
         events.unregister("before-parameter-build.sqs.SendMessageBatch", note_delays)
 
-    assert (len(delays), delays[0], delays[-1]) == (60, 0, 45)
-    assert waiting(queue) == 30
+    assert (len(delays), delays[0], delays[-1]) == (20, 0, 27)
+    assert waiting(queue) == 10
 
 
 def test_a_message_that_the_queue_refuses_leaves_its_check_due(
@@ -572,21 +581,21 @@ def test_how_long_the_oldest_check_has_waited_is_measured_but_for_those_that_hav
 def test_what_has_low_priority_comes_last_and_is_half_of_a_tick_at_most(
     worklist: Worklist, clock: Clock
 ) -> None:
-    for n in range(100):
+    for n in range(30):
         worklist.check_in(
             AnyRequest(f"recording#{number(n)}", {"recording_id": number(n)}),
             "x",
             low_priority=True,
         )
     clock.advance(60)
-    for n in range(200, 230):
+    for n in range(200, 210):
         check_in(worklist, number(n))
     clock.advance(60)
 
-    due = worklist.due(180)
+    due = worklist.due(40)
 
-    assert [check.low_priority for check in due] == [False] * 30 + [True] * 90
-    assert [check.low_priority for check in worklist.due(40)] == [False] * 30 + [True] * 10
+    assert [check.low_priority for check in due] == [False] * 10 + [True] * 20
+    assert [check.low_priority for check in worklist.due(15)] == [False] * 10 + [True] * 5
 
 
 def test_a_check_of_low_priority_stays_one_and_is_not_given_up_before_its_turn(

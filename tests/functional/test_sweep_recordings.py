@@ -122,16 +122,17 @@ def pages(simulator: Simulator) -> int:
 def test_what_the_table_lacks_is_catalogued_from_list_pages_alone(
     tick: Tick, request_sweep: Ask, sweeps: Sweeps, simulator: Simulator, catalogue: Catalogue
 ) -> None:
-    recordings = recorded(simulator, 120)
+    in_pages_of(simulator, 10)
+    recordings = recorded(simulator, 14)
     sweep = request_sweep()
 
     tick()
 
     report = done(sweeps, sweep)
     assert (report.state, report.complete) == (State.COMPLETED, True)
-    assert (report.counts.seen, report.counts.missing, report.counts.repaired) == (120, 120, 120)
-    assert report.counts.catalogued == 120
-    row = catalogue.get(recordings[77].id)
+    assert (report.counts.seen, report.counts.missing, report.counts.repaired) == (14, 14, 14)
+    assert report.counts.catalogued == 14
+    row = catalogue.get(recordings[12].id)
     assert row is not None
     assert (row["status"], row["meeting_title"]) == ("UPLOADED", "Weekly sync")
     assert {one.path.rpartition("/")[2] for one in simulator.requests} == {"recordings"}
@@ -657,7 +658,7 @@ def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     """One thread, so that the n-th write is always the same."""
     monkeypatch.setattr("recordings.sweeper._MAX_THREADS", 1)
     in_pages_of(simulator, 2)
-    recordings = recorded(simulator, 4)
+    recordings = recorded(simulator, 3)
     sweep = request_sweep()
     events = dynamodb.meta.events
     left = last_words
@@ -678,7 +679,7 @@ def test_a_sweeper_that_is_killed_at_any_write_loses_and_doubles_nothing(
     report = done(sweeps, sweep)
     assert (report.state, report.complete) == (State.COMPLETED, True)
     counts = report.counts
-    assert (counts.seen, counts.missing, counts.repaired, counts.catalogued) == (4, 4, 4, 4)
+    assert (counts.seen, counts.missing, counts.repaired, counts.catalogued) == (3, 3, 3, 3)
     assert all(catalogue.get(one.id) for one in recordings)
     assert checks() == {f"recording#{one.id}": "details_missing" for one in recordings}
 
@@ -1281,9 +1282,9 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
     simulator: Simulator,
     clock: Clock,
 ) -> None:
-    in_pages_of(simulator, 12)
-    recorded(simulator, 48, NOW - timedelta(minutes=48))
-    sweep = request_sweep(since=NOW - timedelta(minutes=48))
+    in_pages_of(simulator, 4)
+    recorded(simulator, 16, NOW - timedelta(minutes=16))
+    sweep = request_sweep(since=NOW - timedelta(minutes=16))
     steps = iter([False, False, False, False, True])
     clock.advance(60)
 
@@ -1297,9 +1298,9 @@ def test_the_report_tells_how_fast_it_is_and_when_it_may_be_done(
 
     assert report["state"] == "running"
     # A page to begin with, and three of the window; the fifth question was answered with stop.
-    assert report["counts"]["seen"] == 36
-    assert report["fraction"] == pytest.approx(35 / 48, abs=0.01)
-    assert report["recordings_per_minute"] == 22
+    assert report["counts"]["seen"] == 12
+    assert report["fraction"] == pytest.approx(11 / 16, abs=0.01)
+    assert report["recordings_per_minute"] == 7
     assert report["estimated_end_at"] > "2026-06-03T10:32:40"
 
 
