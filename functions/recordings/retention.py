@@ -144,12 +144,12 @@ class Runs:
         return Run.of(row) if row else None
 
     def newest(self) -> list[Run]:
-        """Return the last runs, up to `MAX_RUNS_SHOWN`, newest first."""
+        """Return the last runs, up to `MAX_RUNS_SHOWN`, newest first, without unreadable ones."""
         values = {"pending": _PARTITION}
         rows, _ = self._table.query(
             "due", "#pending = :pending", values, MAX_RUNS_SHOWN, backwards=True
         )
-        return [Run.of(row) for row in rows]
+        return [run for row in rows if (run := _readable(row))]
 
     def save(self, run: Run) -> Run:
         """Save a step, or a new run. Raises `RunTakenError` if another worker saved it."""
@@ -169,6 +169,14 @@ class Runs:
         except ConditionFailedError:
             raise RunTakenError(run.on) from None
         return saved
+
+
+def _readable(row: Item) -> Run | None:
+    """Return the run of a stored row, or None if somebody else, or a newer version, wrote it."""
+    try:
+        return Run.of(row)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 from .attempt import attempt
@@ -135,7 +136,9 @@ def _policy(check: str, deployment: Deployment, queue: str) -> Iterator[Finding]
     policy = json.loads(_attributes(deployment, queue).get("Policy", "{}"))
     allowed = {rule for part in policy.get("Statement", ()) for rule in _allowed_rules(part)}
     refused = [
-        rule for rule in RULES if _rule_arn(deployment, rule) not in allowed and "*" not in allowed
+        rule
+        for rule in RULES
+        if not any(fnmatchcase(_rule_arn(deployment, rule), pattern) for pattern in allowed)
     ]
     if refused:
         yield wrong(
@@ -150,7 +153,7 @@ def _policy(check: str, deployment: Deployment, queue: str) -> Iterator[Finding]
 
 
 def _allowed_rules(statement: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ARNs of the rules from which a statement lets EventBridge send; * is any rule."""
+    """Yield the ARNs, perhaps with wildcards, of the rules from which EventBridge may send."""
     principal = statement.get("Principal", {})
     services = _listed(principal.get("Service", ())) if isinstance(principal, dict) else ["*"]
     actions = [action.lower() for action in _listed(statement.get("Action", ()))]

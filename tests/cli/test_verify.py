@@ -630,6 +630,52 @@ def test_a_bucket_in_another_region_or_without_a_place_is_wrong(own_bucket: Depl
     assert region("gone").detail == "There is no bucket gone."
 
 
+@pytest.mark.parametrize(
+    ("arn", "verdict"),
+    [
+        ("arn:aws:events:eu-central-1:123456789012:rule/bus/*", Verdict.OK),
+        ("arn:aws:events:*:123456789012:*", Verdict.OK),
+        ("arn:aws:events:eu-central-1:123456789012:rule/bus/MeetingEnded*", Verdict.WRONG),
+    ],
+)
+def test_a_queues_policy_may_name_its_rules_with_a_wildcard(
+    monkeypatch: pytest.MonkeyPatch, arn: str, verdict: Verdict
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": "*",
+        "Condition": {"ArnLike": {"aws:SourceArn": arn}},
+    }
+    with mock_aws():
+        session = boto3.Session(region_name="eu-central-1")
+        queue = session.client("sqs").create_queue(
+            QueueName="IngestQueue", Attributes={"Policy": json.dumps({"Statement": [statement]})}
+        )
+        outputs = {
+            "EventBusName": "bus",
+            "IngestQueueArn": "arn:aws:sqs:eu-central-1:123456789012:IngestQueue",
+        }
+        stack = Stack(
+            name="stack",
+            status="CREATE_COMPLETE",
+            parameters={"Archiving": "off"},
+            outputs=outputs,
+            session=session,
+        )
+        resources = {"IngestQueue": queue["QueueUrl"]} | {
+            rule: f"bus|{rule}-1A2B" for rule in messaging.RULES
+        }
+
+        found = only(
+            "policy of IngestQueue", messaging.check_messaging(Deployment(stack, resources))
+        )
+
+    assert found.verdict is verdict
+
+
 # The checks expect what template.yaml and docs/operations.md say.
 
 

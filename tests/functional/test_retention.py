@@ -554,6 +554,14 @@ def test_a_run_that_cannot_be_read_fails_the_tick_and_stops_no_sweep(
     assert worked.started_at is not None
 
 
+def test_a_run_that_cannot_be_read_is_left_out_of_the_last_runs(stage: Stage) -> None:
+    stage.run_day()
+    odd = {"kind": "written by hand", "pending": "retention", "due_at": "2026-06-04"}
+    stage.work_table.set_attributes({"work_id": "retention#2026-06-04"}, odd)
+
+    assert [run.on for run in Runs(stage.work_table).newest()] == ["2026-06-03"]
+
+
 def test_without_the_policy_a_tick_reads_no_run(
     stage: Stage, handler: Callable[[], None], dynamodb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
