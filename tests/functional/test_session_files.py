@@ -744,7 +744,8 @@ def test_a_lost_file_is_noted_although_realtimekit_does_not_answer_about_it(
     stage.advance(7 * DAY + 11 * HOUR)
     stage.tick()
     assert stage.states(recording) == {"chat": "", **{k: "none" for k in NONE if k != "chat"}}
-    stage.advance(HOUR)
+    # Twelve hours after the expiry, which is a week after the session's end.
+    stage.advance(HOUR - 320)
 
     stage.tick()
 
@@ -856,9 +857,12 @@ def test_an_empty_file_beside_a_recording_that_never_becomes_final_is_no_file_in
     stage.advance(300)
     stage.ingest(*stage.webhooks(recording.session))
     stage.run()
-    for _ in range(2):
-        stage.advance(DAY)
-        stage.tick()
+    stage.advance(DAY + HOUR)
+    stage.tick()
+    assert stage.states(recording) == {"chat": ""}
+    stage.advance(DAY)
+
+    stage.tick()
 
     assert stage.states(recording) == {"chat": "none"}
     assert f"archive#{recording.id}" not in checks()
