@@ -1071,11 +1071,7 @@ def test_a_file_that_was_never_offered_is_waited_for_until_it_would_be_gone(stag
     stage.invoke(recording)
 
     assert stage.checks() == {f"archive#{recording.id}": "not_offered"}
-    # It was stopped 20 s ago.
-    stage.advance(RETENTION - 21)
-    stage.invoke(recording)
-    assert stage.checks() == {f"archive#{recording.id}": "not_offered"}
-    stage.advance(1)
+    stage.advance(RETENTION)
     stage.invoke(recording)
     assert stage.states(recording) == {"video": "expired"}
     assert metrics(stage.logged())["ArtifactLost"] == 1
@@ -1114,6 +1110,21 @@ def test_an_upload_of_a_file_that_expired_is_aborted(stage: Stage) -> None:
 
     assert stage.states(recording) == {"video": "expired"}
     assert stage.uploads() == 0
+
+
+def test_an_upload_of_a_file_that_was_archived_meanwhile_is_aborted(stage: Stage) -> None:
+    recording = stage.record()
+    context = Hourglass(remaining_ms=900_000)
+    stage.s3.meta.events.register("after-call.s3.CreateMultipartUpload", context.turn)
+    stage.invoke(recording, context=context)
+    assert stage.uploads() == 1
+    state = {"state": "archived", "bucket": stage.bucket, "key": "k", "size": MIB}
+    stage.catalogue.record_archive(recording.id, {"video": state})
+
+    assert stage.invoke(recording) == []
+
+    assert stage.uploads() == 0
+    assert stage.checks() == {}
 
 
 def test_what_was_gone_before_we_heard_of_it_is_no_loss_of_ours(stage: Stage) -> None:
@@ -1235,6 +1246,10 @@ def test_a_track_that_is_named_and_not_offered_is_waited_for_until_its_time_is_o
     assert list(stage.states(recording).values()) == ["archived", "archived"]
     assert stage.row(recording)["archived"] == "partly"
     assert stage.checks() == {f"archive#{recording.id}": "not_offered"}
+    # It was named, so it is looked for sooner than one that may never come.
+    check = stage.work_table.get({"work_id": f"check#archive#{recording.id}"})
+    assert check
+    assert check["due_at"] == "2026-06-03T10:31:00.000Z"
     stage.advance(RETENTION - DAY)
     assert [check.is_urgent(stage.clock()) for check in stage.worklist.due(10)] == [True]
     stage.advance(2 * DAY)
