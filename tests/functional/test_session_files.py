@@ -701,6 +701,20 @@ def test_an_expired_url_is_renewed_by_a_new_answer(stage: Stage, checks: Checks)
     assert checks() == {f"session_files#{SESSION}": "session_files_pending"}
 
 
+def test_of_a_sessions_files_the_one_that_expires_first_is_fetched_first(stage: Stage) -> None:
+    recording = stage.record(["summary", "chat"])
+    stage.catalogue(recording)
+    day = {"summaryDownloadUrlExpiry": "2026-06-04T10:30:00Z"}
+    stage.simulator.faults.add(Overlay(day), path="/summary$")
+    stage.advance(300)
+
+    stage.ingest(*stage.webhooks(recording.session))
+    stage.run()
+
+    media = [r.path for r in stage.simulator.requests if r.path.startswith("/media/")]
+    assert [path.rpartition("/")[2] for path in media] == ["summary.txt", "chat.csv"]
+
+
 def test_a_file_that_was_announced_and_never_there_is_lost(
     stage: Stage, checks: Checks, logged: Logged
 ) -> None:
@@ -744,7 +758,8 @@ def test_a_lost_file_is_noted_although_realtimekit_does_not_answer_about_it(
     stage.advance(7 * DAY + 11 * HOUR)
     stage.tick()
     assert stage.states(recording) == {"chat": "", **{k: "none" for k in NONE if k != "chat"}}
-    stage.advance(HOUR)
+    # Twelve hours after the expiry, which is a week after the session's end.
+    stage.advance(HOUR - 320)
 
     stage.tick()
 
@@ -856,9 +871,13 @@ def test_an_empty_file_beside_a_recording_that_never_becomes_final_is_no_file_in
     stage.advance(300)
     stage.ingest(*stage.webhooks(recording.session))
     stage.run()
-    for _ in range(2):
-        stage.advance(DAY)
-        stage.tick()
+    stage.advance(DAY + HOUR)
+    stage.tick()
+    assert stage.states(recording) == {"chat": ""}
+    assert checks()[f"archive#{recording.id}"] == "empty"
+    stage.advance(DAY)
+
+    stage.tick()
 
     assert stage.states(recording) == {"chat": "none"}
     assert f"archive#{recording.id}" not in checks()
