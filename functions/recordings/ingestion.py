@@ -419,7 +419,8 @@ class Ingestion:
     ) -> None:
         """Leave a check for the next look, or settle the session's check.
 
-        A recording that is not final leaves a check of its own when it becomes final.
+        A recording leaves a check when it becomes final, unless one waits. So a check that waits
+        stays while a recording is unfinished: it may have become final since its row was read.
         """
         final = [row for row in known if is_final(row.get("status"))]
         is_repeated = request.source is Source.FOLLOW_UP
@@ -434,7 +435,7 @@ class Ingestion:
             leave = self.worklist.check_in if is_repeated else self.worklist.ensure
             seconds = max(FIRST_INTERVAL_SECONDS, int(wait))
             leave(replace(request, announced={}), FILES_MISSING, seconds=seconds)
-        elif final or is_repeated:
+        elif len(final) == len(known):
             self.worklist.settle(request.key)
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:

@@ -44,7 +44,7 @@ from recordings.budget import UpstreamBudget
 from recordings.dynamodb import Table
 from recordings.erasure import Erasure
 from recordings.ingestion import Ingestion
-from recordings.messages import EraseRequest, Source
+from recordings.messages import EraseRequest, SessionFilesRequest, Source
 from recordings.model import SESSION_FILES
 from recordings.sweeper import Sweeper
 from recordings.sweeps import Counts, Sweeps
@@ -594,6 +594,44 @@ def test_files_that_are_announced_before_the_recording_is_final_are_archived_at_
     stage.run()
     assert stage.row(recording)["archived"] == "yes"
     assert checks() == {f"session_files#{SESSION}": "session_files_pending"}
+
+
+def test_a_recording_that_becomes_final_during_a_look_at_its_session_gets_its_own_looks(
+    stage: Stage, checks: Checks
+) -> None:
+    """The run has read the unfinished row; the final one leaves no check beside the one that waits."""
+    recording = stage.record(["chat", "transcript"], upload_seconds=None)
+    stage.catalogue_only(recording)
+    stage.advance(30)
+    stage.simulator.faults.add(error(503), path="/chat$")
+    stage.ingest(*stage.webhooks(recording.session))
+    stage.simulator.world.finish_upload(recording)
+    events = stage.dynamodb.meta.events
+
+    def become_final(**_: Any) -> None:
+        """Write the row, and do what the stream leads to; no handler runs inside another."""
+        events.unregister("after-call.dynamodb.BatchGetItem", become_final)
+        seen = stage.ingestion.realtimekit.recording(recording.id)
+        stage.ingestion.catalogue.upsert(seen, stage.clock())
+        key = {"recording_id": {"S": recording.id}}
+        answer = stage.dynamodb.get_item(TableName="RecordingsTable", Key=key)
+        stage.images[recording.id] = answer["Item"]
+        look = SessionFilesRequest(session_id=SESSION, source=Source.CATALOGUE)
+        assert not stage.ingestion.worklist.ensure(look, "session_files_pending")
+
+    events.register("after-call.dynamodb.BatchGetItem", become_final)
+    stage.advance(60)
+    stage.tick()
+
+    assert stage.row(recording)["status"] == "UPLOADED"
+    assert f"session_files#{SESSION}" in checks()
+    stage.advance(HOUR)
+    stage.tick()
+    assert stage.states(recording) == {
+        "chat": "archived",
+        "transcript": "archived",
+        "captions": "archived",
+    }
 
 
 def test_a_webhook_after_the_last_look_has_the_file_archived(stage: Stage, checks: Checks) -> None:
