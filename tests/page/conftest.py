@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from werkzeug.test import Client, TestResponse
 
 from doubles import Answer
@@ -41,6 +41,8 @@ IN_CHROMIUM = [
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
+    """Yield the browser. Expectations wait for a minute, because machines are shared and may be slow."""
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM),
