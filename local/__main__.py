@@ -35,9 +35,7 @@ from .stack import ROOT, SEED, WEBHOOK_EVENTS, WORK_DIR, DeploymentError, LocalS
 
 DESCRIPTION_FILE = WORK_DIR / "stack.json"
 EVENTS = ROOT / "events"
-
-
-# The examples are announced all at once. With the default, some would have to wait for minutes.
+# The examples are announced all at once. With the default budget, some would wait for minutes.
 _LARGE_BUDGET = {"UpstreamRequestsPer5Minutes": "3500"}
 
 
@@ -69,20 +67,29 @@ def up(arguments: argparse.Namespace) -> int:
             port=arguments.port,
         ) as local,
     ):
-        # The recording ended before the webhook was registered, so RealtimeKit never announces it.
-        recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
-        webhook_url = local.description["webhook_url"]
-        simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
-        if arguments.examples:
-            made = examples.record(simulator)
-            threading.Thread(target=examples.announce, args=(simulator, made), daemon=True).start()
+        recording_id = _fill(simulator, local, with_examples=arguments.examples)
         addresses = {
             "realtimekit_url": simulator.url,
             "realtimekit_app_url": simulator.app_url,
         }
-        _serve({**local.description, **addresses}, recording.id, stopped)
+        _serve({**local.description, **addresses}, recording_id, stopped)
     print("Stopped.")
     return 0
+
+
+def _fill(simulator: Simulator, local: LocalStack, *, with_examples: bool) -> str:
+    """Record meetings and register the webhook. Return the id of the recording to try first.
+
+    That recording ended before the webhook was registered, so RealtimeKit never announces it.
+    """
+    world = simulator.world
+    recording = world.record_meeting(started_at=world.clock.now() - timedelta(hours=2))
+    webhook_url = local.description["webhook_url"]
+    simulator.webhooks.registrations.add(webhook_url, events=WEBHOOK_EVENTS)
+    if with_examples:
+        made = examples.record(simulator)
+        threading.Thread(target=examples.announce, args=(simulator, made), daemon=True).start()
+    return recording.id
 
 
 def _world(speed: float) -> World:
@@ -167,7 +174,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("up", help="Run the local stack until Ctrl-C.")
+    _add_up(commands.add_parser("up", help="Run the local stack until Ctrl-C."))
+    command = commands.add_parser("invoke", help="Invoke a function with a sample event.")
+    command.add_argument("function", help="Name of the function, for example ingest_recording.")
+    command.add_argument("event", help="Name of a file in events/, without .json.")
+    command.set_defaults(run=invoke)
+    command = commands.add_parser("put-event", help="Put a sample entry on the event bus.")
+    command.add_argument("event", help="Name of a file in events/, without .json.")
+    command.set_defaults(run=put_event)
+    command = commands.add_parser("request", help="Send a signed request to the API.")
+    command.add_argument("method", help="HTTP method, for example GET.")
+    command.add_argument("path", help="Path and query, for example /recordings/<recording_id>.")
+    command.add_argument("body", nargs="?", help="JSON body, for routes that take one.")
+    command.set_defaults(run=request)
+    return parser
+
+
+def _add_up(command: argparse.ArgumentParser) -> None:
+    """Add the options of `up` to its parser."""
     command.add_argument(
         "--port", type=int, default=0, help="Port of the emulated AWS. Default: any free port."
     )
@@ -198,19 +222,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Set a parameter of the template, such as RetentionDays=30. May be repeated.",
     )
     command.set_defaults(run=up)
-    command = commands.add_parser("invoke", help="Invoke a function with a sample event.")
-    command.add_argument("function", help="Name of the function, for example ingest_recording.")
-    command.add_argument("event", help="Name of a file in events/, without .json.")
-    command.set_defaults(run=invoke)
-    command = commands.add_parser("put-event", help="Put a sample entry on the event bus.")
-    command.add_argument("event", help="Name of a file in events/, without .json.")
-    command.set_defaults(run=put_event)
-    command = commands.add_parser("request", help="Send a signed request to the API.")
-    command.add_argument("method", help="HTTP method, for example GET.")
-    command.add_argument("path", help="Path and query, for example /recordings/<recording_id>.")
-    command.add_argument("body", nargs="?", help="JSON body, for routes that take one.")
-    command.set_defaults(run=request)
-    return parser
 
 
 def _parameter(text: str) -> tuple[str, str]:
