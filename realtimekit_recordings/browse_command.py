@@ -44,20 +44,21 @@ def browse(api: Api, port: int, no_open: bool) -> None:
             "Choose another --port."
         ) from error
     with server:
-        threading.Thread(target=api.wake, daemon=True).start()
-        click.echo(f"The catalogue of {api.place}:\n\n  {server.address}\n\nCtrl-C ends the page.")
-        if not no_open and not webbrowser.open(server.address):
-            click.echo("No browser could be opened. Open the address yourself.", err=True)
-        _wait()
+        try:
+            _show(server.address, api, no_open)
+        except KeyboardInterrupt:
+            # Ctrl-C is how the page is meant to end, also while a browser is still starting.
+            click.echo("The page is closed.")
 
 
 def _announce(address: str) -> None:
     click.echo(f"A browser was let in. To open the page in another one:\n\n  {address}\n")
 
 
-def _wait() -> None:
-    """Wait for Ctrl-C, which is how the page is meant to end."""
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        click.echo("The page is closed.")
+def _show(address: str, api: Api, no_open: bool) -> None:
+    """Tell the address, open it in a browser unless `no_open`, and wait for Ctrl-C."""
+    threading.Thread(target=api.wake, daemon=True).start()
+    click.echo(f"The catalogue of {api.place}:\n\n  {address}\n\nCtrl-C ends the page.")
+    if not no_open and not webbrowser.open(address):
+        click.echo("No browser could be opened. Open the address yourself.", err=True)
+    threading.Event().wait()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def start(environment: dict[str, str], *arguments: str, code: str = RUN) -> subp
     return subprocess.Popen(
         [sys.executable, "-c", code, "browse", *arguments],
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,6 +56,15 @@ def read_address(browsing: subprocess.Popen[str]) -> str:
     raise AssertionError("no address was printed")
 
 
+def read_note(path: Path) -> str:
+    """Return what the browser wrote to `path`, which it may do later than the page is served."""
+    for _ in range(600):
+        if path.exists() and (note := path.read_text()):
+            return note
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not written")
+
+
 def test_the_page_is_served_until_ctrl_c_and_each_address_is_printed(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -61,12 +72,27 @@ def test_the_page_is_served_until_ctrl_c_and_each_address_is_printed(
         address = read_address(browsing)
         status = urllib3.request("GET", address, retries=False).status
         following = read_address(browsing)
+        opened = read_note(tmp_path / "opened")
         browsing.send_signal(signal.SIGINT)
         said, complained = browsing.communicate(timeout=60)
 
     assert status == 200
     assert following != address
-    assert (tmp_path / "opened").read_text().strip() == address
+    assert opened == f"{address}\n"
+    assert (browsing.returncode, complained) == (0, "")
+    assert said.endswith("The page is closed.\n")
+
+
+def test_ctrl_c_closes_the_page_while_the_browser_is_still_starting(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # This browser ends when the command's input is closed, at the end of the test.
+    (tmp_path / "browser").write_text("#!/bin/sh\nread forever\n")
+    with start(environment) as browsing:
+        read_address(browsing)
+        browsing.send_signal(signal.SIGINT)
+        said, complained = browsing.communicate(timeout=60)
+
     assert (browsing.returncode, complained) == (0, "")
     assert said.endswith("The page is closed.\n")
 
