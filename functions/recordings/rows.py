@@ -179,10 +179,14 @@ def changes(row: Row, recording: Recording, fetched_at: datetime, app_id: str) -
     }
     if fresh and row.get("status") != recording.status:
         changed |= _status_changes(row, recording.status, fetched_at)
+    status = changed.get("status", row.get("status"))
     artifacts = _merged_artifacts(row.get("artifacts", {}), recording.artifacts, fresh)
+    if status == RecordingStatus.ERRORED:
+        final = recording.artifacts if recording.status == status else ()
+        artifacts = _without_unmade(artifacts, final)
     if artifacts != row.get("artifacts", {}):
         changed["artifacts"] = artifacts
-    if changed.get("status", row.get("status")) == RecordingStatus.UPLOADED:
+    if status == RecordingStatus.UPLOADED:
         share = archived(artifacts)
         changed |= {"archived": share} if share != row.get("archived") else {}
     first_seen_at = row.get("first_seen_at") or timestamp(fetched_at)
@@ -567,6 +571,22 @@ def _merged_artifacts(
     if sum(len(item.get("url", "")) for item in merged.values()) <= MAX_URLS_BYTES:
         return merged
     return {name: _without_url(item) for name, item in merged.items()}
+
+
+def _without_unmade(
+    artifacts: Mapping[str, ArtifactItem], final: Sequence[Artifact]
+) -> Mapping[str, ArtifactItem]:
+    """Return a failed recording's artifacts without own files that it has not made.
+
+    While it uploads tracks, RealtimeKit names some that it never finishes. A file that has an
+    archive state, or that the `final` answer offers, was made.
+    """
+    made = {artifact.name for artifact in final if artifact.url}
+    return {
+        name: artifact
+        for name, artifact in artifacts.items()
+        if is_session_file(artifact) or "archive" in artifact or name in made
+    }
 
 
 def _needs_no_url(artifact: ArtifactItem) -> bool:

@@ -617,6 +617,26 @@ def test_an_errored_recording_is_final(
     assert checks() == {}
 
 
+def test_tracks_named_during_an_upload_go_if_the_recording_fails(
+    handle: Handle, simulator: Simulator, catalogue: Catalogue
+) -> None:
+    options = RecordingOptions(
+        kind=Kind.TRACK, participants=4, upload_seconds=60, outcome=Status.ERRORED
+    )
+    recording = simulator.world.record_meeting(status=Status.UPLOADING, options=options)
+    handle(about(recording.id))
+    uploading = catalogue.get(recording.id)
+    assert uploading
+    assert len(uploading["artifacts"]) == 2
+
+    simulator.world.finish_upload(recording)
+    handle(about(recording.id))
+
+    row = catalogue.get(recording.id)
+    assert row
+    assert (row["status"], row["artifacts"]) == ("ERRORED", {})
+
+
 def test_each_file_of_a_track_recording_is_catalogued(
     handle: Handle, simulator: Simulator, catalogue: Catalogue
 ) -> None:

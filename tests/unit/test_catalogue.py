@@ -647,6 +647,36 @@ def test_a_track_that_is_named_and_not_offered_is_a_file_that_is_missing(
     assert to_archive(row) == {("track/default/ada.webm", True)}
 
 
+@pytest.mark.parametrize("track", [TRACK, OFFERED], ids=["named", "offered"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "late"])
+def test_a_failed_recording_has_no_track_that_was_only_begun(
+    catalogue: Catalogue, track: Artifact, order: tuple[int, int]
+) -> None:
+    views = [
+        replace(RECORDING, status="UPLOADING", artifacts=(track,)),
+        replace(RECORDING, status="ERRORED"),
+    ]
+
+    for index in order:
+        row = catalogue.upsert(views[index], later(index)).row
+
+    assert row["status"] == "ERRORED"
+    assert row.get("artifacts", {}) == {}
+
+
+def test_a_failed_recording_keeps_its_archived_files_and_those_of_its_session(
+    catalogue: Catalogue,
+) -> None:
+    row = catalogue.upsert(replace(UPLOADED, artifacts=(OFFERED,)), NOON).row
+    catalogue.record_archive(row["recording_id"], {OFFERED.name: ARCHIVED})
+    chat = Artifact(name="chat", kind="chat", url=VIDEO.url)
+    catalogue.offer_files(row["recording_id"], [chat], None)
+
+    row = catalogue.upsert(replace(UPLOADED, status="ERRORED", artifacts=()), later(5)).row
+
+    assert row["artifacts"].keys() == {"chat", "track/default/ada.webm"}
+
+
 @pytest.mark.parametrize("state", [None, EXTERNAL, NONE])
 def test_what_stands_for_tracks_goes_when_they_are_there(
     catalogue: Catalogue, state: Item | None
