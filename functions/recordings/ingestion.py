@@ -321,7 +321,7 @@ class Ingestion:
     def _wait_for_recording(self, request: SessionFilesRequest) -> None:
         """Leave a check for a session without a recording, which may come late, but only once."""
         if request.source is Source.FOLLOW_UP:
-            self.worklist.settle(request.key)
+            self._settle_session(request, ())
         elif self.session_files:
             self.worklist.check_in(request, RECORDING_MISSING, seconds=_LIVE_SECONDS)
 
@@ -430,13 +430,32 @@ class Ingestion:
             for kind in self.session_files
         )
         if is_left and (looks or not is_repeated):
-            wait = (max(looks) - self.now()).total_seconds() if looks else 0
             # A webhook may find the check that waits since the recording's end.
             leave = self.worklist.check_in if is_repeated else self.worklist.ensure
-            seconds = max(FIRST_INTERVAL_SECONDS, int(wait))
-            leave(replace(request, announced={}), FILES_MISSING, seconds=seconds)
+            self._look_again(leave, request, max(looks, default=None))
         elif len(final) == len(known):
-            self.worklist.settle(request.key)
+            self._settle_session(request, known)
+
+    def _settle_session(self, request: SessionFilesRequest, known: Sequence[Row]) -> None:
+        """Settle the session's check, or leave one for recordings that were not `known`.
+
+        Such a recording may have become final since the rows were read, and relied on this check.
+        """
+        self.worklist.settle(request.key)
+        now, seen = self.now(), {row["recording_id"] for row in known}
+        found = self.catalogue.of_session(request.session_id) if self.session_files else []
+        new = [row for row in found if row["recording_id"] not in seen]
+        looks = [look for row in new if (look := rows.next_look(row, now))]
+        if looks:
+            self._look_again(self.worklist.ensure, request, min(looks))
+
+    def _look_again(
+        self, leave: Callable[..., object], request: SessionFilesRequest, look: datetime | None
+    ) -> None:
+        """Leave a check for the session's files, due at the next look; soon if there is none."""
+        wait = (look - self.now()).total_seconds() if look else 0
+        seconds = max(FIRST_INTERVAL_SECONDS, int(wait))
+        leave(replace(request, announced={}), FILES_MISSING, seconds=seconds)
 
     def postpone(self, request: IngestRequest, error: RealtimeKitError) -> None:
         """Leave a check for a request that failed, due when `Retry-After` allows it.

@@ -634,6 +634,32 @@ def test_a_recording_that_becomes_final_during_a_look_at_its_session_gets_its_ow
     }
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["the only one", "beside another"])
+def test_a_recording_that_appears_while_its_session_is_settled_gets_its_own_looks(
+    stage: Stage, checks: Checks, others: int
+) -> None:
+    """The index that finds a session's recordings may not have it yet, and it leaves no check."""
+    recording, other = stage.record_twice(ALL)
+    stage.catalogue(*[other][:others])
+    stage.ingest(*stage.webhooks(recording.session))
+    events = stage.dynamodb.meta.events
+
+    def appear(**_: Any) -> None:
+        """Write the row, and do what the stream leads to; no handler runs inside another."""
+        events.unregister("before-call.dynamodb.DeleteItem", appear)
+        seen = stage.ingestion.realtimekit.recording(recording.id)
+        stage.ingestion.catalogue.upsert(seen, stage.clock())
+        look = SessionFilesRequest(session_id=SESSION, source=Source.CATALOGUE)
+        assert not stage.ingestion.worklist.ensure(look, "session_files_pending")
+
+    events.register("before-call.dynamodb.DeleteItem", appear)
+    stage.advance(HOUR)
+    stage.tick()
+
+    assert stage.row(recording)["status"] == "UPLOADED"
+    assert checks() == {f"session_files#{SESSION}": "session_files_missing"}
+
+
 def test_a_webhook_after_the_last_look_has_the_file_archived(stage: Stage, checks: Checks) -> None:
     late = SessionFileOptions(available_after=2 * DAY)
     recording = stage.record({"chat": late})
