@@ -115,6 +115,8 @@ def accept(event: dict[str, Any]) -> dict[str, Any]:
     request = webhook.ingest_request(event)
     if request is None:
         return ignore("the event is not about recordings")
+    if webhook.is_invocation(event):
+        return ignore("nothing has been recorded yet")
     logger.set_correlation_id(request.correlation_id)
     sqs.send_message(QueueUrl=INGEST_QUEUE_URL, MessageBody=messages.body(request))
     logger.info("event queued", key=request.key)

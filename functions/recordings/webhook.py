@@ -37,6 +37,7 @@ from recordings.messages import (
 from recordings.model import (
     MalformedRecordingError,
     Recording,
+    RecordingStatus,
     session_file,
     session_start,
     text,
@@ -234,6 +235,15 @@ def ingest_request(event: Mapping[str, Any]) -> Request | None:
     if isinstance(name, str) and name in _ANNOUNCED:
         return _session_files_request(event, _ANNOUNCED[name])
     return None
+
+
+def is_invocation(event: Mapping[str, Any]) -> bool:
+    """Return True for a report of INVOKED: nothing is recorded yet, and RECORDING comes in seconds.
+
+    A recording that gets no further is found by the next sweep.
+    """
+    is_update = event.get("event") == RECORDING_STATUS_UPDATE
+    return is_update and _object(event, "recording").get("status") == RecordingStatus.INVOKED
 
 
 def _session_request(meeting: Mapping[str, Any]) -> SessionRequest:

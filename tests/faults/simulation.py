@@ -164,6 +164,7 @@ class Simulation:
             self._at(begin + number * 60, self._tick)
         for request in self.plan.late_holds(self.simulator.world, begin):
             self._ask_at(request.at or begin, request)
+        self._workers.reconnect()
         self._go_on(first.timestamp())
 
     def _tick(self) -> None:

@@ -175,6 +175,10 @@ class Workers:
         worker.kill()
         worker.bury()
 
+    def reconnect(self) -> None:
+        """Have the next request open a connection to AWS: the emulator closes one that is idle."""
+        self._aws.close()
+
     def forward(self, request: Request) -> Reply:
         """Return AWS's answer to the request."""
         headers = {name: text for name, text in request.headers.items() if name != "Expect"}

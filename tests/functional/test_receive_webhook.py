@@ -371,7 +371,23 @@ def test_a_queue_that_is_down_is_a_503(deliver: Deliver, dynamodb: Any) -> None:
     assert deliver(status_update()).status == 503
 
 
-@pytest.mark.parametrize("status", ["INVOKED", "RECORDING", "PAUSED", "UPLOADING"])
+def test_an_invocation_is_acknowledged_and_asks_for_nothing(
+    deliver: Deliver, queued: Queued, logged: Callable[[], str]
+) -> None:
+    reply = deliver(status_update(status="INVOKED"))
+
+    assert (reply.status, reply.body["status"]) == (200, "ignored")
+    assert "nothing has been recorded yet" in logged()
+    assert queued() == []
+
+
+def test_an_invocation_without_a_recording_is_malformed(deliver: Deliver) -> None:
+    event = status_update(status="INVOKED", id=None, recordingId=None)
+
+    assert deliver(event).status == 400
+
+
+@pytest.mark.parametrize("status", ["RECORDING", "PAUSED", "UPLOADING"])
 def test_an_unfinished_status_is_queued_as_a_report(
     deliver: Deliver, queued: Queued, status: str
 ) -> None:

@@ -149,7 +149,7 @@ def test_in_whichever_order_webhooks_come_the_row_is_the_fetched_one(
     assert stage.checks() == {}
 
 
-def test_a_known_recording_goes_on_as_reported_and_is_checked_soon(stage: Stage) -> None:
+def test_a_known_recording_goes_on_as_reported_and_keeps_its_check(stage: Stage) -> None:
     recording = stage.simulator.world.record_meeting()
     stage.fetch(recording, Status.RECORDING)
 
@@ -159,6 +159,22 @@ def test_a_known_recording_goes_on_as_reported_and_is_checked_soon(stage: Stage)
     assert (row["status"], row["fetched_at"]) == ("UPLOADING", NOW)
     assert row["stopped_at"] == "2026-06-03T10:29:40.000Z"
     assert stage.fetched() == []
+    stage.clock.advance(3599)
+    assert stage.worklist.due(10) == []
+    stage.clock.advance(1)
+    assert [check.key for check in stage.worklist.due(10)] == [f"recording#{recording.id}"]
+
+
+@pytest.mark.parametrize("event", ["UPLOADING", "meeting.ended"])
+def test_a_known_recording_without_a_check_gets_one_that_is_due_soon(
+    stage: Stage, event: str
+) -> None:
+    recording = stage.simulator.world.record_meeting()
+    stage.fetch(recording, Status.UPLOADING)
+    stage.worklist.settle(f"recording#{recording.id}")
+
+    stage.handle(stage.bodies(recording)[event])
+
     stage.clock.advance(299)
     assert stage.worklist.due(10) == []
     stage.clock.advance(1)
@@ -429,7 +445,9 @@ def test_the_fetch_of_a_new_recording_leaves_half_of_the_budget_to_others(
 # --- the end of a meeting ---
 
 
-def test_the_end_of_a_meeting_has_known_recordings_checked_and_lists_none(stage: Stage) -> None:
+def test_the_end_of_a_meeting_leaves_known_recordings_to_their_checks_and_lists_none(
+    stage: Stage,
+) -> None:
     recording = stage.simulator.world.record_meeting()
     stage.fetch(recording, Status.RECORDING)
 
@@ -437,7 +455,7 @@ def test_the_end_of_a_meeting_has_known_recordings_checked_and_lists_none(stage:
 
     assert stage.fetched() == []
     assert stage.row(recording)["session_started_at"] == timestamp(recording.session.started_at)
-    stage.clock.advance(300)
+    stage.clock.advance(3600)
     assert [check.key for check in stage.worklist.due(10)] == [f"recording#{recording.id}"]
 
 
@@ -466,7 +484,7 @@ def test_a_row_that_is_full_does_not_keep_the_sessions_others_from_their_checks(
     assert stage.handle(stage.bodies(full)["meeting.ended"]) == []
 
     assert stage.fetched() == []
-    stage.clock.advance(300)
+    stage.clock.advance(3600)
     due = {check.key for check in stage.worklist.due(10)}
     assert due == {f"recording#{recording.id}" for recording in (full, other)}
 

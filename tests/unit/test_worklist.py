@@ -159,37 +159,31 @@ def test_news_starts_a_check_anew(worklist: Worklist, clock: Clock) -> None:
     assert due(worklist)[0].attempts == 0
 
 
-def test_a_check_is_hastened_and_never_postponed(worklist: Worklist, clock: Clock) -> None:
+def test_no_check_waits_before_one_is_left_and_after_it_was_given_up(
+    worklist: Worklist, clock: Clock
+) -> None:
+    assert not worklist.waits(KEY)
+    worklist.ensure(AnyRequest(KEY, REQUEST), "not_final", seconds=60)
+    clock.advance(60)
+    worklist.give_up(due(worklist)[0])
+
+    assert not worklist.waits(KEY)
+
+
+def test_a_check_that_waits_is_neither_postponed_nor_changed(
+    worklist: Worklist, clock: Clock
+) -> None:
     worklist.check_in(AnyRequest(KEY, {**REQUEST, "hint": HINT}), "unavailable", seconds=600)
 
-    worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=3600)
-    clock.advance(300)
-    worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=300)
-    clock.advance(240)
+    assert not worklist.ensure(AnyRequest(KEY, REQUEST), "not_final", seconds=3600)
+    assert not worklist.ensure(AnyRequest(KEY, REQUEST), "not_final", seconds=60)
+
+    assert worklist.waits(KEY)
+    clock.advance(599)
     assert due(worklist) == []
-    clock.advance(60)
+    clock.advance(1)
     [check] = due(worklist)
-    assert check.cause == "unavailable"
-
-    worklist.check_in(AnyRequest(KEY, REQUEST), "unavailable", seconds=600)
-    worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=300)
-    clock.advance(300)
-    [check] = due(worklist)
-    assert (check.cause, check.request) == ("not_final", {**REQUEST, "hint": HINT})
-
-
-def test_hastening_leaves_a_check_where_none_waits(worklist: Worklist, clock: Clock) -> None:
-    """A check that was given up waits no more."""
-    worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=60)
-    clock.advance(60)
-    [check] = due(worklist)
-    worklist.give_up(check)
-
-    worklist.hasten(AnyRequest(KEY, REQUEST), "not_final", seconds=300)
-
-    clock.advance(300)
-    [check] = due(worklist)
-    assert (check.cause, check.attempts) == ("not_final", 0)
+    assert (check.cause, check.request) == ("unavailable", {**REQUEST, "hint": HINT})
 
 
 def test_a_check_that_was_settled_meanwhile_is_not_brought_back(
