@@ -230,7 +230,8 @@ class Retention:
     def work(self, run: Run, out_of_time: Callable[[], bool]) -> Run:
         """Work on a run until this tick's portion is done, or time runs out; return the saved run.
 
-        An erasure that fails is left to its check, and its error is raised after the step is saved.
+        An erasure that fails is left to its check, or, if it has not begun, tried again by the next
+        tick. Its error is raised after the step is saved.
         Raises `RunTakenError`. AWS's other errors come through; saved steps stay.
         """
         if run.version == 0:
@@ -299,11 +300,15 @@ class Retention:
         left = list(run.erasing)
         while left and trouble is None and not out_of_time():
             identifier = left.pop(0)
-            outcome: str | None = "waiting"
+            outcome: str | None = None
             try:
                 outcome = self._erase(identifier, run.cutoff)
             except _INTERRUPTIONS as error:
                 trouble = error
+                if isinstance(error, UnwritableError) or self._has_begun(identifier):
+                    outcome = "waiting"
+                else:
+                    left.append(identifier)
             if outcome:
                 self.report(identifier, outcome)
                 run = run.found(outcome, [identifier])
@@ -330,6 +335,13 @@ class Retention:
         except ArchiveUnreachableError:
             return "out_of_reach"
         return "erased" if erased is None or "erased_at" in erased else "waiting"
+
+    def _has_begun(self, recording_id: str) -> bool:
+        """Return True if a recording's erasure has begun, so that its check repeats it."""
+        try:
+            return is_erased(self.erasure.catalogue.get(recording_id) or {})
+        except (ClientError, BotoCoreError):
+            return False
 
 
 def judge(row: Row, before: str) -> Verdict | None:

@@ -516,6 +516,38 @@ def test_an_object_that_s3_keeps_is_left_to_its_check_and_the_next_tick_takes_th
     assert (stage.catalogue.get(first) or {})["erasure_reason"] == "retention"
 
 
+@pytest.mark.parametrize("call", range(8))
+def test_an_erasure_that_fails_at_any_read_or_write_is_made_by_the_same_run(
+    stage: Stage, dynamodb: Any, call: int
+) -> None:
+    """The table fails in the first recording's erasure, before it begins or after."""
+    ids = [stage.catalogued(number, MAY_4) for number in range(2)]
+    stage.run_day()
+    stage.next_day()
+    run = stage.tick(1)
+    assert run
+    assert len(run.erasing) == 2
+    calls = iter(range(10_000))
+
+    def fail(**_: Any) -> None:
+        if next(calls) == call:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "Any")
+
+    dynamodb.meta.events.register("before-call.dynamodb", fail)
+    with pytest.raises(ClientError):
+        stage.policy.work(run, lambda: False)
+    dynamodb.meta.events.unregister("before-call.dynamodb", fail)
+
+    while stage.policy.due():
+        stage.clock.advance(MINUTE)
+        stage.tick()
+    run = stage.run_day()
+    assert run.counts["due"] == 2
+    assert run.counts["erased"] + run.counts.get("waiting", 0) == 2
+    begun = [stage.catalogue.get(one) or {} for one in ids]
+    assert all({"erasing_since", "erased_at"} & row.keys() for row in begun)
+
+
 def test_a_refused_announcement_fails_the_tick_and_is_made_by_the_next(
     stage: Stage,
     handler: Callable[[], None],
