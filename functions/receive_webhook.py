@@ -105,7 +105,7 @@ def signature(event: dict[str, Any]) -> str | None:
 
 
 def accept(event: dict[str, Any]) -> dict[str, Any]:
-    """Queue the event's request; ignore events of other organizations or subjects."""
+    """Queue the event's request; ignore other organizations, other subjects, and INVOKED."""
     name = str(event.get("event"))[:64]
     logger.append_keys(event_name=name)
     metrics.add_metric("WebhookReceived", MetricUnit.Count, 1)

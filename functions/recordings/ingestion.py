@@ -53,8 +53,8 @@ FILES_MISSING = "session_files_missing"
 RECORDING_MISSING = "recording_missing"
 
 # A webhook reports the end of a meeting or of an upload. If it gets lost, a check finds the end. A
-# check costs one request to RealtimeKit and five write units, so it runs hourly during a meeting. A
-# check that begins during an upload, which takes minutes, runs every 300 s.
+# check costs one request to RealtimeKit and five write units, so it runs hourly. One that begins
+# during an upload, which takes minutes, runs after 300 s first.
 _LIVE_SECONDS = 3600
 _UPLOADING_SECONDS = 300
 # A meeting's list, newest first, has a session's recordings next to each other, apart from those of
@@ -448,15 +448,21 @@ class Ingestion:
     def _settle_session(self, request: SessionFilesRequest, known: Sequence[Row]) -> None:
         """Settle the session's check, or leave one for recordings that were not `known`.
 
-        Such a recording may have become final since the rows were read, and relied on this check.
+        Such a recording may have become final since the rows were read, and relied on this check. A
+        sweep finds those that the index does not show yet.
         """
         self.worklist.settle(request.key)
         now, seen = self.now(), {row["recording_id"] for row in known}
         found = self.catalogue.of_session(request.session_id) if self.session_files else []
-        new = [row for row in found if row["recording_id"] not in seen]
-        looks = [look for row in new if (look := rows.next_look(row, now))]
-        if looks:
-            self._look_again(self.worklist.ensure, request, min(looks))
+        new = [
+            row
+            for row in found
+            if row["recording_id"] not in seen
+            and rows.awaits_session_files(row, self.session_files, now)
+        ]
+        if new:
+            looks = [look for row in new if (look := rows.next_look(row, now))]
+            self._look_again(self.worklist.ensure, request, min(looks, default=None))
 
     def _look_again(
         self, leave: Callable[..., object], request: SessionFilesRequest, look: datetime | None

@@ -182,8 +182,7 @@ def changes(row: Row, recording: Recording, fetched_at: datetime, app_id: str) -
     status = changed.get("status", row.get("status"))
     artifacts = _merged_artifacts(row.get("artifacts", {}), recording.artifacts, fresh)
     if status == RecordingStatus.ERRORED:
-        final = recording.artifacts if recording.status == status else ()
-        artifacts = _without_unmade(artifacts, final)
+        artifacts = _without_unmade(artifacts, row, recording)
     if artifacts != row.get("artifacts", {}):
         changed["artifacts"] = artifacts
     if status == RecordingStatus.UPLOADED:
@@ -574,14 +573,18 @@ def _merged_artifacts(
 
 
 def _without_unmade(
-    artifacts: Mapping[str, ArtifactItem], final: Sequence[Artifact]
+    artifacts: Mapping[str, ArtifactItem], row: Row, recording: Recording
 ) -> Mapping[str, ArtifactItem]:
     """Return a failed recording's artifacts without own files that it has not made.
 
     While it uploads tracks, RealtimeKit names some that it never finishes. A file that has an
-    archive state, or that the `final` answer offers, was made.
+    archive state, or a URL from an answer that was final, was made.
     """
-    made = {artifact.name for artifact in final if artifact.url}
+    made: set[str] = set()
+    if is_final(recording.status):
+        made |= {artifact.name for artifact in recording.artifacts if artifact.url}
+    if is_final(row.get("status")):
+        made |= {name for name, item in row.get("artifacts", {}).items() if is_offered(item)}
     return {
         name: artifact
         for name, artifact in artifacts.items()

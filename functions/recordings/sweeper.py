@@ -337,12 +337,15 @@ def _is_added(finding: Finding, low: datetime, high: datetime, unwritable: Colle
 
 
 def _is_in_flight(finding: Finding, now: datetime) -> bool:
-    """Return True if the recording became final moments ago, so that its webhook may yet come."""
+    """Return True if the recording became final moments ago, so that its webhook may yet come.
+
+    The same holds for one that was invoked moments ago: RECORDING is the first webhook that counts.
+    """
     recording = finding.recording
     latest = recording.stopped_at or recording.started_at or recording.invoked_at
     return bool(
         finding.kind
-        and is_final(recording.status)
+        and (is_final(recording.status) or recording.status == RecordingStatus.INVOKED)
         and "status" in finding.news
         and latest
         and now - latest < IN_FLIGHT

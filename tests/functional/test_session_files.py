@@ -634,11 +634,12 @@ def test_a_recording_that_becomes_final_during_a_look_at_its_session_gets_its_ow
     }
 
 
+@pytest.mark.parametrize("age", [HOUR, 26 * HOUR], ids=["in time", "late"])
 @pytest.mark.parametrize("others", [0, 1], ids=["the only one", "beside another"])
 def test_a_recording_that_appears_while_its_session_is_settled_gets_its_own_looks(
-    stage: Stage, checks: Checks, others: int
+    stage: Stage, checks: Checks, others: int, age: int
 ) -> None:
-    """The index that finds a session's recordings may not have it yet, and it leaves no check."""
+    """A run may not see it yet, and while a check waits, the recording leaves none of its own."""
     recording, other = stage.record_twice(ALL)
     stage.catalogue(*[other][:others])
     stage.ingest(*stage.webhooks(recording.session))
@@ -653,7 +654,7 @@ def test_a_recording_that_appears_while_its_session_is_settled_gets_its_own_look
         assert not stage.ingestion.worklist.ensure(look, "session_files_pending")
 
     events.register("before-call.dynamodb.DeleteItem", appear)
-    stage.advance(HOUR)
+    stage.advance(age)
     stage.tick()
 
     assert stage.row(recording)["status"] == "UPLOADED"

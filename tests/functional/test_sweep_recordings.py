@@ -831,6 +831,25 @@ def test_a_webhook_is_on_its_way_for_less_than_ten_minutes(
     assert (counts.seen, counts.missing) == (1, missing)
 
 
+@pytest.mark.parametrize(("minutes", "missing"), [(10, 1), (9, 0)])
+def test_a_recording_that_was_just_invoked_is_on_its_way_to_its_first_webhook(
+    tick: Tick,
+    request_sweep: Ask,
+    sweeps: Sweeps,
+    simulator: Simulator,
+    minutes: int,
+    missing: int,
+) -> None:
+    started_at = NOW - timedelta(minutes=minutes)
+    simulator.world.record_meeting(status=Status.INVOKED, started_at=started_at)
+    sweep = request_sweep(dry_run=True)
+
+    tick()
+
+    counts = done(sweeps, sweep).counts
+    assert (counts.seen, counts.missing) == (1, missing)
+
+
 def test_what_somebody_asks_for_is_no_lost_webhook(
     tick: Tick, request_sweep: Ask, simulator: Simulator, logged: Callable[[], str]
 ) -> None:

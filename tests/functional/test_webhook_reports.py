@@ -111,14 +111,14 @@ def test_an_ordinary_life_costs_two_requests(stage: Stage) -> None:
     """The first fetch gets the details that webhooks lack, the last the final attributes."""
     recording = stage.simulator.world.record_meeting()
     bodies = stage.bodies(recording)
-    stage.simulator.faults.add(Stale(Status.INVOKED))
+    stage.simulator.faults.add(Stale(Status.RECORDING))
 
-    for event in ("INVOKED", "RECORDING", "meeting.ended", "UPLOADING", "UPLOADED"):
+    for event in ("RECORDING", "meeting.ended", "UPLOADING", "UPLOADED"):
         assert stage.handle(bodies[event]) == []
 
     assert stage.fetched() == [recording.id, recording.id]
     row = stage.row(recording)
-    assert [entry["status"] for entry in row["status_history"]] == list(LIFE)
+    assert [entry["status"] for entry in row["status_history"]] == list(LIFE[1:])
     assert row["stop_reason"] == {"reason": "ALL_PEERS_LEFT"}
     assert row["meeting_title"] == "Weekly sync"
     assert "invoked_at_from" not in row

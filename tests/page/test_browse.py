@@ -44,8 +44,14 @@ def start(environment: dict[str, str], *arguments: str, code: str = RUN) -> subp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=hear_ctrl_c,
     )
+
+
+def hear_ctrl_c() -> None:
+    """Let the child hear SIGINT, which a shell's background jobs ignore, and end with the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 
 def read_address(browsing: subprocess.Popen[str]) -> str:

@@ -664,6 +664,23 @@ def test_a_failed_recording_has_no_track_that_was_only_begun(
     assert row.get("artifacts", {}) == {}
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_failed_recording_has_the_tracks_that_its_final_answer_offers(
+    catalogue: Catalogue, order: tuple[int, ...]
+) -> None:
+    other = replace(OFFERED, name="track/default/bob.webm", file_name="bob.webm")
+    views = [
+        replace(RECORDING, status="UPLOADING", artifacts=(other, OFFERED)),
+        replace(RECORDING, status="ERRORED", artifacts=(OFFERED,)),
+        replace(RECORDING, status="UPLOADING"),
+    ]
+
+    for index in order:
+        row = catalogue.upsert(views[index], later(index)).row
+
+    assert list(row["artifacts"]) == ["track/default/ada.webm"]
+
+
 def test_a_failed_recording_keeps_its_archived_files_and_those_of_its_session(
     catalogue: Catalogue,
 ) -> None:
