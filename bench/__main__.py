@@ -62,7 +62,8 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(dir=ROOT / ".local") as name,
         Wire(Path(name)) as wire,
-        play(wire, Path(name)) as played,
+        # The looks for files of sessions would be the busiest, and are no part of each life.
+        play(wire, Path(name), SessionFiles="") as played,
     ):
         played.play_life()
         played.invoke_other_functions()
