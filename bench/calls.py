@@ -74,6 +74,9 @@ def _s3_call(request: Request) -> dict[str, Any]:
             body = base64.b64encode(request.body).decode()
             part = {"PartNumber": int(query["partNumber"][0]), "Body": body}
             return {"operation": "upload_part", "parameters": {**upload, **part}}
+        case "GET" if "object-lock" in query:
+            bucket = {"Bucket": place["Bucket"]}
+            return {"operation": "get_object_lock_configuration", "parameters": bucket}
         case "GET":
             return {"operation": "list_parts", "parameters": upload}
     raise ValueError(

@@ -39,6 +39,6 @@ def make(call: Any) -> None:
     try:
         getattr(clients[call["service"]], call["operation"])(**parameters)
     except clients[call["service"]].exceptions.ClientError as error:
-        # S3 answers HEAD with 404 when the object does not exist.
+        # S3 answers with 404 when the object does not exist, or the bucket has no object lock.
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
