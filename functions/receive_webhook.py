@@ -119,7 +119,7 @@ def accept(event: dict[str, Any]) -> dict[str, Any]:
         return ignore("nothing has been recorded yet")
     logger.set_correlation_id(request.correlation_id)
     sqs.send_message(QueueUrl=INGEST_QUEUE_URL, MessageBody=messages.body(request))
-    logger.info("event queued", key=request.key)
+    logger.info("event queued")
     return answer(HTTPStatus.ACCEPTED, {"status": "queued"})
 
 

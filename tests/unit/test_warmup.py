@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import logging
 import threading
 import time
+
+import boto3
+import pytest
 
 from recordings.warmup import warm_up
 
@@ -39,3 +43,14 @@ def test_steps_are_over_when_the_function_is_initialised() -> None:
     warm_up(told.append, *(lambda n=n: taken.append(n) for n in range(3)))
 
     assert (taken, told) == ([0, 1, 2], [])
+
+
+def test_a_cold_start_does_not_log_where_the_credentials_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Lambda's root logger logs INFO."""
+    caplog.set_level(logging.INFO)
+
+    boto3.Session(region_name="eu-central-1").get_credentials()
+
+    assert caplog.messages == []
