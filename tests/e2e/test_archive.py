@@ -198,10 +198,10 @@ def test_a_kill_in_the_middle_of_a_copy_costs_only_the_parts_under_way(
     archiving.simulator.faults.clear()
     follow_up(archiving, recording)
     archived(archiving, recording)
-    again = ranges(archiving, recording)[before:]
-    assert sorted(again) == [
-        ((part - 1) * PART, part * PART) for part in range(1, 7) if part not in done
-    ]
+    again = set(ranges(archiving, recording)[before:])
+    # A request of the killed process may be noted late, and a part that it sent may be stored late.
+    assert again
+    assert again <= {((part - 1) * PART, part * PART) for part in range(1, 7) if part not in done}
     expect_whole_and_once(archiving, recording)
 
 
