@@ -273,6 +273,8 @@ def environment(simulator: Simulator, load: Load) -> dict[str, str]:
         "ARCHIVING": "on",
         "MEDIA_HOSTS": simulator.url,
         "SESSION_FILES": load.session_files,
+        "RETENTION_DAYS": "0",
+        "ALLOWED_ORIGINS": "",
         "UPSTREAM_REQUESTS_PER_5_MINUTES": str(load.per_5_minutes),
         "QUEUE_URLS": "ingest=ingest",
     }
