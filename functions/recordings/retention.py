@@ -305,6 +305,7 @@ class Retention:
                 outcome = self._erase(identifier, run.cutoff)
             except _INTERRUPTIONS as error:
                 trouble = error
+                # No retry helps a row that cannot be written, so it must not hold up the run.
                 if isinstance(error, UnwritableError) or self._has_begun(identifier):
                     outcome = "waiting"
                 else:
